@@ -1,0 +1,74 @@
+"""Facts as data: what each toolkit and each llama-cpp-python release needs and can do, with sources."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from build_matrix.model import LlamaRelease, Record, Toolkit
+
+FOLDER = Path(__file__).parent
+
+
+class _Toolkits(Record, frozen=True, kw_only=True):
+    toolkit: tuple[Toolkit, ...]
+
+
+class _Releases(Record, frozen=True, kw_only=True):
+    default_architecture: str
+    release: tuple[LlamaRelease, ...]
+
+
+class NvidiaLibraries(Record, frozen=True, kw_only=True):
+    """Where a CUDA family's libraries come from: SONAME to project, and their folder beside the package."""
+
+    family: int
+    folder: str
+    projects: dict[str, str]
+
+
+class _Libraries(Record, frozen=True, kw_only=True):
+    system: dict[str, tuple[str, ...]]
+    nvidia: tuple[NvidiaLibraries, ...]
+
+
+@lru_cache
+def toolkits() -> dict[str, Toolkit]:
+    """Every toolkit by its CUDA minor, oldest first."""
+    table = msgspec.toml.decode((FOLDER / "toolkits.toml").read_bytes(), type=_Toolkits)
+    return {row.cuda: row for row in table.toolkit}
+
+
+@lru_cache
+def _releases() -> _Releases:
+    return msgspec.toml.decode((FOLDER / "llama.toml").read_bytes(), type=_Releases)
+
+
+def llama_releases() -> dict[str, LlamaRelease]:
+    """Every known llama-cpp-python release by its version, oldest first."""
+    return {row.version: row for row in _releases().release}
+
+
+def default_architecture() -> str:
+    """The architecture that is built for where no GPU says otherwise."""
+    return _releases().default_architecture
+
+
+@lru_cache
+def _libraries() -> _Libraries:
+    return msgspec.toml.decode((FOLDER / "libraries.toml").read_bytes(), type=_Libraries)
+
+
+def system_libraries(platform: str) -> frozenset[str]:
+    """SONAMEs that a wheel may expect on every machine of ``platform``."""
+    return frozenset(_libraries().system.get(platform, ()))
+
+
+def nvidia_libraries(family: int) -> NvidiaLibraries:
+    """Where the libraries of CUDA ``family`` come from; KeyError for a family without packages."""
+    for row in _libraries().nvidia:
+        if row.family == family:
+            return row
+    raise KeyError(family)

@@ -1,0 +1,48 @@
+"""Why did the build fail? The first real error of a log of ten thousand lines, in one sentence."""
+
+from __future__ import annotations
+
+import re
+from itertools import takewhile
+from pathlib import Path
+
+from build_matrix.errors import BuildMatrixError, CompileError, DiskFullError
+
+_NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
+_KILLED = re.compile(r"died due to signal 9|Killed signal terminated program|out of memory allocating")
+_ERRORS = (
+    re.compile(r"^CMake Error"),
+    re.compile(r"(: |\b)(fatal )?error( #\d+)?\s*:", re.IGNORECASE),
+    re.compile(r"^nvcc (fatal|error)"),
+    re.compile(r"undefined reference to|multiple definition of"),
+    re.compile(r"^ninja: (error|fatal)"),
+    re.compile(r"^(ERROR|\*\*\*|ModuleNotFoundError|ImportError)\b.*"),
+)
+CONTEXT = 3  # lines after a bare "CMake Error at ..."
+
+
+def explain_failure(log: Path, store: Path, jobs: int) -> BuildMatrixError:
+    """The error for a failed build, from its log."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    text = "\n".join(lines)
+    if _NO_SPACE.search(text):
+        return DiskFullError(store)
+    first = first_error(lines)
+    if _KILLED.search(text):
+        fewer = max(1, jobs // 2)
+        return CompileError(
+            f"A compiler was ended by the system, most likely for want of memory: {first}",
+            f"Try again with --jobs {fewer}; what is compiled already is kept. Full log: {log}",
+        )
+    return CompileError(f"Compiling failed: {first}", f"Full log: {log}")
+
+
+def first_error(lines: list[str]) -> str:
+    """The first line that reports an error; of CMake's, with the lines that say what it was."""
+    for number, line in enumerate(lines):
+        if any(pattern.search(line) for pattern in _ERRORS) and not line.startswith("["):
+            if line.startswith("CMake Error"):
+                details = takewhile(str.strip, lines[number + 1 : number + 1 + CONTEXT])
+                return " ".join([line.strip(), *(text.strip() for text in details)])
+            return line.strip()
+    return next((line.strip() for line in reversed(lines) if line.strip()), "no output")

@@ -1,0 +1,84 @@
+"""What CMake and the compilers are told: pure functions of the cell, the toolkit and the host compiler."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from build_matrix.model import BuildEnvironment, Cell, HostCompiler, LlamaRelease, Toolchain
+
+EPOCH = "315532800"  # 1980-01-01, the first moment that a zip file can hold
+
+# Chosen by this tool for every wheel: a --define may not change them.
+FIXED = frozenset(
+    {
+        "CMAKE_BUILD_TYPE", "CMAKE_C_COMPILER", "CMAKE_CXX_COMPILER", "CMAKE_CUDA_COMPILER", "CMAKE_CUDA_HOST_COMPILER",
+        "CMAKE_CUDA_ARCHITECTURES", "CUDAToolkit_ROOT", "GGML_CUDA", "GGML_NATIVE", "BUILD_SHARED_LIBS",
+        "LLAMA_BUILD", "LLAMA_BUILD_COMMON", "LLAMA_CUDA_RUNPATH", "GGML_CCACHE",
+    }
+)  # fmt: skip
+
+
+def definitions(
+    cell: Cell, release: LlamaRelease, toolchain: Toolchain, compiler: HostCompiler, work: Path, runpath: str
+) -> dict[str, str]:
+    """The CMake definitions of a cell, built below ``work``; ``runpath`` is where NVIDIA's packages put libraries."""
+    maps = [
+        f"-ffile-prefix-map={work}/src=/src",
+        f"-ffile-prefix-map={work}/build=/build",
+        f"-ffile-prefix-map={toolchain.root}=/cuda",
+    ]
+    cuda = [f"-Xcompiler={flag}" for flag in maps]
+    if cell.profile == "check":
+        cuda.insert(0, "-Ofc=max")
+    flags = {
+        "CMAKE_C_FLAGS": " ".join(maps),
+        "CMAKE_CXX_FLAGS": " ".join(maps),
+        "CMAKE_CUDA_FLAGS": " ".join(cuda),
+    }
+    chosen = {
+        "CMAKE_C_COMPILER": compiler.cc,
+        "CMAKE_CXX_COMPILER": compiler.cxx,
+        "CMAKE_CUDA_COMPILER": str(toolchain.nvcc),
+        "CMAKE_CUDA_HOST_COMPILER": compiler.cxx,
+        "CMAKE_CUDA_ARCHITECTURES": ";".join(a.cmake for a in cell.architectures),
+        "CUDAToolkit_ROOT": str(toolchain.root),
+        "GGML_CUDA": "ON",
+        "LLAMA_CUDA_RUNPATH": f"$ORIGIN/{runpath}",
+        "LLAMA_BUILD_NUMBER": "0",
+        "LLAMA_BUILD_COMMIT": "unknown",
+        "CMAKE_PLATFORM_NO_VERSIONED_SONAME": "ON",  # a wheel stores a link as a copy: one name a library
+        "FETCHCONTENT_FULLY_DISCONNECTED": "ON",
+    }
+    defines = dict(cell.defines)
+    for name, value in flags.items():
+        flags[name] = f"{value} {defines.pop(name, '')}".strip()
+    return release.options | defines | chosen | flags
+
+
+def portable(values: dict[str, str], toolchain: Toolchain, work: Path) -> dict[str, str]:
+    """The same definitions without any path of this machine, for the wheel's record."""
+    return {
+        name: value.replace(str(toolchain.root), "<toolkit>").replace(str(work), "<work>")
+        for name, value in sorted(values.items())
+    }
+
+
+def environment(build: BuildEnvironment, compiler: HostCompiler, work: Path, jobs: int) -> dict[str, str]:
+    """The whole environment of the compilation: nothing of the surroundings but the host compiler's folder."""
+    folders = [str(build.bin), str(Path(compiler.cxx).parent)]
+    folders += [folder for folder in ("/usr/bin", "/bin") if folder not in folders and Path(folder).is_dir()]
+    return {
+        "PATH": os.pathsep.join(folders),
+        "HOME": str(work / "home"),
+        "TMPDIR": str(work / "tmp"),
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "SOURCE_DATE_EPOCH": EPOCH,
+        "GIT_DIR": "/nonexistent",  # 0.3.36 asks git for a commit whatever it is told
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "CMAKE_GENERATOR": "Ninja",
+        "CMAKE_BUILD_PARALLEL_LEVEL": str(jobs),
+        "NINJA_STATUS": "[%f/%t] ",
+        "TERM": "dumb",
+    }

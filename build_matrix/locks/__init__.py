@@ -1,0 +1,101 @@
+"""What is downloaded, by sha256: reading the locks, and choosing the files that fit one platform and one Python.
+
+The ``*.toml`` and ``*.txt`` files here are written by ``nox -s lock``; ``inputs.toml`` says what they are made of.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+from packaging.markers import Marker, default_environment
+from packaging.tags import Tag, sys_tags
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import Version
+
+from build_matrix.errors import ConfigurationError, NoCompatibleChoiceError
+from build_matrix.model import Component, Lock, LockedFile, LockedPackage, Platform
+
+FOLDER = Path(__file__).parent
+
+PLATFORM_MARKERS = {"linux-x86_64": ("linux", "x86_64"), "windows-x86_64": ("win32", "AMD64")}
+
+
+@lru_cache
+def read_lock(name: str) -> Lock:
+    """The lock ``<name>.toml``; raises ConfigurationError when it is missing or not a lock."""
+    path = FOLDER / f"{name}.toml"
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=Lock)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ConfigurationError(
+            f"The lock {path.name} cannot be read: {error}", "Restore it from git, or run `nox -s lock`."
+        ) from error
+
+
+def locked_toolkits() -> tuple[str, ...]:
+    """The CUDA minors that are locked, oldest first."""
+    found = (path.stem.removeprefix("cuda-") for path in FOLDER.glob("cuda-*.toml"))
+    return tuple(sorted(found, key=Version))
+
+
+def locked_llama_releases() -> tuple[str, ...]:
+    """The llama-cpp-python releases whose sdists are locked, oldest first."""
+    return tuple(sorted((p.version for p in read_lock("llama").packages), key=Version))
+
+
+def select_wheels(lock: Lock) -> list[tuple[LockedPackage, LockedFile]]:
+    """The wheel of each package that this interpreter accepts best; raises NoCompatibleChoiceError."""
+    environment = {key: str(value) for key, value in default_environment().items()}
+    order = {tag: rank for rank, tag in enumerate(sys_tags())}
+    chosen = []
+    for package in lock.packages:
+        if package.marker and not Marker(package.marker).evaluate(environment):
+            continue
+        ranked = [(rank, file) for file in package.files if (rank := _rank(file.filename, order)) is not None]
+        if not ranked:
+            raise NoCompatibleChoiceError(
+                f"The lock holds no wheel of {package.project} {package.version} for this Python.",
+                "Use CPython 3.10 to 3.14 on Linux x86-64 with glibc, or Windows x86-64.",
+            )
+        chosen.append((package, min(ranked, key=lambda pair: pair[0])[1]))
+    return chosen
+
+
+def select_platform(lock: Lock, platform: Platform) -> list[tuple[LockedPackage, LockedFile]]:
+    """The files of each package for ``platform``, whatever machine this is."""
+    chosen = []
+    for package in lock.packages:
+        files = [file for file in package.files if wheel_platform(file.filename) in {platform, "any"}]
+        if not files:
+            raise NoCompatibleChoiceError(
+                f"The lock holds no file of {package.project} {package.version} for {platform}.",
+                "Choose another CUDA version with --cuda.",
+            )
+        chosen.append((package, files[0]))
+    return chosen
+
+
+def wheel_platform(filename: str) -> Platform | str:
+    """``linux-x86_64``, ``windows-x86_64``, ``any``, or an empty text for a platform that is not supported."""
+    try:
+        tags = parse_wheel_filename(filename)[3]
+    except InvalidWheelFilename:
+        return ""
+    platforms = {tag.platform for tag in tags}
+    if "any" in platforms:
+        return "any"
+    if any(p.endswith("_x86_64") and p.startswith(("manylinux", "linux")) for p in platforms):
+        return "linux-x86_64"
+    return "windows-x86_64" if "win_amd64" in platforms else ""
+
+
+def components(files: list[tuple[LockedPackage, LockedFile]]) -> tuple[Component, ...]:
+    """The same files, as inputs of a record."""
+    return tuple(Component(project=p.project, version=p.version, sha256=f.sha256) for p, f in files)
+
+
+def _rank(filename: str, order: dict[Tag, int]) -> int | None:
+    ranks = [order[tag] for tag in parse_wheel_filename(filename)[3] if tag in order]
+    return min(ranks, default=None)

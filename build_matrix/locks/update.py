@@ -1,0 +1,208 @@
+"""Writes the locks: what the package index carries today, every file by sha256, no index named."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import tomli_w
+import uv
+from packaging.requirements import Requirement
+from packaging.utils import (
+    InvalidSdistFilename,
+    InvalidWheelFilename,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
+from packaging.version import Version
+
+from build_matrix.errors import ConfigurationError, DownloadError
+from build_matrix.index import Downloads, IndexConfiguration, uv_environment
+from build_matrix.index.install import UV_SECONDS, resolve
+from build_matrix.locks import FOLDER, wheel_platform
+from build_matrix.model import Lock, LockedFile, LockedPackage, Record
+from build_matrix.report import Reporter
+from build_matrix.store import write_atomically
+
+HEADER = "# Written by `nox -s lock`; do not edit.\n\n"
+PYTHONS = ("py3", "py2", "cp310", "cp311", "cp312", "cp313", "cp314")
+
+
+class ToolkitInputs(Record, frozen=True, kw_only=True):
+    """Which toolkits are locked."""
+
+    metapackage: str
+    families: tuple[int, ...]
+    components: tuple[str, ...]
+
+
+class LlamaInputs(Record, frozen=True, kw_only=True):
+    """Which llama-cpp-python releases are locked."""
+
+    project: str
+    versions: tuple[str, ...]
+
+
+class Inputs(Record, frozen=True, kw_only=True):
+    """``inputs.toml``."""
+
+    toolkit: ToolkitInputs
+    llama: LlamaInputs
+    sets: dict[str, tuple[str, ...]]
+
+
+class Updater:
+    """Resolves with uv, lists the files with the simple repository API, both through the user's index."""
+
+    def __init__(
+        self, configuration: IndexConfiguration, downloads: Downloads, cache: Path, reporter: Reporter
+    ) -> None:
+        self._variables = configuration.uv_variables()
+        self._downloads = downloads
+        self._cache = cache
+        self._reporter = reporter
+
+    def update(self, project: Path) -> list[Path]:
+        """Write every lock, ``tool.txt`` from ``project``'s pyproject.toml among them; returns the files.
+
+        Raises DownloadError, ConfigurationError, MissingPrerequisiteError.
+        """
+        inputs = msgspec.toml.decode((FOLDER / "inputs.toml").read_bytes(), type=Inputs)
+        written = []
+        for minor, release in self.toolkit_releases(inputs.toolkit).items():
+            extras = ",".join(inputs.toolkit.components)
+            lines = resolve(f"{inputs.toolkit.metapackage}[{extras}]=={release}", self._variables, self._cache)
+            packages = self._packages(line for line in lines if Requirement(line).name != inputs.toolkit.metapackage)
+            check_same_release(minor, packages)
+            written.append(self._write(f"cuda-{minor}", Lock(release=release, packages=packages)))
+        for name, requirements in inputs.sets.items():
+            lines = resolve("\n".join(requirements), self._variables, self._cache)
+            written.append(self._write(name, Lock(packages=self._packages(lines))))
+        sdists = tuple(self._sdist(inputs.llama.project, version) for version in inputs.llama.versions)
+        written.append(self._write("llama", Lock(packages=sdists)))
+        written.append(self._write_tool(project))
+        return written
+
+    def toolkit_releases(self, inputs: ToolkitInputs) -> dict[str, str]:
+        """The newest release of each minor of the wanted families, oldest first."""
+        versions = set()
+        for filename, _, _ in self._downloads.listing(inputs.metapackage):
+            try:
+                versions.add(parse_wheel_filename(filename)[1])
+            except InvalidWheelFilename:
+                continue
+        newest = {
+            f"{version.major}.{version.minor}": str(version)
+            for version in sorted(versions)
+            if version.major in inputs.families and not version.is_prerelease
+        }
+        if not newest:
+            raise DownloadError(
+                f"Your package index carries no {inputs.metapackage} of the families {inputs.families}.",
+                "Configure an index that does (pip's index-url, or UV_DEFAULT_INDEX).",
+            )
+        return newest
+
+    def _packages(self, lines: Iterable[str]) -> tuple[LockedPackage, ...]:
+        return tuple(self._wheels(Requirement(line)) for line in lines)
+
+    def _wheels(self, requirement: Requirement) -> LockedPackage:
+        version = str(next(iter(requirement.specifier)).version)
+        files = self._files(requirement.name, {name for name in self._names(requirement.name) if _fits(name, version)})
+        return LockedPackage(
+            project=requirement.name, version=version, marker=str(requirement.marker or ""), files=files
+        )
+
+    def _sdist(self, project: str, version: str) -> LockedPackage:
+        wanted = {name for name in self._names(project) if _is_sdist(name, version)}
+        return LockedPackage(project=project, version=version, files=self._files(project, wanted))
+
+    def _names(self, project: str) -> list[str]:
+        return [filename for filename, _, _ in self._downloads.listing(project)]
+
+    def _files(self, project: str, wanted: set[str]) -> tuple[LockedFile, ...]:
+        sizes = self._downloads.sizes(project)
+        hashes = {name: sha256 for name, _, sha256 in self._downloads.listing(project) if name in wanted and sha256}
+        if not wanted or set(hashes) != wanted:
+            raise DownloadError(
+                f"Your package index gives no sha256 for {sorted(wanted - set(hashes)) or project}.",
+                "Lock with an index that gives hashes (PEP 503 or PEP 691).",
+            )
+        return tuple(LockedFile(filename=n, sha256=hashes[n], size=sizes.get(n, 0)) for n in sorted(hashes))
+
+    def _write(self, name: str, lock: Lock) -> Path:
+        path = FOLDER / f"{name}.toml"
+        data: dict[str, Any] = msgspec.to_builtins(lock)
+        write_atomically(path, (HEADER + tomli_w.dumps(data)).encode())
+        count = sum(len(package.files) for package in lock.packages)
+        self._reporter.say(f"{path.name}: {len(lock.packages)} packages, {count} files")
+        return path
+
+    def _write_tool(self, project: Path) -> Path:
+        """This tool's own dependencies, in the form that both pip and uv install with --require-hashes."""
+        path = FOLDER / "tool.txt"
+        words = ["pip", "compile", "--quiet", "--universal", "--generate-hashes", "--python-version", "3.10"]
+        words += [
+            "--no-header",
+            "--no-annotate",
+            "--extra",
+            "dev",
+            "--only-binary",
+            ":all:",
+            "pyproject.toml",
+        ]
+        answer = subprocess.run(
+            [uv.find_uv_bin(), *words],
+            cwd=project,
+            env=uv_environment(self._cache, self._variables),
+            capture_output=True,
+            encoding="utf-8",
+            timeout=UV_SECONDS,
+            check=False,
+        )
+        if answer.returncode:
+            raise ConfigurationError(
+                f"uv cannot lock this tool's own dependencies: {answer.stderr}", "Mend pyproject.toml."
+            )
+        write_atomically(path, (HEADER + answer.stdout).encode())
+        self._reporter.say(path.name)
+        return path
+
+
+def check_same_release(minor: str, packages: Iterable[LockedPackage]) -> None:
+    """Check that the compiler's parts are of one version, and of this minor; raises ConfigurationError.
+
+    ``nvidia-cuda-nvcc`` does not pin the parts that it needs: installed alone, it pulls them from the newest
+    release, and the mixture compiles wrong code or none.
+    """
+    versions: Mapping[str, str] = {package.project: package.version for package in packages}
+    parts = {versions.get(f"nvidia-{name}", "") for name in ("cuda-nvcc", "nvvm", "cuda-crt")}
+    runtime = versions.get("nvidia-cuda-runtime", "")
+    if len(parts) != 1 or not all(version.startswith(f"{minor}.") for version in {*parts, runtime}):
+        raise ConfigurationError(
+            f"The components of CUDA {minor} are not of one release: {dict(versions)}.",
+            "Lock the cuda-toolkit metapackage, which pins them.",
+        )
+
+
+def _fits(filename: str, version: str) -> bool:
+    """A wheel of this version, for a supported platform and a supported Python (no free-threaded builds)."""
+    try:
+        _, found, _, tags = parse_wheel_filename(filename)
+    except InvalidWheelFilename:
+        return False
+    if found != Version(version) or not wheel_platform(filename):
+        return False
+    stable = any(tag.abi == "abi3" for tag in tags)
+    usable = any(tag.interpreter in PYTHONS and not tag.abi.endswith("t") for tag in tags)
+    return usable or stable
+
+
+def _is_sdist(filename: str, version: str) -> bool:
+    try:
+        return parse_sdist_filename(filename)[1] == Version(version)
+    except InvalidSdistFilename:
+        return False

@@ -1,0 +1,379 @@
+"""The records that pass from stage to stage: frozen, typed, one definition for Python, TOML and JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+Platform = Literal["linux-x86_64", "windows-x86_64"]
+Profile = Literal["release", "check"]
+Offload = Literal["proven", "failed", "impossible_here", "untested"]
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of all records (msgspec inherits these settings, but not kw_only)."""
+
+
+def digest_of(*parts: Any) -> str:
+    """Sha256 (hex) of the canonical JSON of ``parts``: the name of whatever they are the inputs of."""
+    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Sha256 (hex) of a file's bytes."""
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            sha.update(chunk)
+    return sha.hexdigest()
+
+
+# --- locks ---------------------------------------------------------------------------------------------
+
+
+class LockedFile(Record, frozen=True, kw_only=True):
+    """One file of a package index, by content; ``size`` in bytes (0: the index did not tell)."""
+
+    filename: str
+    sha256: str
+    size: int = 0
+
+
+class LockedPackage(Record, frozen=True, kw_only=True):
+    """One release of one project, with the files for every platform that is supported."""
+
+    project: str
+    version: str
+    marker: str = ""
+    files: tuple[LockedFile, ...]
+
+
+class Lock(Record, frozen=True, kw_only=True):
+    """A set of packages that belong together; ``release`` is a CUDA toolkit's own version."""
+
+    release: str = ""
+    packages: tuple[LockedPackage, ...]
+
+
+# --- catalog -------------------------------------------------------------------------------------------
+
+
+class CompilerRange(Record, frozen=True, kw_only=True):
+    """Accepted major versions of a host compiler, both ends included."""
+
+    min: int
+    max: int
+
+
+class Toolkit(Record, frozen=True, kw_only=True):
+    """One CUDA minor version: what it can target, with which host compilers, and its features."""
+
+    cuda: str
+    min_driver_linux: str
+    min_driver_windows: str
+    architectures: tuple[str, ...]
+    gcc: CompilerRange
+    clang: CompilerRange
+    fast_compile: bool
+    source: str
+
+    @property
+    def family(self) -> int:
+        """CUDA major version."""
+        return int(self.cuda.partition(".")[0])
+
+
+class LlamaRelease(Record, frozen=True, kw_only=True):
+    """One llama-cpp-python release that this tool knows how to build."""
+
+    version: str
+    min_gcc: int
+    min_clang: int
+    blackwell_specific: bool = False  # the sources compile 12X as 12Xa, which runs on that GPU alone
+    options: dict[str, str]
+    source: str
+
+
+# --- probe ---------------------------------------------------------------------------------------------
+
+
+class HostCompiler(Record, frozen=True, kw_only=True):
+    """A C and C++ compiler; ``identity`` is a digest of the programs that it consists of."""
+
+    name: Literal["gcc", "clang"]
+    version: str
+    description: str
+    cc: str
+    cxx: str
+    identity: str
+
+    @property
+    def major(self) -> int:
+        """Major version."""
+        return int(self.version.partition(".")[0])
+
+
+class Gpu(Record, frozen=True, kw_only=True):
+    """An NVIDIA GPU; compute capability as ``8.9``, memory in bytes."""
+
+    name: str
+    uuid: str
+    compute_capability: str
+    memory: int
+
+    @property
+    def architecture(self) -> str:
+        """Architecture number as nvcc writes it: ``89`` for compute capability 8.9."""
+        return self.compute_capability.replace(".", "")
+
+
+NO_DRIVER = "no NVIDIA driver"
+
+
+class Driver(Record, frozen=True, kw_only=True):
+    """NVIDIA's driver, and the CUDA version that its library speaks."""
+
+    version: str
+    cuda: str
+
+
+class Machine(Record, frozen=True, kw_only=True):
+    """What is on this machine; memory in bytes."""
+
+    platform: Platform
+    python: str
+    libc: str
+    cpus: int
+    memory: int
+    compilers: tuple[HostCompiler, ...]
+    driver: Driver | None = None
+    driver_problem: str = ""
+    gpus: tuple[Gpu, ...] = ()
+
+
+# --- resolve -------------------------------------------------------------------------------------------
+
+
+class Request(Record, frozen=True, kw_only=True):
+    """What the user asked for; an empty value leaves the choice to the tool."""
+
+    cuda: str = ""
+    llama: str = ""
+    architectures: tuple[str, ...] = ()
+    profile: Profile = "release"
+    defines: dict[str, str] = {}
+
+
+_ARCHITECTURE = re.compile(r"(?P<number>[0-9]{2,3})(?P<feature>[af]?)(?:-(?P<kind>real|virtual))?")
+
+
+class Architecture(Record, frozen=True, kw_only=True):
+    """One entry of CMake's CUDA_ARCHITECTURES: ``89-real`` is machine code, ``90-virtual`` is PTX."""
+
+    number: int
+    feature: str = ""
+    kind: Literal["real", "virtual"] = "real"
+
+    @classmethod
+    def parse(cls, text: str) -> Architecture:
+        """Read ``89``, ``89-real``, ``120a-real`` or ``90-virtual``; ValueError otherwise."""
+        match = _ARCHITECTURE.fullmatch(text.strip())
+        if not match:
+            raise ValueError(text)
+        kind: Any = match["kind"] or "real"
+        return cls(number=int(match["number"]), feature=match["feature"], kind=kind)
+
+    @property
+    def cmake(self) -> str:
+        """As CMake writes it."""
+        return f"{self.number}{self.feature}-{self.kind}"
+
+    @property
+    def label(self) -> str:
+        """As a local version label writes it: ``sm89`` or ``ptx90``."""
+        return f"{'sm' if self.kind == 'real' else 'ptx'}{self.number}{self.feature}"
+
+
+class Cell(Record, frozen=True, kw_only=True):
+    """One wheel to build: every choice made."""
+
+    llama: str
+    cuda: str
+    architectures: tuple[Architecture, ...]
+    platform: Platform
+    profile: Profile = "release"
+    defines: dict[str, str] = {}
+
+    @property
+    def label(self) -> str:
+        """Local version label: ``cu130.sm89``; a wheel that must not be released ends in ``.check``."""
+        parts = ["cu" + self.cuda.replace(".", ""), *(a.label for a in self.architectures)]
+        if self.defines:
+            parts.append("d" + digest_of(self.defines)[:8])
+        if self.profile != "release":
+            parts.append(self.profile)
+        return ".".join(parts)
+
+
+# --- the results of the building stages ----------------------------------------------------------------
+
+
+class Component(Record, frozen=True, kw_only=True):
+    """A downloaded input: what it is called, and its content."""
+
+    project: str
+    version: str
+    sha256: str
+
+
+class Toolchain(Record, frozen=True, kw_only=True):
+    """A complete CUDA toolkit in the store."""
+
+    root: Path
+    cuda: str
+    release: str
+    nvcc_version: str
+    components: tuple[Component, ...]
+    digest: str
+
+    @property
+    def nvcc(self) -> Path:
+        """Absolute path of nvcc."""
+        return self.root / "bin" / "nvcc"
+
+
+class BuildEnvironment(Record, frozen=True, kw_only=True):
+    """A Python environment with the PEP 517 front end, the back end, CMake and Ninja."""
+
+    root: Path
+    python: Path
+    components: tuple[Component, ...]
+    digest: str
+
+    @property
+    def bin(self) -> Path:
+        """Where its programs lie."""
+        return self.python.parent
+
+
+class AppliedPatch(Record, frozen=True, kw_only=True):
+    """A patch that was applied to the source."""
+
+    name: str
+    sha256: str
+
+
+class SourceTree(Record, frozen=True, kw_only=True):
+    """Patched sources in the store; ``options`` are the CMake options they declare."""
+
+    root: Path
+    llama: str
+    sdist: Component
+    patches: tuple[AppliedPatch, ...]
+    options: tuple[str, ...]
+    digest: str
+
+
+class BuildInputs(Record, frozen=True, kw_only=True):
+    """All that one wheel is compiled from."""
+
+    cell: Cell
+    release: LlamaRelease
+    source: SourceTree
+    toolchain: Toolchain
+    environment: BuildEnvironment
+    compiler: HostCompiler
+
+
+class BuildFacts(Record, frozen=True, kw_only=True):
+    """What CMake itself says it chose, read from its File API."""
+
+    generator: str
+    architectures: tuple[str, ...]
+    cuda_compiler: str
+    cuda_compiler_version: str
+    cxx_compiler_version: str
+    cmake_version: str
+    steps: int
+
+
+class RawWheel(Record, frozen=True, kw_only=True):
+    """The wheel as the PEP 517 back end left it."""
+
+    path: Path
+    facts: BuildFacts
+    flags: dict[str, str]
+    digest: str
+
+
+class Member(Record, frozen=True, kw_only=True):
+    """A native library in a wheel; sizes in bytes."""
+
+    path: str
+    size: int
+    needed: tuple[str, ...]
+
+
+class WheelRecord(Record, frozen=True, kw_only=True):
+    """``<wheel>.json``: what a wheel is and everything that went into it, by digest."""
+
+    schema: Literal["build-matrix/wheel/1"] = "build-matrix/wheel/1"
+    filename: str
+    sha256: str
+    size: int
+    unpacked_size: int
+    cell: Cell
+    sdist: Component
+    patches: tuple[AppliedPatch, ...]
+    toolkit: tuple[Component, ...]
+    toolkit_release: str
+    build_environment: tuple[Component, ...]
+    host_compiler: HostCompiler
+    python: str
+    flags: dict[str, str]
+    facts: BuildFacts
+    libraries: tuple[Member, ...]
+    tool: str
+
+
+class Wheel(Record, frozen=True, kw_only=True):
+    """A finished wheel."""
+
+    path: Path
+    record: WheelRecord
+
+
+# --- verify --------------------------------------------------------------------------------------------
+
+
+class Check(Record, frozen=True, kw_only=True):
+    """One thing that was verified: what, whether it holds, and the evidence."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+class Verdict(Record, frozen=True, kw_only=True):
+    """``<wheel>.verdict.json``: what was verified of a wheel, on which machine."""
+
+    schema: Literal["build-matrix/verdict/1"] = "build-matrix/verdict/1"
+    filename: str
+    sha256: str
+    offload: Offload
+    reason: str
+    checks: tuple[Check, ...]
+    driver: Driver | None = None
+    gpus: tuple[str, ...] = ()
+    python: str
+    tool: str
+    inputs: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check holds (an untested offload is not a failed check)."""
+        return self.offload != "failed" and all(check.passed for check in self.checks)

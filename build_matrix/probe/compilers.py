@@ -1,0 +1,110 @@
+"""Which C++ compilers are here? The one that CXX names, then what lies on the PATH."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from build_matrix.errors import MissingPrerequisiteError
+from build_matrix.model import HostCompiler, digest_of
+from build_matrix.runner import run
+
+SECONDS = 30
+_VERSIONED = re.compile(r"g\+\+-\d+")
+
+
+def find_compilers() -> tuple[HostCompiler, ...]:
+    """Every usable C++ compiler, the preferred one first.
+
+    CXX wins when it is set: it must then name a compiler. Raises MissingPrerequisiteError when it does not.
+    """
+    named = os.environ.get("CXX", "").strip()
+    if named:
+        found = shutil.which(named)
+        compiler = _examine(Path(found)) if found else None
+        if not compiler:
+            raise MissingPrerequisiteError(
+                f"CXX names {named!r}, which is not a C++ compiler that works here.",
+                "Unset CXX, or let it name g++ or clang++.",
+            )
+        return (compiler,)
+    seen: dict[str, HostCompiler] = {}
+    for path in _candidates():
+        compiler = _examine(path)
+        if compiler:
+            seen.setdefault(compiler.identity, compiler)
+    return tuple(seen.values())
+
+
+def _candidates() -> Iterator[Path]:
+    for name in ("g++", "c++", "clang++"):
+        if found := shutil.which(name):
+            yield Path(found)
+    folders = [Path(folder) for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder]
+    for folder in folders:
+        if folder.is_dir():
+            yield from sorted(path for path in folder.iterdir() if _VERSIONED.fullmatch(path.name))
+
+
+def _examine(cxx: Path) -> HostCompiler | None:
+    """A compiler that answers and has its C sibling beside it, or None."""
+    banner = _ask(cxx, "--version")
+    name: Literal["gcc", "clang"] = "clang" if "clang" in banner else "gcc"
+    if name == "gcc" and "Free Software Foundation" not in banner:
+        return None
+    version = _ask(cxx, "-dumpfullversion", "-dumpversion") if name == "gcc" else _clang_version(banner)
+    stem = cxx.name.replace("clang++", "clang").replace("g++", "gcc").replace("c++", "cc")
+    cc = cxx.with_name(stem)
+    if not version or not os.access(cc, os.X_OK):
+        return None
+    description = banner.splitlines()[0]
+    return HostCompiler(
+        name=name,
+        version=version.strip(),
+        description=description,
+        cc=str(cc),
+        cxx=str(cxx),
+        identity=_identity(cxx, description),
+    )
+
+
+def _identity(cxx: Path, description: str) -> str:
+    """Digest of what decides the machine code: the compiler proper, the assembler, the linker."""
+    parts = [description]
+    for program in ("cc1plus", "as", "ld"):
+        answer = _ask(cxx, f"-print-prog-name={program}").strip()
+        found = shutil.which(answer) if answer else None
+        parts.append(_content(Path(found).resolve()) if found else "")
+    if not parts[1]:  # clang is one program
+        parts.append(_content(cxx.resolve()))
+    return digest_of(parts)
+
+
+def _content(path: Path) -> str:
+    status = path.stat()
+    return _hash(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache
+def _hash(path: Path, _size: int, _mtime: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _ask(program: Path, *words: str) -> str:
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+    try:
+        done = run([program, *words], env=environment, timeout=SECONDS)
+    except OSError:
+        return ""
+    return done.output if done.code == 0 else ""
+
+
+def _clang_version(banner: str) -> str:
+    match = re.search(r"clang version (\d+(?:\.\d+)*)", banner)
+    return match[1] if match else ""

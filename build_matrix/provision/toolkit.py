@@ -1,0 +1,150 @@
+"""Assembles a CUDA toolkit root from the package index, without root and without touching the system."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from build_matrix.errors import BuildMatrixError, MissingPrerequisiteError
+from build_matrix.index import Downloads, install_wheels
+from build_matrix.locks import components, read_lock, select_platform
+from build_matrix.model import Architecture, Cell, HostCompiler, Toolchain, digest_of
+from build_matrix.runner import run
+from build_matrix.store import Store, require_room
+
+VERSION = 1  # of this stage: raise it when the same lock shall give another tree
+UNPACKED_RATIO = 2.2  # measured: 13.0 is 520 MB packed, 1.1 GB unpacked
+SECONDS = 300
+
+PROGRAMS = ("bin/nvcc", "bin/cudafe++", "bin/ptxas", "bin/fatbinary", "bin/nvlink", "nvvm/bin/cicc")
+FILES = (
+    "bin/nvcc.profile",
+    "nvvm/libdevice/libdevice.10.bc",
+    "include/cuda_runtime.h",
+    "include/cublas_v2.h",
+    "include/crt/host_config.h",
+    "include/cccl/cub/cub.cuh",
+    "lib/libcudart_static.a",
+    "lib/libcudadevrt.a",
+)
+LIBRARIES = ("libcudart.so", "libcublas.so", "libcublasLt.so")
+
+_SONAME = re.compile(r"(?P<link>lib[A-Za-z]+\.so)\.\d+")
+
+KERNEL = """\
+#include <cublas_v2.h>
+#include <cuda_fp16.h>
+#include <cub/block/block_reduce.cuh>
+__global__ void scale(half *values, int count) {
+    using Reduce = cub::BlockReduce<float, 32>;
+    __shared__ typename Reduce::TempStorage storage;
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    const float sum = Reduce(storage).Sum(i < count ? __half2float(values[i]) : 0.0f);
+    if (i < count) values[i] = __float2half(sum);
+}
+extern "C" int build_matrix_self_test(half *values, int count) {
+    cublasHandle_t handle;
+    if (cublasCreate(&handle) != CUBLAS_STATUS_SUCCESS) return 1;
+    scale<<<(count + 31) / 32, 32>>>(values, count);
+    return static_cast<int>(cudaDeviceSynchronize());
+}
+"""
+
+
+def provision_toolkit(cell: Cell, store: Store, downloads: Downloads) -> Toolchain:
+    """The toolkit of ``cell`` in the store.
+
+    Raises DownloadError and its kinds, DiskFullError, NoCompatibleChoiceError.
+    """
+    lock = read_lock(f"cuda-{cell.cuda}")
+    files = select_platform(lock, cell.platform)
+    digest = digest_of("toolkit", VERSION, components(files))
+
+    def assemble(folder: Path) -> None:
+        paths = downloads.fetch(files, f"CUDA {cell.cuda} toolkit")
+        require_room(store.root, int(sum(file.size for _, file in files) * UNPACKED_RATIO))
+        install_wheels(paths, store.root / "uv-cache", target=folder)
+        _complete(_root(folder, cell))
+
+    root = _root(store.obtain("toolkit", digest, assemble), cell)
+    versions = {package.project: package.version for package, _ in files}
+    return Toolchain(
+        root=root,
+        cuda=cell.cuda,
+        release=lock.release,
+        nvcc_version=versions["nvidia-cuda-nvcc"],
+        components=components(files),
+        digest=digest,
+    )
+
+
+def _root(folder: Path, cell: Cell) -> Path:
+    return folder / "nvidia" / f"cu{cell.cuda.partition('.')[0]}"
+
+
+def _complete(root: Path) -> None:
+    """Add the names that compilers and CMake look for, and check that nothing is missing."""
+    lib = root / "lib"
+    for path in sorted(lib.glob("lib*.so.*")):
+        if match := _SONAME.fullmatch(path.name):
+            (lib / match["link"]).symlink_to(path.name)
+    (root / "lib64").symlink_to("lib")
+    for name in PROGRAMS:
+        if (root / name).is_file():
+            (root / name).chmod(0o755)
+    wanted = [*PROGRAMS, *FILES, *(f"lib/{name}" for name in LIBRARIES)]
+    if missing := [name for name in wanted if not (root / name).is_file()]:
+        raise BuildMatrixError(
+            f"The packages of this toolkit lack {', '.join(missing)}.",
+            "Choose another CUDA version with --cuda.",
+        )
+
+
+def self_test(
+    toolchain: Toolchain, architectures: tuple[Architecture, ...], compiler: HostCompiler, store: Store
+) -> None:
+    """Compile and link a small kernel for each architecture with this host compiler, once.
+
+    The kernel uses CUB, half precision, the runtime and cuBLAS. Raises MissingPrerequisiteError with the
+    compiler's first error.
+    """
+    digest = digest_of("self-test", VERSION, KERNEL, toolchain.digest, compiler.identity, architectures)
+
+    def compile_kernel(folder: Path) -> None:
+        source = folder / "self_test.cu"
+        source.write_text(KERNEL)
+        codes = [f"-gencode=arch=compute_{a.number}{a.feature},code={_code(a)}" for a in architectures]
+        root = toolchain.root
+        words: list[str | Path] = [
+            root / "bin/nvcc",
+            "-ccbin",
+            compiler.cxx,
+            "-std=c++17",
+            "-shared",
+            "-Xcompiler=-fPIC",
+        ]
+        words += [
+            *codes,
+            f"-L{root}/lib",
+            "-cudart=shared",
+            "-lcublas",
+            "-o",
+            folder / "self_test.so",
+            source,
+        ]
+        environment = {"PATH": str(Path(compiler.cxx).parent), "TMPDIR": str(folder), "LC_ALL": "C"}
+        done = run(words, env=environment, cwd=folder, timeout=SECONDS)
+        if done.code:
+            first = next((line for line in done.tail if "error" in line.lower()), done.output)
+            raise MissingPrerequisiteError(
+                f"{compiler.name} {compiler.version} with nvcc {toolchain.nvcc_version} cannot compile a small "
+                f"kernel: {first.strip()}",
+                "Install the C++ compiler's own headers and libraries (`apt install g++`), or name another with CXX.",
+            )
+
+    store.obtain("self-test", digest, compile_kernel)
+
+
+def _code(architecture: Architecture) -> str:
+    prefix = "sm" if architecture.kind == "real" else "compute"
+    return f"{prefix}_{architecture.number}{architecture.feature}"

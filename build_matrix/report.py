@@ -1,0 +1,130 @@
+"""What people see while the tool works: a progress display on a terminal, quiet lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Literal, Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+Unit = Literal["bytes", "steps"]
+QUIET_SECONDS = 20.0
+
+
+class Meter(Protocol):
+    """A running count of bytes or steps."""
+
+    def update(self, done: float, total: float | None = None) -> None:
+        """Show that ``done`` of ``total`` is done (both absolute)."""
+
+
+class Reporter(Protocol):
+    """What the stages tell people."""
+
+    def say(self, text: str) -> None:
+        """One line of information."""
+
+    def warn(self, text: str) -> None:
+        """One line that a person should read."""
+
+    def meter(self, label: str, unit: Unit, total: float | None) -> contextlib.AbstractContextManager[Meter]:
+        """A progress display for as long as the context lasts."""
+
+
+class TerminalReporter:
+    """Rich's progress bars on standard error."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def say(self, text: str) -> None:
+        """One line of information."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """One line that a person should read."""
+        self._console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def meter(self, label: str, unit: Unit, total: float | None) -> Iterator[Meter]:
+        """A bar with bytes and speed, or with [n/N] and the time left."""
+        counts: list[ProgressColumn] = (
+            [DownloadColumn(), TransferSpeedColumn()]
+            if unit == "bytes"
+            else [MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+        )
+        bar = Progress(TextColumn("{task.description}"), BarColumn(), *counts, console=self._console, transient=True)
+        with bar:
+            task = bar.add_task(label, total=total)
+            yield _BarMeter(bar, task)
+
+
+class _BarMeter:
+    def __init__(self, bar: Progress, task: object) -> None:
+        self._bar = bar
+        self._task = task
+
+    def update(self, done: float, total: float | None = None) -> None:
+        self._bar.update(self._task, completed=done, total=total)  # type: ignore[arg-type]
+
+
+class LineReporter:
+    """Plain lines, for logs and CI: a meter speaks every twenty seconds at most."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def say(self, text: str) -> None:
+        """One line of information."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """One line that a person should read."""
+        self.say(text)
+
+    @contextlib.contextmanager
+    def meter(self, label: str, unit: Unit, total: float | None) -> Iterator[Meter]:
+        """Lines such as ``compiling [40/158], about 5 min left``."""
+        yield _LineMeter(self, label, unit, total)
+
+
+class _LineMeter:
+    def __init__(self, reporter: LineReporter, label: str, unit: Unit, total: float | None) -> None:
+        self._reporter = reporter
+        self._label = label
+        self._unit = unit
+        self._total = total
+        self._start = self._last = time.monotonic()
+
+    def update(self, done: float, total: float | None = None) -> None:
+        self._total = total or self._total
+        now = time.monotonic()
+        if now - self._last < QUIET_SECONDS:
+            return
+        self._last = now
+        if self._unit == "bytes":
+            whole = f" of {self._total / 1e6:.0f}" if self._total else ""
+            self._reporter.say(f"  {self._label}: {done / 1e6:.0f}{whole} MB")
+        else:
+            left = (now - self._start) * (self._total / done - 1) if self._total and done else None
+            tail = f", about {left / 60:.0f} min left" if left is not None else ""
+            self._reporter.say(f"  {self._label} [{done:.0f}/{self._total or 0:.0f}]{tail}")
+
+
+def make_reporter() -> Reporter:
+    """The reporter that fits standard error."""
+    console = Console(stderr=True)
+    return TerminalReporter(console) if console.is_terminal else LineReporter(console)

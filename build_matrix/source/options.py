@@ -1,0 +1,53 @@
+"""Which CMake options do the sources declare? Read from the sources, so that a misspelt one is refused."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from build_matrix.errors import UnknownOptionError
+
+_DECLARATION = re.compile(
+    r"^\s*(?:option\s*\(\s*(?P<option>\w+)|set\s*\(\s*(?P<cached>\w+)\b[^)]*?\bCACHE\b)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_COMPILER_VARIABLES = re.compile(r"CMAKE_(C|CXX|CUDA)_FLAGS(_RELEASE)?|CMAKE_SHARED_LINKER_FLAGS(_RELEASE)?")
+SIMILAR = 0.75
+
+
+def declared_options(root: Path) -> tuple[str, ...]:
+    """The names of all options and cache variables that the CMake files below ``root`` declare, sorted."""
+    found: set[str] = set()
+    for path in [*root.rglob("CMakeLists.txt"), *root.rglob("*.cmake")]:
+        for match in _DECLARATION.finditer(path.read_text(encoding="utf-8", errors="replace")):
+            found.add(match["option"] or match["cached"])
+    return tuple(sorted(found))
+
+
+def check_defines(defines: Mapping[str, str], known: Iterable[str], fixed: Iterable[str], llama: str) -> None:
+    """Refuse a define that the sources do not know, or that a choice of this tool fixes.
+
+    Raises UnknownOptionError with the nearest name that they do know.
+    """
+    names = set(known)
+    fixed_names = set(fixed)
+    for name in defines:
+        if name in fixed_names:
+            raise UnknownOptionError(
+                f"--define {name} contradicts what this tool chooses itself.",
+                "Use --cuda, --arch, --profile or CXX instead.",
+            )
+        if name not in names and not _COMPILER_VARIABLES.fullmatch(name):
+            raise UnknownOptionError(f"llama-cpp-python {llama} has no option {name}.", _nearest(name, names))
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    """llama.cpp renamed LLAMA_X to GGML_X: the part after the prefix says more than the prefix."""
+    bare = name.partition("_")[2]
+    renamed = sorted(other for other in known if bare and other.partition("_")[2] == bare)
+    close = renamed or difflib.get_close_matches(name, known, n=1, cutoff=SIMILAR)
+    if close:
+        return f"The nearest that it has is {close[0]}."
+    return "Nothing that it has is called so; its CMake would ignore the option in silence."

@@ -1,0 +1,64 @@
+"""Which machine code is in a wheel? Read with NVIDIA's own cuobjdump, from the package index."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+from build_matrix.archive import read_members
+from build_matrix.errors import MissingPrerequisiteError
+from build_matrix.index import Downloads, install_wheels
+from build_matrix.locks import components, read_lock, select_wheels
+from build_matrix.model import Check, digest_of
+from build_matrix.runner import run
+from build_matrix.store import Store
+from build_matrix.verify.static import Label
+
+SECONDS = 300
+_ELF = re.compile(r"\.(?P<code>sm_\d+[af]?)\.cubin\s*$")
+_PTX = re.compile(r"\.(?P<code>(?:sm|compute)_\d+[af]?)\.ptx\s*$")
+
+
+def check_cubins(wheel: Path, label: Label, store: Store, downloads: Downloads) -> Check:
+    """Check that the wheel holds exactly the machine code and the PTX of its label."""
+    found = read_codes(wheel, store, downloads)
+    passed = found == set(label.codes)
+    detail = f"label {' '.join(label.codes)}, inside {' '.join(sorted(found)) or 'none'}"
+    return Check(name="cubins", passed=passed, detail=detail)
+
+
+def read_codes(wheel: Path, store: Store, downloads: Downloads) -> set[str]:
+    """The architectures inside a wheel's libraries: ``sm89`` for machine code, ``ptx90`` for PTX.
+
+    Raises DownloadError and its kinds; MissingPrerequisiteError when cuobjdump does not run here.
+    """
+    program = _cuobjdump(store, downloads)
+    codes: set[str] = set()
+    with tempfile.TemporaryDirectory(dir=store.root / "work") as scratch:
+        for name, data in read_members(wheel).items():
+            if name.endswith((".so", ".dll")) and b".nv_fatbin" in data:
+                library = Path(scratch) / Path(name).name
+                library.write_bytes(data)
+                codes |= {"sm" + code for code in _list(program, "--list-elf", library, _ELF)}
+                codes |= {"ptx" + code for code in _list(program, "--list-ptx", library, _PTX)}
+    return codes
+
+
+def _list(program: Path, option: str, library: Path, pattern: re.Pattern[str]) -> set[str]:
+    done = run([program, option, library], env={"PATH": ""}, timeout=SECONDS)
+    found = {match["code"].partition("_")[2] for line in done.tail if (match := pattern.search(line))}
+    if done.code and not found and "does not contain" not in done.output:
+        raise MissingPrerequisiteError(f"cuobjdump {option} ended with {done.code}: {done.output}", "Report this.")
+    return found
+
+
+def _cuobjdump(store: Store, downloads: Downloads) -> Path:
+    files = select_wheels(read_lock("inspect"))
+    digest = digest_of("inspect", components(files))
+
+    def install(folder: Path) -> None:
+        install_wheels(downloads.fetch(files, "cuobjdump"), store.root / "uv-cache", target=folder)
+
+    (program,) = store.obtain("inspect", digest, install).glob("nvidia/cu*/bin/cuobjdump")
+    return program

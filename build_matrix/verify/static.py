@@ -1,0 +1,135 @@
+"""Is a wheel what its name says? Checked without running any of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+from build_matrix.archive import dist_info, headers, read_members, record_hash
+from build_matrix.catalog import nvidia_libraries, system_libraries
+from build_matrix.errors import VerificationError
+from build_matrix.model import Check, Record
+from build_matrix.native import Library, read_library
+
+PROJECT = "llama-cpp-python"
+_LABEL = re.compile(r"cu(?P<family>\d{2})(?P<minor>\d)(?P<rest>(?:\.\w+)*)")
+_CODE = re.compile(r"(?:sm|ptx)\d+[af]?")
+
+
+class Label(Record, frozen=True, kw_only=True):
+    """What a local version label claims: ``cu130.sm89`` is CUDA 13.0 with machine code for sm_89."""
+
+    text: str
+    cuda: str
+    codes: tuple[str, ...]
+
+    @property
+    def family(self) -> int:
+        """CUDA major version."""
+        return int(self.cuda.partition(".")[0])
+
+
+def parse_label(local: str) -> Label | None:
+    """A local version label that claims a CUDA version and architectures, or None."""
+    match = _LABEL.fullmatch(local)
+    if not match:
+        return None
+    codes = tuple(sorted(word for word in match["rest"].split(".") if _CODE.fullmatch(word)))
+    return Label(text=local, cuda=f"{match['family']}.{match['minor']}", codes=codes)
+
+
+def check_static(wheel: Path) -> tuple[list[Check], Label | None]:
+    """Every check that needs no other program, and what the label claims (None: nothing that can be checked)."""
+    try:
+        name, version, _, tags = parse_wheel_filename(wheel.name)
+        members = read_members(wheel)
+        info = dist_info(members)
+    except (InvalidWheelFilename, VerificationError) as error:
+        problem = error.problem if isinstance(error, VerificationError) else str(error)
+        return [Check(name="archive", passed=False, detail=problem)], None
+    label = parse_label(version.local or "")
+    checks = [
+        _check_label(name, version.local or "", label),
+        _check_metadata(members, info, name, str(version)),
+        _check_tags(members, info, {str(tag) for tag in tags}),
+        _check_record(members, info),
+    ]
+    if label:
+        checks.append(_check_libraries(members, info, label))
+    return checks, label
+
+
+def _check_label(project: str, local: str, label: Label | None) -> Check:
+    passed = project == PROJECT and label is not None and bool(label.codes)
+    detail = f"{project}, label {local or '(none)'}"
+    return Check(name="label", passed=passed, detail=detail)
+
+
+def _check_metadata(members: Mapping[str, bytes], info: str, name: str, version: str) -> Check:
+    found = dict(headers(members.get(f"{info}/METADATA", b"").decode("utf-8", "replace")))
+    folder_name, _, folder_version = info.removesuffix(".dist-info").partition("-")
+    names = {canonicalize_name(found.get("Name", "")), canonicalize_name(folder_name), name}
+    versions = {found.get("Version", ""), folder_version, version}
+    passed = len(names) == 1 and len(versions) == 1
+    said = "agree" if passed else "disagree"
+    return Check(name="metadata", passed=passed, detail=f"file name, folder and METADATA {said}: {sorted(versions)}")
+
+
+def _check_tags(members: Mapping[str, bytes], info: str, tags: set[str]) -> Check:
+    lines = headers(members.get(f"{info}/WHEEL", b"").decode("utf-8", "replace"))
+    found = {value for name, value in lines if name == "Tag"}
+    return Check(name="tags", passed=found == tags, detail=f"file name {sorted(tags)}, WHEEL {sorted(found)}")
+
+
+def _check_record(members: Mapping[str, bytes], info: str) -> Check:
+    rows = csv.reader(io.StringIO(members.get(f"{info}/RECORD", b"").decode("utf-8", "replace")))
+    listed = {row[0]: row[1] for row in rows if len(row) == 3}  # noqa: PLR2004 - path, hash, size
+    wrong = sorted(set(listed) ^ set(members))
+    for name, data in members.items():
+        if name != f"{info}/RECORD" and name in listed and listed[name] != record_hash(data):
+            wrong.append(name)
+    detail = f"{len(members)} files" if not wrong else f"does not match {', '.join(wrong[:3])}"
+    return Check(name="RECORD", passed=not wrong, detail=detail)
+
+
+def _check_libraries(members: Mapping[str, bytes], info: str, label: Label) -> Check:
+    """Every library that is needed is in the wheel, on every system, or declared; CUDA's are of the label's major."""
+    libraries = {name: lib for name, data in members.items() if (lib := read_library(data))}
+    own = {library.soname for library in libraries.values()}
+    declared = _declared(members, info)
+    try:
+        nvidia = nvidia_libraries(label.family)
+    except KeyError:
+        return Check(name="libraries", passed=False, detail=f"no packages are known for CUDA {label.family}")
+    problems = []
+    for name, library in libraries.items():
+        for soname in library.needed:
+            if soname in own or soname in system_libraries("linux-x86_64"):
+                continue
+            project = nvidia.projects.get(soname)
+            if project is None:
+                problems.append(f"{name} needs {soname}, which nothing declared provides")
+            elif project not in declared:
+                problems.append(f"{name} needs {soname}, but {project} is not declared")
+            elif f"$ORIGIN/{nvidia.folder}" not in library.runpath:
+                problems.append(f"{name} does not look for {soname} in $ORIGIN/{nvidia.folder}")
+    if not any(_needs_cuda(library, nvidia.projects) for library in libraries.values()):
+        problems.append(f"no library needs CUDA {label.family}: this is a CPU-only build")
+    detail = "; ".join(problems) or f"{len(libraries)} libraries need only what they may need"
+    return Check(name="libraries", passed=not problems, detail=detail)
+
+
+def _needs_cuda(library: Library, projects: Mapping[str, str]) -> bool:
+    return any(soname in projects for soname in library.needed)
+
+
+def _declared(members: Mapping[str, bytes], info: str) -> set[str]:
+    lines = headers(members.get(f"{info}/METADATA", b"").decode("utf-8", "replace"))
+    requirements = [Requirement(value) for name, value in lines if name == "Requires-Dist"]
+    return {canonicalize_name(r.name) for r in requirements if not (r.marker and "extra" in str(r.marker))}

@@ -1,0 +1,34 @@
+"""What must not be in a wheel: second copies, files outside the package, paths of the machine that built it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from build_matrix.archive import dist_info
+from build_matrix.errors import VerificationError
+from build_matrix.model import digest_of
+from build_matrix.native import read_library
+
+PACKAGE = "llama_cpp"
+ADVICE = "Report this with the wheel's record; the build's result is kept in the store."
+
+
+def check_members(members: Mapping[str, bytes], forbidden: Sequence[str]) -> None:
+    """Raise VerificationError, naming the file, for the first thing that must not be there."""
+    info = dist_info(members)
+    seen: dict[str, str] = {}
+    for name, data in members.items():
+        top = name.partition("/")[0]
+        if top not in {PACKAGE, info}:
+            raise VerificationError(f"{name} would land outside the package {PACKAGE}.", ADVICE)
+        for text in forbidden:
+            if text.encode() in data:
+                raise VerificationError(f"{name} holds a path of this machine ({text}).", ADVICE)
+        library = read_library(data)
+        if not library:
+            continue
+        twin = seen.setdefault(digest_of(data.hex()), name)
+        if twin != name:
+            raise VerificationError(f"{name} is a second copy of {twin}.", ADVICE)
+        if library.soname != name.rpartition("/")[2]:
+            raise VerificationError(f"{name} calls itself {library.soname}, so nothing that needs it finds it.", ADVICE)

@@ -1,0 +1,75 @@
+#!/usr/bin/env -S uv run --script
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["nox>=2025.5.1"]
+# ///
+"""Sessions: what people type. Each is its help text and a call into the package; options follow after ``--``."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["build-cuda13"]
+nox.options.error_on_external_run = True
+
+LOCK = Path("build_matrix/locks/tool.txt")
+
+
+def run_tool(session: nox.Session, *words: str) -> None:
+    """Run the package in an environment that holds exactly what its lock names."""
+    prepare(session)
+    session.run("python", "-m", "build_matrix", *words, *session.posargs, silent=False)
+
+
+def prepare(session: nox.Session) -> None:
+    """Install the locked dependencies, unless this environment has them already."""
+    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    mark = Path(session.virtualenv.location) / "lock.sha256"
+    if mark.is_file() and mark.read_text() == digest:
+        return
+    session.install("--quiet", "--require-hashes", "--requirement", str(LOCK))
+    mark.write_text(digest)
+
+
+@nox.session(name="build-cuda13")
+def build_cuda13(session: nox.Session) -> None:
+    """Build a CUDA 13 wheel and test it:  nox -s build-cuda13 -- --llama 0.3.16 --arch 89"""
+    run_tool(session, "build", "--cuda", "13")
+
+
+@nox.session
+def verify(session: nox.Session) -> None:
+    """Install and run the wheels in wheels/, or those named:  nox -s verify -- WHEEL --require-gpu"""
+    run_tool(session, "verify")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests; the one that builds a wheel takes minutes:  nox -s tests -- -m 'not build'"""
+    prepare(session)
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check format, lint and types (ruff, mypy --strict)."""
+    prepare(session)
+    session.run("python", "-m", "ruff", "format", "--check", ".")
+    session.run("python", "-m", "ruff", "check", ".")
+    session.run("python", "-m", "mypy")
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Write build_matrix/locks/ from your package index: toolkits, build environment, sdists, by sha256."""
+    run_tool(session, "lock")
+
+
+if __name__ == "__main__":
+    nox.main()

@@ -1,0 +1,103 @@
+"""Fixtures for all tests: a store of their own, a reporter that remembers, and why a test is skipped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from build_matrix.model import CompilerRange, HostCompiler, LlamaRelease, Machine, Toolkit
+from build_matrix.store import Store
+
+
+class Remembering:
+    """A reporter whose lines a test can read."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.meters: list[tuple[str, float, float | None]] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    warn = say
+
+    @contextlib.contextmanager
+    def meter(self, label: str, unit: str, total: float | None) -> Iterator[Remembering]:
+        self._label = label
+        yield self
+
+    def update(self, done: float, total: float | None = None) -> None:
+        self.meters.append((self._label, done, total))
+
+
+@pytest.fixture
+def reporter() -> Remembering:
+    return Remembering()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """One store for the tests that download: what one fetched, the next one has."""
+    return Store(tmp_path_factory.mktemp("shared") / "store")
+
+
+@pytest.fixture
+def gcc() -> HostCompiler:
+    return HostCompiler(
+        name="gcc", version="12.2.0", description="gcc", cc="/usr/bin/gcc", cxx="/usr/bin/g++", identity="i"
+    )
+
+
+@pytest.fixture
+def machine(gcc: HostCompiler) -> Machine:
+    return Machine(
+        platform="linux-x86_64",
+        python="3.11.7",
+        libc="glibc 2.36",
+        cpus=2,
+        memory=24 << 30,
+        compilers=(gcc,),
+        driver_problem="no NVIDIA driver",
+    )
+
+
+@pytest.fixture
+def toolkit() -> Toolkit:
+    return Toolkit(
+        cuda="13.0",
+        min_driver_linux="580",
+        min_driver_windows="580",
+        architectures=("75", "89"),
+        gcc=CompilerRange(min=6, max=15),
+        clang=CompilerRange(min=16, max=20),
+        fast_compile=True,
+        source="test",
+    )
+
+
+@pytest.fixture
+def release() -> LlamaRelease:
+    return LlamaRelease(
+        version="0.3.16",
+        min_gcc=9,
+        min_clang=10,
+        options={"GGML_AVX": "ON", "GGML_AVX2": "ON"},
+        source="test",
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    compiler = shutil.which("g++") or shutil.which("c++") or os.environ.get("CXX")
+    for item in items:
+        if item.get_closest_marker("compiler") and not compiler:
+            item.add_marker(pytest.mark.skip(reason="there is no C++ compiler here"))

@@ -1,0 +1,94 @@
+"""The command line: one sentence, a remedy, an exit code, and never a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from build_matrix import errors
+
+ROOT = Path(__file__).parents[2]
+
+
+def tool(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"COLUMNS": "200"} | variables
+    return subprocess.run(
+        [sys.executable, "-m", "build_matrix", *words],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("build", "--arch", "banana"), 2, "'banana' is not a CUDA architecture"),
+        (("build", "--arch", "52", "--cuda", "13"), 4, "cannot compile for architecture 52"),
+        (("build", "--llama", "9.9.9"), 2, "9.9.9 is not among the locked releases"),
+        (("build", "--cuda", "11"), 2, "CUDA 11 is not among the locked toolkits"),
+        (("build", "--define", "GGML_AVX"), 2, "is not NAME=VALUE"),
+        (("build", "--profile", "debug"), 2, "no profile 'debug'"),
+        (("build", "--jobs", "0"), 2, "--jobs"),
+        (("build", "--no-such-option"), 2, "No such option"),
+        (("verify", "absent.whl"), 2, "no wheel absent.whl"),
+    ],
+)
+def test_bad_input_is_a_sentence_and_an_exit_code(tmp_path: Path, words: tuple[str, ...], code: int, said: str) -> None:
+    done = tool(*words, BUILD_MATRIX_STORE=str(tmp_path / "store"))
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_compiler_is_exit_code_3(tmp_path: Path) -> None:
+    done = tool("build", PATH=str(tmp_path), BUILD_MATRIX_STORE=str(tmp_path / "store"), CXX="")
+    assert (done.returncode, "apt install g++" in done.stderr) == (3, True)
+
+
+def test_a_cxx_that_is_no_compiler_is_exit_code_3(tmp_path: Path) -> None:
+    done = tool("build", CXX=sys.executable, BUILD_MATRIX_STORE=str(tmp_path / "store"))
+    assert (done.returncode, "not a C++ compiler" in done.stderr) == (3, True)
+
+
+@pytest.mark.compiler
+def test_a_store_that_cannot_be_written_is_exit_code_3() -> None:
+    done = tool("build", "--store", "/proc/build-matrix")
+    assert (done.returncode, "--store" in done.stderr) == (3, True)
+
+
+@pytest.mark.compiler
+def test_an_index_that_cannot_be_reached_is_exit_code_5(tmp_path: Path) -> None:
+    done = tool("build", BUILD_MATRIX_STORE=str(tmp_path / "store"), UV_DEFAULT_INDEX="http://127.0.0.1:9/simple/")
+    assert done.returncode == 5, done.stderr
+    assert "127.0.0.1 cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not [p for p in (tmp_path / "store" / "work").iterdir() if p.name.endswith(".new")]
+
+
+def test_no_wheel_to_verify_is_exit_code_2(tmp_path: Path) -> None:
+    done = tool("verify", "--wheels", str(tmp_path), BUILD_MATRIX_STORE=str(tmp_path / "store"))
+    assert (done.returncode, "nox -s build-cuda13" in done.stderr) == (2, True)
+
+
+def test_help_names_every_subcommand() -> None:
+    done = tool("--help")
+    assert done.returncode == 0
+    for name in ("build", "verify", "lock"):
+        assert name in done.stdout
+
+
+def test_every_kind_of_failure_has_an_exit_code_of_the_table() -> None:
+    kinds = [errors.BuildMatrixError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    assert {kind.exit_code for kind in kinds[1:]} == {2, 3, 4, 5, 6, 7}
+    assert all(kind.__doc__ for kind in kinds)

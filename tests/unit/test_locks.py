@@ -1,0 +1,105 @@
+"""The locks name what is downloaded, by content, and nobody's index."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from build_matrix.errors import ConfigurationError
+from build_matrix.locks import (
+    FOLDER,
+    locked_llama_releases,
+    locked_toolkits,
+    read_lock,
+    select_platform,
+    select_wheels,
+    wheel_platform,
+)
+from build_matrix.locks.update import check_same_release
+from build_matrix.model import Lock, LockedFile, LockedPackage
+
+TOML_LOCKS = sorted(p.stem for p in FOLDER.glob("*.toml") if p.stem != "inputs")
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.*t*")), ids=lambda p: p.name)
+def test_no_lock_names_an_index_or_any_other_host(path) -> None:  # type: ignore[no-untyped-def]
+    assert not re.search(r"https?:|[\w-]+\.(org|com|io|net)\b|index-url", path.read_text())
+
+
+@pytest.mark.parametrize("name", TOML_LOCKS)
+def test_every_locked_file_has_its_sha256_and_size(name: str) -> None:
+    packages = read_lock(name).packages
+    assert packages
+    for package in packages:
+        assert package.files
+        for file in package.files:
+            assert re.fullmatch(r"[0-9a-f]{64}", file.sha256)
+            assert file.size > 0
+
+
+def test_every_cuda_13_minor_is_locked_for_linux_and_windows() -> None:
+    assert locked_toolkits()[:6] == ("13.0", "13.1", "13.2", "13.3", "13.4", "13.5")
+    for minor in locked_toolkits():
+        linux = select_platform(read_lock(f"cuda-{minor}"), "linux-x86_64")
+        windows = select_platform(read_lock(f"cuda-{minor}"), "windows-x86_64")
+        assert len(linux) == len(windows) >= 7
+        assert not {f.sha256 for _, f in linux} & {f.sha256 for _, f in windows}
+
+
+@pytest.mark.parametrize("minor", locked_toolkits())
+def test_all_components_of_a_toolkit_are_of_the_same_release(minor: str) -> None:
+    check_same_release(minor, read_lock(f"cuda-{minor}").packages)
+
+
+def test_a_mixture_of_releases_is_refused() -> None:
+    mixed = [
+        LockedPackage(project=project, version=version, files=())
+        for project, version in (
+            ("nvidia-cuda-nvcc", "13.0.88"),
+            ("nvidia-nvvm", "13.4.92"),
+            ("nvidia-cuda-crt", "13.4.92"),
+            ("nvidia-cuda-runtime", "13.4.92"),
+        )
+    ]
+    with pytest.raises(ConfigurationError, match="not of one release"):
+        check_same_release("13.0", mixed)
+
+
+def test_the_sdists_of_both_releases_are_locked() -> None:
+    assert {"0.3.16", "0.3.36"} <= set(locked_llama_releases())
+
+
+@pytest.mark.parametrize("name", ["build", "runtime", "inspect"])
+def test_this_interpreter_finds_one_wheel_of_each_package(name: str) -> None:
+    chosen = select_wheels(read_lock(name))
+    assert len({package.project for package, _ in chosen}) == len(chosen)
+
+
+def test_the_build_environment_brings_its_own_cmake_and_ninja() -> None:
+    assert {"build", "cmake", "ninja", "scikit-build-core"} <= {p.project for p in read_lock("build").packages}
+
+
+def test_a_wheel_for_another_platform_is_not_selected() -> None:
+    assert wheel_platform("a-1-py3-none-manylinux_2_17_x86_64.whl") == "linux-x86_64"
+    assert wheel_platform("a-1-py3-none-win_amd64.whl") == "windows-x86_64"
+    assert wheel_platform("a-1-py3-none-any.whl") == "any"
+    assert wheel_platform("a-1-py3-none-manylinux_2_17_aarch64.whl") == ""
+    assert wheel_platform("not a wheel") == ""
+
+
+def test_markers_choose_between_two_versions_of_a_project() -> None:
+    file = LockedFile(filename="a-1-py3-none-any.whl", sha256="0" * 64)
+    lock = Lock(
+        packages=(
+            LockedPackage(project="a", version="1", marker="python_version < '3'", files=(file,)),
+            LockedPackage(project="a", version="2", marker="python_version >= '3'", files=(file,)),
+        )
+    )
+    assert [p.version for p, _ in select_wheels(lock)] == ["2"]
+
+
+def test_an_unreadable_lock_is_exit_code_2() -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read") as caught:
+        read_lock("absent")
+    assert caught.value.exit_code == 2

@@ -1,0 +1,158 @@
+"""Sources are unpacked safely, patched exactly, and asked which options they have."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from build_matrix.errors import ConfigurationError, PatchError, UnknownOptionError, UnsafeArchiveError
+from build_matrix.source import apply_patch, check_defines, declared_options, patches_for, unpack
+
+HEADER = "Purpose: test\nVersions: ==1.0\nUpstream: none\n\n"
+TEXT = "one\ntwo\nthree\nfour\nfive\n"
+DIFF = "--- a/file\n+++ b/file\n@@ -1,5 +1,5 @@\n one\n two\n-three\n+THREE\n four\n five\n"
+
+
+def archive(path: Path, members: dict[str, bytes], extra: list[tarfile.TarInfo] | None = None) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        for info in extra or []:
+            tar.addfile(info)
+    return path
+
+
+def link(name: str, target: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type = tarfile.SYMTYPE
+    info.linkname = target
+    return info
+
+
+def test_an_sdist_is_unpacked_without_gits_folders(tmp_path: Path) -> None:
+    sdist = archive(tmp_path / "a.tar.gz", {"a-1/pyproject.toml": b"", "a-1/.git/HEAD": b"ref"})
+    top = unpack(sdist, _folder(tmp_path))
+    assert sorted(p.name for p in top.iterdir()) == ["pyproject.toml"]
+
+
+@pytest.mark.parametrize(
+    ("members", "extra"),
+    [
+        ({"a-1/pyproject.toml": b"", "a-1/../../escaped": b"x"}, []),
+        ({"a-1/pyproject.toml": b""}, [link("a-1/link", "../../../etc")]),
+        ({"a-1/pyproject.toml": b""}, [link("a-1/link", "/etc/passwd")]),
+    ],
+)
+def test_a_member_that_escapes_is_refused(
+    tmp_path: Path, members: dict[str, bytes], extra: list[tarfile.TarInfo]
+) -> None:
+    with pytest.raises(UnsafeArchiveError, match="outside") as caught:
+        unpack(archive(tmp_path / "a.tar.gz", members, extra), _folder(tmp_path))
+    assert caught.value.exit_code == 5
+    assert not (tmp_path / "escaped").exists()
+
+
+def test_what_is_no_sdist_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "broken.tar.gz").write_bytes(b"not an archive")
+    with pytest.raises(UnsafeArchiveError, match="cannot be unpacked"):
+        unpack(tmp_path / "broken.tar.gz", _folder(tmp_path))
+    with pytest.raises(UnsafeArchiveError, match="not an sdist"):
+        unpack(archive(tmp_path / "two.tar.gz", {"a/x": b"", "b/x": b""}), _folder(tmp_path, "other"))
+
+
+def test_a_patch_is_applied_as_it_is_written(tmp_path: Path) -> None:
+    apply_patch(_patch(tmp_path, DIFF), _tree(tmp_path))
+    assert (tmp_path / "tree" / "file").read_text() == TEXT.replace("three", "THREE")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("zero\n" + TEXT, id="offset"),
+        pytest.param(TEXT.replace("two", "TWO"), id="fuzz"),
+        pytest.param("one\n", id="shorter"),
+    ],
+)
+def test_a_patch_that_needs_offset_or_fuzz_is_refused_and_changes_nothing(tmp_path: Path, text: str) -> None:
+    tree = _tree(tmp_path, text)
+    with pytest.raises(PatchError, match="does not apply to file at line 1"):
+        apply_patch(_patch(tmp_path, DIFF), tree)
+    assert (tree / "file").read_text() == text
+
+
+def test_a_patch_of_two_files_changes_both_or_none(tmp_path: Path) -> None:
+    tree = _tree(tmp_path)
+    second = DIFF.replace("file", "absent")
+    with pytest.raises(PatchError, match="no absent"):
+        apply_patch(_patch(tmp_path, DIFF + second), tree)
+    assert (tree / "file").read_text() == TEXT
+
+
+def test_a_patch_cannot_leave_the_sources(tmp_path: Path) -> None:
+    tree = _tree(tmp_path)
+    (tmp_path / "outside").write_text(TEXT)
+    with pytest.raises(PatchError, match="outside"):
+        apply_patch(_patch(tmp_path, DIFF.replace("a/file", "a/../outside").replace("b/file", "b/../outside")), tree)
+    assert (tmp_path / "outside").read_text() == TEXT
+
+
+def test_patches_are_chosen_by_their_header_and_ordered_by_name(tmp_path: Path) -> None:
+    for name, versions in (("2.patch", "==1.0"), ("1.patch", ">=0.9,<2"), ("3.patch", "==2.0")):
+        (tmp_path / name).write_text(HEADER.replace("==1.0", versions) + DIFF)
+    assert [p.name for p in patches_for("1.0", tmp_path)] == ["1.patch", "2.patch"]
+    (tmp_path / "4.patch").write_text(HEADER.replace("==1.0", "banana") + DIFF)
+    with pytest.raises(ConfigurationError, match="banana"):
+        patches_for("1.0", tmp_path)
+    (tmp_path / "4.patch").write_text(DIFF)
+    with pytest.raises(PatchError, match="Purpose, Versions, Upstream"):
+        patches_for("1.0", tmp_path)
+
+
+def test_declared_options_are_read_from_all_cmake_files(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "CMakeLists.txt").write_text(
+        'option(GGML_ONE "text" ON)\n  set (GGML_TWO "a" CACHE STRING "b")\nset(NOT_ME 1)\n'
+    )
+    (tmp_path / "sub" / "more.cmake").write_text('OPTION( GGML_THREE "x" OFF)\n')
+    assert declared_options(tmp_path) == ("GGML_ONE", "GGML_THREE", "GGML_TWO")
+
+
+def test_the_founding_storys_option_is_refused_with_its_new_name() -> None:
+    with pytest.raises(UnknownOptionError) as caught:
+        check_defines({"LLAMA_CUDA_F16": "on"}, ["GGML_CUDA_F16", "GGML_CUDA"], [], "0.3.16")
+    assert "0.3.16 has no option LLAMA_CUDA_F16" in caught.value.problem
+    assert "GGML_CUDA_F16" in caught.value.remedy
+    assert caught.value.exit_code == 2
+
+
+def test_an_option_that_resembles_nothing_gets_no_suggestion() -> None:
+    with pytest.raises(UnknownOptionError, match="Nothing that it has"):
+        check_defines({"BANANA": "1"}, ["GGML_CUDA"], [], "0.3.36")
+
+
+def test_what_the_tool_chooses_itself_cannot_be_defined() -> None:
+    with pytest.raises(UnknownOptionError, match="--arch"):
+        check_defines({"CMAKE_CUDA_ARCHITECTURES": "90"}, [], ["CMAKE_CUDA_ARCHITECTURES"], "0.3.36")
+    check_defines({"GGML_AVX512": "ON", "CMAKE_CUDA_FLAGS": "-v"}, ["GGML_AVX512"], [], "0.3.36")
+
+
+def _folder(tmp_path: Path, name: str = "into") -> Path:
+    (tmp_path / name).mkdir()
+    return tmp_path / name
+
+
+def _tree(tmp_path: Path, text: str = TEXT) -> Path:
+    tree = _folder(tmp_path, "tree")
+    (tree / "file").write_text(text)
+    return tree
+
+
+def _patch(tmp_path: Path, diff: str) -> Path:
+    path = tmp_path / "test.patch"
+    path.write_text(HEADER + diff)
+    return path

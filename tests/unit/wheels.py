@@ -1,0 +1,37 @@
+"""Makes small wheels for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from build_matrix.archive import Members, relabel, write_wheel
+
+METADATA = (
+    "Metadata-Version: 2.1\nName: llama_cpp_python\nVersion: 0.3.16\nRequires-Dist: numpy>=1.20.0\n"
+    'Provides-Extra: server\nRequires-Dist: fastapi; extra == "server"\nSummary: x\n\n'
+    "The body.\nVersion: not this one\n"
+)
+WHEEL = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: false\nTag: py3-none-linux_x86_64\n"
+REQUIREMENTS = ("nvidia-cublas<14,>=13.1", "nvidia-cuda-runtime<14,>=13.0")
+
+
+def raw_members(libraries: dict[str, bytes] | None = None) -> Members:
+    """A wheel as scikit-build-core leaves it."""
+    members = {
+        "llama_cpp/__init__.py": b"__version__ = '0.3.16'\n",
+        "llama_cpp_python-0.3.16.dist-info/METADATA": METADATA.encode(),
+        "llama_cpp_python-0.3.16.dist-info/WHEEL": WHEEL.encode(),
+        "llama_cpp_python-0.3.16.dist-info/RECORD": b"",
+    }
+    return members | {f"llama_cpp/lib/{name}": data for name, data in (libraries or {}).items()}
+
+
+def make_wheel(
+    folder: Path,
+    libraries: dict[str, bytes] | None = None,
+    label: str = "cu130.sm89",
+    requirements: tuple[str, ...] = REQUIREMENTS,
+) -> Path:
+    """A finished wheel."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_wheel(relabel(raw_members(libraries), label, requirements), folder)
