@@ -57,6 +57,10 @@ class DiskFullError(MissingPrerequisiteError):
         )
 
 
+class InstallError(MissingPrerequisiteError):
+    """Packages cannot be resolved or installed together."""
+
+
 class StoreNotWritableError(MissingPrerequisiteError):
     """The store cannot be written."""
 

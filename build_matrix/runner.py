@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -15,6 +16,7 @@ from typing import TextIO
 import psutil
 
 TAIL_LINES = 400
+NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
 GRACE_SECONDS = 10.0
 
 
@@ -26,6 +28,11 @@ class Completed:
         self.code = code
         self.tail = list(tail)
         self.timed_out = timed_out
+
+    @property
+    def disk_full(self) -> bool:
+        """Whether it ended for want of room on the disk."""
+        return bool(self.code and NO_SPACE.search(self.output))
 
     @property
     def output(self) -> str:

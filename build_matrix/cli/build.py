@@ -113,8 +113,9 @@ def build_wheel(
 
 def _profile(text: str) -> Profile:
     try:
-        return msgspec.convert(text, Profile)
+        profile: Profile = msgspec.convert(text, Profile)
     except msgspec.ValidationError:
         raise ConfigurationError(
             f"There is no profile {text!r}.", "Use --profile release or --profile check."
         ) from None
+    return profile

@@ -7,8 +7,8 @@ from itertools import takewhile
 from pathlib import Path
 
 from build_matrix.errors import BuildMatrixError, CompileError, DiskFullError
+from build_matrix.runner import NO_SPACE
 
-_NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
 _KILLED = re.compile(r"died due to signal 9|Killed signal terminated program|out of memory allocating")
 _ERRORS = (
     re.compile(r"^CMake Error"),
@@ -25,7 +25,7 @@ def explain_failure(log: Path, store: Path, jobs: int) -> BuildMatrixError:
     """The error for a failed build, from its log."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     text = "\n".join(lines)
-    if _NO_SPACE.search(text):
+    if NO_SPACE.search(text):
         return DiskFullError(store)
     first = first_error(lines)
     if _KILLED.search(text):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uv
 
-from build_matrix.errors import MissingPrerequisiteError
+from build_matrix.errors import DiskFullError, InstallError
 from build_matrix.runner import run
 
 UV_SECONDS = 600
@@ -27,7 +27,7 @@ def uv_environment(cache: Path, extra: Mapping[str, str] | None = None) -> dict[
 def create_environment(folder: Path, cache: Path) -> Path:
     """A fresh virtual environment of this interpreter's version in ``folder``; returns its Python.
 
-    Raises MissingPrerequisiteError.
+    Raises InstallError.
     """
     _uv(["venv", "--quiet", "--relocatable", "--python", sys.executable, str(folder)], cache)
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -44,7 +44,7 @@ def install_wheels(
     """Install these wheels into the environment of ``python``, or as plain files into ``target``.
 
     With ``find_links`` their declared dependencies are resolved from the files in that folder; without it
-    nothing but the wheels is installed. Raises MissingPrerequisiteError.
+    nothing but the wheels is installed. Raises InstallError.
     """
     words = ["pip", "install", "--quiet", "--offline", "--no-index"]
     words += ["--find-links", str(find_links)] if find_links else ["--no-deps"]
@@ -56,8 +56,10 @@ def install_wheels(
 
 def _uv(words: Sequence[str], cache: Path) -> None:
     done = run([uv.find_uv_bin(), *words], env=uv_environment(cache), timeout=UV_SECONDS)
+    if done.disk_full:
+        raise DiskFullError(cache)
     if done.code:
-        raise MissingPrerequisiteError(
+        raise InstallError(
             f"uv {words[0]} ended with {done.code}: {done.output.strip() or 'no output'}",
             "Run the same command again; if it stays, report it with this text.",
         )
@@ -66,7 +68,7 @@ def _uv(words: Sequence[str], cache: Path) -> None:
 def resolve(requirements: str, variables: Mapping[str, str], cache: Path) -> list[str]:
     """``name==version ; marker`` lines of the newest release set that satisfies ``requirements`` (one a line).
 
-    Resolved for all platforms and for all Python versions from 3.10 on. Raises MissingPrerequisiteError.
+    Resolved for all platforms and for all Python versions from 3.10 on. Raises InstallError.
     """
     words = ["pip", "compile", "--quiet", "--universal", "--python-version", "3.10", "--no-header"]
     words += ["--no-annotate", "--only-binary", ":all:", "-"]
@@ -80,7 +82,7 @@ def resolve(requirements: str, variables: Mapping[str, str], cache: Path) -> lis
         check=False,
     )
     if answer.returncode:
-        raise MissingPrerequisiteError(
+        raise InstallError(
             f"uv cannot resolve {requirements.split()}: {answer.stderr.strip()}",
             "Check the index, then try again.",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from build_matrix.errors import BuildMatrixError, MissingPrerequisiteError
+from build_matrix.errors import BuildMatrixError, DiskFullError, MissingPrerequisiteError
 from build_matrix.index import Downloads, install_wheels
 from build_matrix.locks import components, read_lock, select_platform
 from build_matrix.model import Architecture, Cell, HostCompiler, Toolchain, digest_of
@@ -134,6 +134,8 @@ def self_test(
         ]
         environment = {"PATH": str(Path(compiler.cxx).parent), "TMPDIR": str(folder), "LC_ALL": "C"}
         done = run(words, env=environment, cwd=folder, timeout=SECONDS)
+        if done.disk_full:
+            raise DiskFullError(store.root)
         if done.code:
             first = next((line for line in done.tail if "error" in line.lower()), done.output)
             raise MissingPrerequisiteError(

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from build_matrix.errors import BuildMatrixError
+from build_matrix.errors import InstallError
 from build_matrix.index import Downloads, create_environment, install_wheels
 from build_matrix.locks import locked_toolkits, read_lock, select_platform, select_wheels
 from build_matrix.model import Check, Machine, Record
@@ -46,9 +46,7 @@ def run_smoke(wheel: Path, label: Label, machine: Machine, store: Store, downloa
     try:
         try:
             python = _install(wheel, label, machine, scratch, store, downloads)
-        except BuildMatrixError as error:
-            if error.exit_code != 3:  # noqa: PLR2004 - a failed install says something about the wheel
-                raise
+        except InstallError as error:
             return SmokeResult(checks=(Check(name="install", passed=False, detail=error.problem),))
         model = scratch / "smoke.gguf"
         write_model(model)

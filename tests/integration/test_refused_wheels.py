@@ -1,0 +1,137 @@
+"""Wheels that contradict their label, each built for real, each refused by name; good ones accepted by pip and uv."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import uv
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+from build_matrix.archive import relabel
+from build_matrix.errors import VerificationError
+from build_matrix.index import Downloads
+from build_matrix.model import Architecture, Cell, Toolchain
+from build_matrix.probe import find_compilers
+from build_matrix.provision import provision_toolkit
+from build_matrix.store import Store
+from build_matrix.verify.cubins import check_cubins
+from build_matrix.verify.static import check_static
+from build_matrix.wheel.hygiene import check_members
+from wheels import REQUIREMENTS, make_wheel, raw_members
+
+pytestmark = pytest.mark.compiler
+
+RUNPATH = "$ORIGIN:$ORIGIN/../../nvidia/cu13/lib"
+KERNEL = '__global__ void k(float *x) { x[threadIdx.x] *= 2; }\nextern "C" void f(float *x) { k<<<1, 32>>>(x); }\n'
+
+
+def library(
+    folder: Path, name: str = "libggml-cuda.so", needs: tuple[str, ...] = ("libcudart.so.13",), runpath: str = RUNPATH
+) -> bytes:
+    """A small real shared library that needs what a test wants it to need."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cxx = find_compilers()[0].cxx
+    (folder / "empty.cpp").write_text("int build_matrix_test_symbol;\n")
+    others = []
+    for soname in needs:
+        subprocess.run(
+            [cxx, "-shared", "-fPIC", f"-Wl,-soname,{soname}", "-o", folder / soname, folder / "empty.cpp"], check=True
+        )
+        others.append(str(folder / soname))
+    target = folder / name
+    words = [cxx, "-shared", "-fPIC", f"-Wl,-soname,{name}", f"-Wl,-rpath,{runpath}", "-Wl,--enable-new-dtags"]
+    subprocess.run([*words, "-Wl,--no-as-needed", "-o", target, folder / "empty.cpp", *others], check=True)
+    return target.read_bytes()
+
+
+def libraries_check(wheel: Path) -> tuple[bool, str]:
+    check = next(c for c in check_static(wheel)[0] if c.name == "libraries")
+    return check.passed, check.detail
+
+
+def test_a_wheel_as_it_should_be_is_accepted(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path / "w", {"libggml-cuda.so": library(tmp_path / "b")})
+    assert all(check.passed for check in check_static(wheel)[0])
+
+
+@pytest.mark.parametrize(
+    ("needs", "runpath", "requirements", "words"),
+    [
+        ((), RUNPATH, REQUIREMENTS, "CPU-only build"),
+        (("libcudart.so.12",), RUNPATH, REQUIREMENTS, "needs libcudart.so.12, which nothing declared provides"),
+        (("libcudart.so.13", "libnccl.so.2"), RUNPATH, REQUIREMENTS, "needs libnccl.so.2"),
+        (("libcudart.so.13", "libcuda.so.1"), RUNPATH, REQUIREMENTS, "needs libcuda.so.1"),
+        (("libcudart.so.13",), RUNPATH, (), "nvidia-cuda-runtime is not declared"),
+        (("libcudart.so.13",), "$ORIGIN", REQUIREMENTS, "does not look for libcudart.so.13"),
+    ],
+)
+def test_a_wheel_that_would_not_run_elsewhere_is_refused_by_name(
+    tmp_path: Path, needs: tuple[str, ...], runpath: str, requirements: tuple[str, ...], words: str
+) -> None:
+    data = library(tmp_path / "b", needs=needs, runpath=runpath)
+    passed, detail = libraries_check(make_wheel(tmp_path / "w", {"libggml-cuda.so": data}, requirements=requirements))
+    assert not passed
+    assert words in detail
+
+
+def test_a_second_copy_and_a_wrong_soname_are_refused(tmp_path: Path) -> None:
+    data = library(tmp_path / "b", "libggml.so")
+    members = relabel(raw_members({"libggml.so": data}), "cu130.sm89", ())
+    check_members(members, ())
+    with pytest.raises(VerificationError, match="second copy"):
+        check_members(members | {"llama_cpp/lib/libggml.so.0": data}, ())
+    with pytest.raises(VerificationError, match=r"calls itself libggml\.so"):
+        check_members(relabel(raw_members({"libother.so": data}), "cu130.sm89", ()), ())
+
+
+@pytest.mark.index
+def test_cubins_of_another_architecture_than_the_labels_are_refused(
+    tmp_path: Path,
+    shared_store: Store,
+    reporter,  # type: ignore[no-untyped-def]
+) -> None:
+    downloads = Downloads(shared_store, reporter)
+    cell = Cell(llama="0.3.16", cuda="13.0", architectures=(Architecture(number=89),), platform="linux-x86_64")
+    data = _kernel(provision_toolkit(cell, shared_store, downloads), tmp_path)
+    for text, holds in (("cu130.sm89", True), ("cu130.sm90", False), ("cu130.sm89.sm90", False)):
+        wheel = make_wheel(tmp_path / text, {"libggml-cuda.so": data}, label=text)
+        label = check_static(wheel)[1]
+        assert label is not None
+        check = check_cubins(wheel, label, shared_store, downloads)
+        assert (check.passed, "inside sm89" in check.detail) == (holds, True)
+
+
+@pytest.mark.parametrize("installer", ["pip", "uv"])
+def test_pip_and_uv_accept_the_label_from_an_index_page(tmp_path: Path, installer: str) -> None:
+    wheel = make_wheel(tmp_path / "index" / "llama-cpp-python", {"libggml-cuda.so": library(tmp_path / "b")})
+    (wheel.parent / "index.html").write_text(f'<a href="{wheel.name.replace("+", "%2B")}">{wheel.name}</a>')
+    into = tmp_path / "into"
+    words = ["install", "--quiet", "--no-deps", "--target", str(into), "--index-url", (tmp_path / "index").as_uri()]
+    program = [sys.executable, "-m", "pip"] if installer == "pip" else [uv.find_uv_bin(), "pip"]
+    words += (
+        [] if installer == "pip" else ["--python", sys.executable, "--no-config", "--cache-dir", str(tmp_path / "c")]
+    )
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null"}
+    done = subprocess.run(
+        [*program, *words, "llama-cpp-python==0.3.16+cu130.sm89"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (into / "llama_cpp_python-0.3.16+cu130.sm89.dist-info" / "METADATA").is_file()
+
+
+def _kernel(toolchain: Toolchain, folder: Path) -> bytes:
+    """A library with a real kernel for sm_89 that is otherwise as it should be."""
+    (folder / "kernel.cu").write_text(KERNEL)
+    target = folder / "libggml-cuda.so"
+    words = [toolchain.nvcc, "-ccbin", find_compilers()[0].cxx, "-gencode=arch=compute_89,code=[sm_89]", "-shared"]
+    words += ["-Xcompiler=-fPIC", "-cudart=shared", "-Xlinker=-soname,libggml-cuda.so", f"-Xlinker=-rpath,{RUNPATH}"]
+    words += ["-Xlinker=--enable-new-dtags", "-o", target, folder / "kernel.cu"]
+    subprocess.run(words, check=True, env={"PATH": "/usr/bin:/bin", "TMPDIR": str(folder)})
+    return target.read_bytes()

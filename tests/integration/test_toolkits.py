@@ -1,0 +1,105 @@
+"""Real toolkits from the real index: complete, of one release, and as the catalog says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+from packaging.requirements import Requirement
+
+from build_matrix.catalog import toolkits
+from build_matrix.errors import ConfigurationError, MissingPrerequisiteError
+from build_matrix.index import Downloads, IndexConfiguration, install_wheels, read_configuration
+from build_matrix.index.install import resolve
+from build_matrix.locks import locked_toolkits, read_lock, select_platform
+from build_matrix.locks.update import check_same_release
+from build_matrix.model import Architecture, Cell, LockedPackage, Toolchain
+from build_matrix.probe import find_compilers
+from build_matrix.provision import provision_toolkit, self_test
+from build_matrix.store import Store
+
+pytestmark = pytest.mark.index
+
+CELL = Cell(llama="0.3.16", cuda="13.0", architectures=(Architecture(number=89),), platform="linux-x86_64")
+NOWHERE = IndexConfiguration(endpoints=("http://127.0.0.1:9/simple/",))
+
+
+@pytest.fixture
+def toolchain(shared_store: Store, reporter) -> Toolchain:  # type: ignore[no-untyped-def]
+    return provision_toolkit(CELL, shared_store, Downloads(shared_store, reporter))
+
+
+def test_a_toolkit_is_complete_and_needs_the_index_once(
+    toolchain: Toolchain,
+    shared_store: Store,
+    reporter,  # type: ignore[no-untyped-def]
+) -> None:
+    for name in ("libcudart.so", "libcublas.so", "libcublasLt.so"):
+        assert (toolchain.root / "lib64" / name).resolve().is_file()
+    said = subprocess.run([toolchain.nvcc, "--version"], capture_output=True, text=True, env={}, check=True).stdout
+    assert f"V{toolchain.nvcc_version}" in said
+    assert provision_toolkit(CELL, shared_store, Downloads(shared_store, reporter, NOWHERE)) == toolchain
+
+
+@pytest.mark.compiler
+def test_the_toolkit_compiles_a_kernel_for_the_wanted_architecture(toolchain: Toolchain, shared_store: Store) -> None:
+    self_test(
+        toolchain, (Architecture(number=89), Architecture(number=90, kind="virtual")), find_compilers()[0], shared_store
+    )
+
+
+@pytest.mark.compiler
+def test_a_compiler_without_headers_is_found_before_the_compilation(
+    toolchain: Toolchain, shared_store: Store, tmp_path: Path
+) -> None:
+    real = find_compilers()[0]
+    broken = tmp_path / "g++"
+    broken.write_text(f'#!/bin/sh\nexec {real.cxx} -nostdinc -nostdinc++ "$@"\n')
+    broken.chmod(0o755)
+    compiler = msgspec.structs.replace(real, cxx=str(broken), identity="broken")
+    with pytest.raises(MissingPrerequisiteError, match="cannot compile a small kernel") as caught:
+        self_test(toolchain, CELL.architectures, compiler, shared_store)
+    assert "error" in caught.value.problem.lower()
+
+
+def test_nvcc_alone_pulls_parts_of_another_release_and_the_lock_does_not(shared_store: Store) -> None:
+    variables = read_configuration().uv_variables()
+    lines = resolve("nvidia-cuda-nvcc==13.0.88", variables, shared_store.root / "uv-cache")
+    pulled = [_package(line) for line in lines]
+    with pytest.raises(ConfigurationError, match="not of one release"):
+        check_same_release("13.0", pulled)
+    locked = {p.project: p.version for p in read_lock("cuda-13.0").packages}
+    assert {locked[f"nvidia-{part}"] for part in ("cuda-nvcc", "nvvm", "cuda-crt")} == {"13.0.88"}
+
+
+@pytest.mark.parametrize("minor", locked_toolkits())
+def test_the_catalog_says_what_the_toolkit_says(minor: str, shared_store: Store, reporter, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    row = toolkits()[minor]
+    wanted = {"nvidia-cuda-nvcc", "nvidia-cuda-crt"}
+    files = [pair for pair in select_platform(read_lock(f"cuda-{minor}"), "linux-x86_64") if pair[0].project in wanted]
+    paths = Downloads(shared_store, reporter).fetch(files, f"nvcc {minor}")
+    install_wheels(paths, shared_store.root / "uv-cache", target=tmp_path)
+    (nvcc,) = tmp_path.glob("nvidia/cu*/bin/nvcc")
+    nvcc.chmod(0o755)
+    codes = _say(nvcc, "--list-gpu-code").split()
+    assert sorted(row.architectures, key=int) == sorted((code.removeprefix("sm_") for code in codes), key=int)
+    assert row.fast_compile == ("Ofast-compile" in _say(nvcc, "--help"))
+    header = (nvcc.parents[1] / "include" / "crt" / "host_config.h").read_text()
+    assert re.findall(r"#if __GNUC__ > (\d+)", header) == [str(row.gcc.max)]
+    clang = re.search(
+        r"__GRCO_CLANG_COMPILER__ == 1\) && \(\(__clang_major__ < (\d+)\) \|\| \(__clang_major__ > (\d+)\)", header
+    )
+    assert clang is not None
+    assert (row.clang.min, row.clang.max) == (int(clang[1]), int(clang[2]))
+
+
+def _package(line: str) -> LockedPackage:
+    requirement = Requirement(line)
+    return LockedPackage(project=requirement.name, version=next(iter(requirement.specifier)).version, files=())
+
+
+def _say(program: Path, *words: str) -> str:
+    return subprocess.run([program, *words], capture_output=True, text=True, env={}, check=True).stdout
