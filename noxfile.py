@@ -8,12 +8,13 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2025.5.1"
-nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.default_venv_backend = "uv" if shutil.which("uv") else "virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["build-cuda13"]
 nox.options.error_on_external_run = True
@@ -63,6 +64,13 @@ def lint(session: nox.Session) -> None:
     session.run("python", "-m", "ruff", "format", "--check", ".")
     session.run("python", "-m", "ruff", "check", ".")
     session.run("python", "-m", "mypy")
+
+
+@nox.session(default=False)
+def benchmark(session: nox.Session) -> None:
+    """Measure our build against upstream's recipe, on an idle machine; about 25 minutes on two cores."""
+    prepare(session)
+    session.run("python", "-m", "benchmarks.against_upstream", *session.posargs)
 
 
 @nox.session

@@ -121,3 +121,15 @@ class VerificationError(BuildMatrixError):
     """A wheel is not what its label says, or does not run."""
 
     exit_code = 7
+
+
+# 130: ended by the user
+
+
+class RunInterruptedError(BuildMatrixError):
+    """Ctrl-C, with the exit code that shells give it."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("Interrupted.", "Nothing is broken; the same command goes on where it was.")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
-from typing import NoReturn
+from collections.abc import Callable
+from typing import NoReturn, ParamSpec
 
 import typer
 
 from build_matrix.cli import build, lock, verify
-from build_matrix.errors import BuildMatrixError
+from build_matrix.errors import BuildMatrixError, RunInterruptedError
 
-INTERRUPTED = 130
+P = ParamSpec("P")
 
 app = typer.Typer(
     name="build-matrix",
@@ -21,9 +23,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("build")(build.command)
-app.command("verify")(verify.command)
-app.command("lock")(lock.command)
+
+
+def interruptible(command: Callable[P, None]) -> Callable[P, None]:
+    """The command, with Ctrl-C as a failure that has its sentence and its exit code."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            raise RunInterruptedError from None
+
+    return run
+
+
+for module in (build, verify, lock):
+    app.command(module.__name__.rpartition(".")[2])(interruptible(module.command))
 
 
 def main() -> NoReturn:
@@ -34,7 +50,4 @@ def main() -> NoReturn:
     except BuildMatrixError as error:
         sys.stderr.write(f"\n{error.problem}\n{error.remedy}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted. Nothing is broken; the same command goes on where it was.\n")
-        sys.exit(INTERRUPTED)
     sys.exit(0)

@@ -1,0 +1,146 @@
+"""Our build against upstream's own recipe, in one paired run on one machine.
+
+    nox -s benchmark -- --llama 0.3.16 --arch 89 --jobs 2
+
+Both sides get the same toolkit, architecture, host compiler and number of jobs, and start from a downloaded sdist;
+upstream's is ``pip wheel`` with the CMake arguments that its README names. Downloads are left out on both sides, and so
+is our verification; provisioning is measured on its own. Seconds are wall time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from build_matrix.cli.build import build_wheel
+from build_matrix.index import Downloads
+from build_matrix.locks import locked_llama_releases, locked_toolkits, read_lock
+from build_matrix.model import Request, Toolchain
+from build_matrix.probe import probe
+from build_matrix.provision import provision_environment, provision_toolkit
+from build_matrix.report import Reporter, make_reporter
+from build_matrix.resolve import Choice, choose
+from build_matrix.store import Store
+
+
+class Figure(msgspec.Struct):
+    """Wall seconds, and the share of ``jobs`` cores that was busy."""
+
+    seconds: float
+    utilisation: float
+
+
+def measure(work: Callable[[], object], jobs: int) -> Figure:
+    """Wall time and CPU time (of this process and of all that it waits for)."""
+
+    def cpu() -> float:
+        usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+    start, busy = time.monotonic(), cpu()
+    work()
+    seconds = time.monotonic() - start
+    return Figure(seconds, (cpu() - busy) / seconds / jobs)
+
+
+def upstream(choice: Choice, toolchain: Toolchain, tools: Path, sdist: Path, scratch: Path, jobs: int) -> Path:
+    """Upstream's recipe, ``pip wheel`` with CMAKE_ARGS, told to use this toolkit; returns the wheel."""
+    arguments = {
+        "GGML_CUDA": "on",
+        "CMAKE_CUDA_ARCHITECTURES": ";".join(a.cmake for a in choice.cell.architectures),
+        "CMAKE_CUDA_COMPILER": str(toolchain.nvcc),
+        "CUDAToolkit_ROOT": str(toolchain.root),
+        "GGML_CUDA_NO_VMM": "on",  # the packages hold no stub of libcuda
+        # llama-mtmd-cli, which upstream builds and we do not, cannot be linked otherwise:
+        "CMAKE_EXE_LINKER_FLAGS": f"-Wl,-rpath-link,{toolchain.root}/lib",
+    }
+    variables = os.environ | {
+        "PATH": f"{tools}:{os.environ['PATH']}",  # the same CMake and Ninja
+        "TMPDIR": str(scratch),
+        "CMAKE_ARGS": " ".join(f"-D{name}={value}" for name, value in arguments.items()),
+        "CMAKE_BUILD_PARALLEL_LEVEL": str(jobs),
+        "CMAKE_GENERATOR": "Ninja",
+    }
+    words: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-cache-dir",
+        "--wheel-dir",
+        scratch,
+        sdist,
+    ]
+    with (scratch / "upstream.log").open("w") as log:
+        subprocess.run(words, env=variables, stdout=log, stderr=log, check=True)
+    return next(scratch.glob("*.whl"))
+
+
+def main() -> None:
+    """Measure, and print a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--llama", default="0.3.16")
+    parser.add_argument("--arch", default="89")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--scratch", type=Path, help="folder for the stores and the builds", default=None)
+    options = parser.parse_args()
+    reporter = make_reporter()
+    request = Request(cuda="13", llama=options.llama, architectures=(options.arch,))
+    choice = choose(request, probe(), locked_llama_releases(), locked_toolkits())
+    with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
+        for name, value, note in rows(choice, options.jobs, Path(folder), reporter):
+            print(f"| {name} | {value} | {note} |", flush=True)
+
+
+def rows(choice: Choice, jobs: int, folder: Path, reporter: Reporter) -> Iterator[tuple[str, str, str]]:
+    """The table's rows, as they are measured."""
+    store = Store(folder / "store")
+    downloads = Downloads(store, reporter)
+    wheels = folder / "wheels"
+
+    def provision() -> None:
+        provision_environment(store, downloads)
+        provision_toolkit(choice.cell, store, downloads)
+
+    yield "provisioning, cold", f"{measure(provision, jobs).seconds:.1f} s", "downloads included"
+    yield "provisioning, warm", f"{measure(provision, jobs).seconds:.2f} s", ""
+    toolchain = provision_toolkit(choice.cell, store, downloads)
+    tools = provision_environment(store, downloads).bin
+    package = next(p for p in read_lock("llama").packages if p.version == choice.cell.llama)
+    (sdist,) = downloads.fetch([(package, package.files[0])], "the sdist")
+
+    ours = measure(lambda: build_wheel(choice, jobs, store, downloads, reporter, wheels), jobs)
+    size = next(wheels.glob("*.whl")).stat().st_size / 1e6
+    yield "our build, cold", f"{ours.seconds:.0f} s", f"{ours.utilisation:.3f} of {jobs} cores busy, {size:.1f} MB"
+    scratch = folder / "upstream"
+    scratch.mkdir()
+    theirs = measure(lambda: upstream(choice, toolchain, tools, sdist, scratch, jobs), jobs)
+    size = next(scratch.glob("*.whl")).stat().st_size / 1e6
+    yield (
+        "upstream's recipe",
+        f"{theirs.seconds:.0f} s",
+        f"{theirs.utilisation:.3f} of {jobs} cores busy, {size:.1f} MB",
+    )
+    yield "ours / upstream's", f"{ours.seconds / theirs.seconds:.3f}", "one paired run"
+    words = [sys.executable, "-m", "build_matrix", "build", "--cuda", "13", "--llama", choice.cell.llama]
+    words += ["--arch", choice.cell.architectures[0].cmake, "--store", str(store.root), "--wheels", str(wheels)]
+
+    def run() -> None:
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+
+    run()  # verifies
+    yield "nothing changed", f"{measure(run, jobs).seconds:.2f} s", "build and verdict are known"
+
+
+if __name__ == "__main__":
+    main()

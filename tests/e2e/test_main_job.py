@@ -1,0 +1,228 @@
+"""The main job on real input: a real wheel, built once by runs that are killed in every stage, then used.
+
+Each test stands on the wheel of the first one, so they run in order; the build takes about seven minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from build_matrix.archive import read_members, record_path, verdict_path
+from build_matrix.model import Verdict, WheelRecord, file_sha256
+from build_matrix.native import read_library
+
+pytestmark = [pytest.mark.build, pytest.mark.compiler, pytest.mark.index]
+
+ROOT = Path(__file__).parents[2]
+MINUTES = 60.0
+JOB = ("build", "--cuda", "13", "--llama", "0.3.16", "--arch", "89", "--profile", "check")
+
+
+class Place:
+    """A store, a folder of wheels, and surroundings that do all they can to leak into the build."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = root / "store"
+        self.wheels = root / "wheels"
+        trap = root / "trap"
+        trap.mkdir(parents=True)
+        for name in ("nvcc", "cmake", "ninja", "ccache", "git"):
+            program = trap / name
+            program.write_text("#!/bin/sh\necho 'this program of the surroundings must not be used' >&2\nexit 97\n")
+            program.chmod(0o755)
+        leaks = {name: str(trap) for name in ("CUDA_PATH", "CUDA_HOME", "CPATH", "LIBRARY_PATH", "CMAKE_PREFIX_PATH")}
+        leaks |= dict.fromkeys(("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "CFLAGS", "CUDAFLAGS"), "--no-such-flag")
+        self.environment = os.environ | leaks | {"PATH": f"{trap}:{os.environ['PATH']}", "CMAKE_ARGS": "-DX=/leak"}
+
+    def argv(self, *words: str) -> list[str]:
+        command, *rest = words
+        places = ["--store", str(self.store), "--wheels", str(self.wheels)]
+        return [sys.executable, "-m", "build_matrix", command, *places, *rest]
+
+    def run(self, *words: str, minutes: float = 20) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.argv(*words),
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=minutes * MINUTES,
+            check=False,
+        )
+
+    def end_when(self, condition: Callable[[], bool], number: signal.Signals, minutes: float = 10) -> tuple[int, str]:
+        """Start the job, send it a signal as soon as the condition holds; its exit code and what it said."""
+        with (self.root / "said").open("w+") as said:
+            process = subprocess.Popen(self.argv(*JOB), cwd=ROOT, env=self.environment, stdout=said, stderr=said)
+            deadline = time.monotonic() + minutes * MINUTES
+            while process.poll() is None and not condition() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert process.poll() is None, f"it ended before the condition held: {(self.root / 'said').read_text()}"
+            process.send_signal(number)
+            code = process.wait(timeout=MINUTES)
+            said.seek(0)
+            return code, said.read()
+
+    def exists(self, pattern: str) -> Callable[[], bool]:
+        return lambda: any(self.store.glob(pattern))
+
+    def compiled(self, count: int) -> Callable[[], bool]:
+        """Whether this many objects are there (beside those of CMake's own probes)."""
+        return lambda: sum(1 for _ in self.store.glob("work/compile-*/build/vendor/**/*.o")) >= count
+
+    @property
+    def wheel(self) -> Path:
+        (wheel,) = self.wheels.glob("*.whl")
+        return wheel
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(tmp_path_factory.mktemp("main-job"))
+
+
+STAGES = {
+    "download": "files/*.part",
+    "source": "work/source-*.new/tree",
+    "build environment": "work/build-environment-*.new/environment",
+    "toolkit": "work/toolkit-*.new/nvidia",
+    "self-test": "work/self-test-*.new/self_test.cu",
+    "configuration": "work/compile-*/build/CMakeCache.txt",
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_that_is_killed_leaves_nothing_in_the_way(place: Place, stage: str) -> None:
+    code, _ = place.end_when(place.exists(STAGES[stage]), signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    assert not list(place.wheels.glob("*")) if place.wheels.exists() else True
+
+
+def test_a_compilation_that_is_killed_goes_on_where_it_was(place: Place) -> None:
+    place.end_when(place.compiled(12), signal.SIGKILL)
+    (log,) = place.store.glob("logs/compile-*.log")
+    total = _total(log)
+    code, said = place.end_when(place.compiled(16), signal.SIGINT)
+    assert code == 130
+    assert "goes on where it was" in said
+    assert _total(log) <= total - 10
+
+
+def test_ctrl_c_leaves_no_compiler_running(place: Place) -> None:
+    import psutil
+
+    running = []
+    for process in psutil.process_iter():
+        try:
+            running.append(process.environ().get("BUILD_MATRIX_WORK", ""))
+        except (psutil.Error, OSError):
+            continue
+    assert not [work for work in running if work.startswith(str(place.store))]
+
+
+def test_two_runs_at_once_build_the_wheel_once_and_both_end_well(place: Place) -> None:
+    runs = [
+        subprocess.Popen(place.argv(*JOB), cwd=ROOT, env=place.environment, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [run.communicate(timeout=30 * MINUTES)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    assert sum("compiling with" in text for text in said) == 1
+    assert any("waiting for another run" in text for text in said)
+    assert not list(place.store.glob("work/*"))
+
+
+def test_nothing_changed_means_no_work(place: Place) -> None:
+    before = time.monotonic()
+    done = place.run(*JOB)
+    assert done.returncode == 0
+    assert "compiling" not in done.stderr
+    assert time.monotonic() - before < 5
+
+
+def test_the_wheel_is_clean_and_its_record_says_what_it_is(place: Place) -> None:
+    members = read_members(place.wheel)
+    record = msgspec.json.decode(record_path(place.wheel).read_bytes(), type=WheelRecord)
+    assert place.wheel.name == "llama_cpp_python-0.3.16+cu130.sm89.check-py3-none-linux_x86_64.whl"
+    assert record.sha256 == file_sha256(place.wheel)
+    assert {name.partition("/")[0] for name in members} == {
+        "llama_cpp",
+        "llama_cpp_python-0.3.16+cu130.sm89.check.dist-info",
+    }
+    libraries = [name for name, data in members.items() if read_library(data)]
+    assert len(libraries) == len({members[name] for name in libraries}) == 6
+    private = [str(place.root).encode(), str(Path.home()).encode() + b"/", str(ROOT).encode()]
+    assert not [name for name, data in members.items() for path in private if path in data]
+    assert str(place.root) not in record_path(place.wheel).read_text()
+    assert record.facts.generator == "Ninja"
+    assert record.facts.architectures == ("89-real",)
+    assert record.facts.cuda_compiler_version == "13.0.88"
+
+
+def test_nothing_that_does_not_ship_was_compiled(place: Place) -> None:
+    (log,) = place.store.glob("logs/compile-*.log")
+    text = log.read_text()
+    for unwanted in ("llama.cpp/common/", "mtmd-cli.cpp", "/examples/", "llama.cpp/tests/"):
+        assert f"-c {unwanted}" not in text
+        assert f"{unwanted}" not in "\n".join(line for line in text.splitlines() if line.startswith("["))
+
+
+def test_the_verdict_is_untested_where_there_is_no_driver_and_every_check_holds(place: Place) -> None:
+    verdict = msgspec.json.decode(verdict_path(place.wheel).read_bytes(), type=Verdict)
+    if verdict.driver is None:
+        assert (verdict.offload, verdict.reason) == ("untested", "no NVIDIA driver")
+    assert all(check.passed for check in verdict.checks)
+    names = {check.name for check in verdict.checks}
+    assert {"label", "metadata", "tags", "RECORD", "libraries", "cubins", "import", "generation on the CPU"} <= names
+
+
+def test_require_gpu_is_exit_code_7_where_there_is_none(place: Place) -> None:
+    verdict = msgspec.json.decode(verdict_path(place.wheel).read_bytes(), type=Verdict)
+    if verdict.driver is not None:
+        pytest.skip("this machine has an NVIDIA driver")
+    done = place.run("verify", "--require-gpu")
+    assert (done.returncode, "--require-gpu" in done.stderr) == (7, True)
+
+
+def test_verify_refuses_a_wheel_whose_library_is_damaged(place: Place, tmp_path: Path) -> None:
+    damaged = tmp_path / place.wheel.name
+    members = read_members(place.wheel)
+    with zipfile.ZipFile(damaged, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data[:-1] + b"!" if name.endswith("libllama.so") else data)
+    done = place.run("verify", str(damaged))
+    assert done.returncode == 7, done.stderr
+    assert "RECORD" in done.stderr
+    assert json.loads(verdict_path(damaged).read_text())["offload"] == "failed"
+
+
+def test_a_compile_error_is_exit_code_6_with_the_compilers_own_first_error(place: Place) -> None:
+    done = place.run(*JOB, "--define", "CMAKE_CXX_FLAGS=-Dggml_tensor=+")
+    assert done.returncode == 6, done.stderr
+    assert "Compiling failed:" in done.stderr
+    assert "error:" in done.stderr
+    assert "Full log:" in done.stderr
+    assert len(list(place.wheels.glob("*.whl"))) == 1
+
+
+def test_an_option_that_the_sources_do_not_know_is_exit_code_2(place: Place) -> None:
+    done = place.run(*JOB, "--define", "LLAMA_CUDA_F16=on")
+    assert (done.returncode, "GGML_CUDA_F16" in done.stderr) == (2, True)
+
+
+def _total(log: Path) -> int:
+    """Steps of the build, as its log counts them."""
+    lines = [line for line in log.read_text().splitlines() if line.startswith("[")]
+    return int(lines[0].partition("/")[2].partition("]")[0])
