@@ -107,6 +107,18 @@ class Store:
         return folder
 
     @contextlib.contextmanager
+    def scratch(self, name: str) -> Iterator[Path]:
+        """An empty folder for as long as the context lasts; what a killed run left in it is removed first."""
+        folder = self.root / "work" / name
+        with self.locked(name), disk_errors(self.root):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    @contextlib.contextmanager
     def locked(self, name: str) -> Iterator[None]:
         """Hold the lock ``name`` among all runs on this store; the system frees it when a run is killed."""
         lock = FileLock(self.root / "locks" / f"{name}.lock")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from build_matrix.catalog import toolkits
 from build_matrix.model import BuildEnvironment, Cell, HostCompiler, LlamaRelease, Toolchain
 
 EPOCH = "315532800"  # 1980-01-01, the first moment that a zip file can hold
@@ -29,7 +30,7 @@ def definitions(
         f"-ffile-prefix-map={toolchain.root}=/cuda",
     ]
     cuda = [f"-Xcompiler={flag}" for flag in maps]
-    if cell.profile == "check":
+    if cell.profile == "check" and toolkits()[cell.cuda].fast_compile:
         cuda.insert(0, "-Ofc=max")
     flags = {
         "CMAKE_C_FLAGS": " ".join(maps),

@@ -13,7 +13,7 @@ from build_matrix.errors import ConfigurationError
 from build_matrix.index import Downloads
 from build_matrix.model import NO_DRIVER, Check, Machine, Offload, Verdict, WheelRecord, digest_of, file_sha256
 from build_matrix.report import Reporter
-from build_matrix.store import Store, write_atomically
+from build_matrix.store import KEY_LENGTH, Store, write_atomically
 from build_matrix.verify.cubins import check_cubins
 from build_matrix.verify.smoke import SmokeResult, run_smoke
 from build_matrix.verify.static import check_static
@@ -50,8 +50,9 @@ def verify_wheel(wheel: Path, machine: Machine, store: Store, downloads: Downloa
     offload: Offload = "untested"
     reason = machine.driver_problem or NO_DRIVER
     if label and all(check.passed for check in checks):
-        checks.append(check_cubins(wheel, label, store, downloads))
-        smoke = run_smoke(wheel, label, machine, store, downloads)
+        with store.scratch(f"verify-{sha256[:KEY_LENGTH]}") as scratch:
+            checks.append(check_cubins(wheel, label, scratch, store, downloads))
+            smoke = run_smoke(wheel, label, machine, scratch, store, downloads)
         checks += smoke.checks
         offload, reason = _judge(smoke, machine)
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path
 
 from build_matrix.archive import read_members
@@ -20,28 +19,27 @@ _ELF = re.compile(r"\.(?P<code>sm_\d+[af]?)\.cubin\s*$")
 _PTX = re.compile(r"\.(?P<code>(?:sm|compute)_\d+[af]?)\.ptx\s*$")
 
 
-def check_cubins(wheel: Path, label: Label, store: Store, downloads: Downloads) -> Check:
+def check_cubins(wheel: Path, label: Label, scratch: Path, store: Store, downloads: Downloads) -> Check:
     """Check that the wheel holds exactly the machine code and the PTX of its label."""
-    found = read_codes(wheel, store, downloads)
+    found = read_codes(wheel, scratch, store, downloads)
     passed = found == set(label.codes)
     detail = f"label {' '.join(label.codes)}, inside {' '.join(sorted(found)) or 'none'}"
     return Check(name="cubins", passed=passed, detail=detail)
 
 
-def read_codes(wheel: Path, store: Store, downloads: Downloads) -> set[str]:
+def read_codes(wheel: Path, scratch: Path, store: Store, downloads: Downloads) -> set[str]:
     """The architectures inside a wheel's libraries: ``sm89`` for machine code, ``ptx90`` for PTX.
 
     Raises DownloadError and its kinds; MissingPrerequisiteError when cuobjdump does not run here.
     """
     program = _cuobjdump(store, downloads)
     codes: set[str] = set()
-    with tempfile.TemporaryDirectory(dir=store.root / "work") as scratch:
-        for name, data in read_members(wheel).items():
-            if name.endswith((".so", ".dll")) and b".nv_fatbin" in data:
-                library = Path(scratch) / Path(name).name
-                library.write_bytes(data)
-                codes |= {"sm" + code for code in _list(program, "--list-elf", library, _ELF)}
-                codes |= {"ptx" + code for code in _list(program, "--list-ptx", library, _PTX)}
+    for name, data in read_members(wheel).items():
+        if name.endswith((".so", ".dll")) and b".nv_fatbin" in data:
+            library = scratch / Path(name).name
+            library.write_bytes(data)
+            codes |= {"sm" + code for code in _list(program, "--list-elf", library, _ELF)}
+            codes |= {"ptx" + code for code in _list(program, "--list-ptx", library, _PTX)}
     return codes
 
 

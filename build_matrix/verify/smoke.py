@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,22 +35,20 @@ class SmokeResult(Record, frozen=True, kw_only=True):
     offload_detail: str = ""
 
 
-def run_smoke(wheel: Path, label: Label, machine: Machine, store: Store, downloads: Downloads) -> SmokeResult:
-    """Install, import, generate on the CPU; with a GPU, generate there too and compare.
+def run_smoke(
+    wheel: Path, label: Label, machine: Machine, scratch: Path, store: Store, downloads: Downloads
+) -> SmokeResult:
+    """Install, import, generate on the CPU; with a GPU, generate there too and compare. All of it in ``scratch``.
 
     Raises DownloadError and its kinds, DiskFullError.
     """
-    scratch = Path(tempfile.mkdtemp(prefix="verify-", dir=store.root / "work"))
     try:
-        try:
-            python = _install(wheel, label, machine, scratch, store, downloads)
-        except InstallError as error:
-            return SmokeResult(checks=(Check(name="install", passed=False, detail=error.problem),))
-        model = scratch / "smoke.gguf"
-        write_model(model)
-        return _run_children(python, model, machine, scratch)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        python = _install(wheel, label, machine, scratch, store, downloads)
+    except InstallError as error:
+        return SmokeResult(checks=(Check(name="install", passed=False, detail=error.problem),))
+    model = scratch / "smoke.gguf"
+    write_model(model)
+    return _run_children(python, model, machine, scratch)
 
 
 def _install(wheel: Path, label: Label, machine: Machine, scratch: Path, store: Store, downloads: Downloads) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +142,19 @@ def test_two_runs_at_once_build_the_wheel_once_and_both_end_well(place: Place) -
     assert [run.returncode for run in runs] == [0, 0], said
     assert sum("compiling with" in text for text in said) == 1
     assert any("waiting for another run" in text for text in said)
+    assert not list(place.store.glob("work/*"))
+
+
+@pytest.mark.parametrize("pattern", ["work/wheel-*.new/*.whl", "work/verify-*/environment"])
+def test_a_run_that_is_killed_after_compiling_leaves_nothing_in_the_way(place: Place, pattern: str) -> None:
+    shutil.rmtree(place.store / "wheel", ignore_errors=True)
+    for path in place.wheels.glob("*"):
+        path.unlink()
+    code, _ = place.end_when(place.exists(pattern), signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    done = place.run(*JOB)
+    assert done.returncode == 0, done.stderr
+    assert "compiling with" not in done.stderr
     assert not list(place.store.glob("work/*"))
 
 

@@ -100,7 +100,8 @@ def test_cubins_of_another_architecture_than_the_labels_are_refused(
         wheel = make_wheel(tmp_path / text, {"libggml-cuda.so": data}, label=text)
         label = check_static(wheel)[1]
         assert label is not None
-        check = check_cubins(wheel, label, shared_store, downloads)
+        with shared_store.scratch("cubins") as scratch:
+            check = check_cubins(wheel, label, scratch, shared_store, downloads)
         assert (check.passed, "inside sm89" in check.detail) == (holds, True)
 
 
