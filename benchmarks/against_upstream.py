@@ -24,11 +24,11 @@ import msgspec
 from build_matrix.cli.build import build_wheel
 from build_matrix.index import Downloads
 from build_matrix.locks import locked_llama_releases, locked_toolkits, read_lock
-from build_matrix.model import Request, Toolchain
+from build_matrix.model import Cell, HostCompiler, Request, Toolchain
 from build_matrix.probe import probe
 from build_matrix.provision import provision_environment, provision_toolkit
 from build_matrix.report import Reporter, make_reporter
-from build_matrix.resolve import Choice, choose
+from build_matrix.resolve import make_plan, require_cell
 from build_matrix.store import Store
 
 
@@ -52,11 +52,11 @@ def measure(work: Callable[[], object], jobs: int) -> Figure:
     return Figure(seconds, (cpu() - busy) / seconds / jobs)
 
 
-def upstream(choice: Choice, toolchain: Toolchain, tools: Path, sdist: Path, scratch: Path, jobs: int) -> Path:
+def upstream(cell: Cell, toolchain: Toolchain, tools: Path, sdist: Path, scratch: Path, jobs: int) -> Path:
     """Upstream's recipe, ``pip wheel`` with CMAKE_ARGS, told to use this toolkit; returns the wheel."""
     arguments = {
         "GGML_CUDA": "on",
-        "CMAKE_CUDA_ARCHITECTURES": ";".join(a.cmake for a in choice.cell.architectures),
+        "CMAKE_CUDA_ARCHITECTURES": ";".join(a.cmake for a in cell.architectures),
         "CMAKE_CUDA_COMPILER": str(toolchain.nvcc),
         "CUDAToolkit_ROOT": str(toolchain.root),
         "GGML_CUDA_NO_VMM": "on",  # the packages hold no stub of libcuda
@@ -96,13 +96,16 @@ def main() -> None:
     options = parser.parse_args()
     reporter = make_reporter()
     request = Request(cuda="13", llama=options.llama, architectures=(options.arch,))
-    choice = choose(request, probe(), locked_llama_releases(), locked_toolkits())
+    machine = probe(options.scratch or Path.cwd())
+    cell, compiler = require_cell(make_plan(request, machine, locked_llama_releases(), locked_toolkits()), machine)
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
-        for name, value, note in rows(choice, options.jobs, Path(folder), reporter):
+        for name, value, note in rows(cell, compiler, options.jobs, Path(folder), reporter):
             print(f"| {name} | {value} | {note} |", flush=True)
 
 
-def rows(choice: Choice, jobs: int, folder: Path, reporter: Reporter) -> Iterator[tuple[str, str, str]]:
+def rows(
+    cell: Cell, compiler: HostCompiler, jobs: int, folder: Path, reporter: Reporter
+) -> Iterator[tuple[str, str, str]]:
     """The table's rows, as they are measured."""
     store = Store(folder / "store")
     downloads = Downloads(store, reporter)
@@ -110,21 +113,21 @@ def rows(choice: Choice, jobs: int, folder: Path, reporter: Reporter) -> Iterato
 
     def provision() -> None:
         provision_environment(store, downloads)
-        provision_toolkit(choice.cell, store, downloads)
+        provision_toolkit(cell, store, downloads)
 
     yield "provisioning, cold", f"{measure(provision, jobs).seconds:.1f} s", "downloads included"
     yield "provisioning, warm", f"{measure(provision, jobs).seconds:.2f} s", ""
-    toolchain = provision_toolkit(choice.cell, store, downloads)
+    toolchain = provision_toolkit(cell, store, downloads)
     tools = provision_environment(store, downloads).bin
-    package = next(p for p in read_lock("llama").packages if p.version == choice.cell.llama)
+    package = next(p for p in read_lock("llama").packages if p.version == cell.llama)
     (sdist,) = downloads.fetch([(package, package.files[0])], "the sdist")
 
-    ours = measure(lambda: build_wheel(choice, jobs, store, downloads, reporter, wheels), jobs)
+    ours = measure(lambda: build_wheel(cell, compiler, jobs, store, downloads, reporter, wheels), jobs)
     size = next(wheels.glob("*.whl")).stat().st_size / 1e6
     yield "our build, cold", f"{ours.seconds:.0f} s", f"{ours.utilisation:.3f} of {jobs} cores busy, {size:.1f} MB"
     scratch = folder / "upstream"
     scratch.mkdir()
-    theirs = measure(lambda: upstream(choice, toolchain, tools, sdist, scratch, jobs), jobs)
+    theirs = measure(lambda: upstream(cell, toolchain, tools, sdist, scratch, jobs), jobs)
     size = next(scratch.glob("*.whl")).stat().st_size / 1e6
     yield (
         "upstream's recipe",
@@ -132,8 +135,8 @@ def rows(choice: Choice, jobs: int, folder: Path, reporter: Reporter) -> Iterato
         f"{theirs.utilisation:.3f} of {jobs} cores busy, {size:.1f} MB",
     )
     yield "ours / upstream's", f"{ours.seconds / theirs.seconds:.3f}", "one paired run"
-    words = [sys.executable, "-m", "build_matrix", "build", "--cuda", "13", "--llama", choice.cell.llama]
-    words += ["--arch", choice.cell.architectures[0].cmake, "--store", str(store.root), "--wheels", str(wheels)]
+    words = [sys.executable, "-m", "build_matrix", "build", "--cuda", "13", "--llama", cell.llama]
+    words += ["--arch", cell.architectures[0].cmake, "--store", str(store.root), "--wheels", str(wheels)]
 
     def run() -> None:
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)

@@ -70,7 +70,11 @@ class CompilerRange(Record, frozen=True, kw_only=True):
 
 
 class Toolkit(Record, frozen=True, kw_only=True):
-    """One CUDA minor version: what it can target, with which host compilers, and its features."""
+    """One CUDA minor version: what it can target, with which host compilers and systems, and its features.
+
+    ``min_driver_*`` run its programs by minor-version compatibility; ``max_glibc`` is the newest glibc whose headers
+    its own headers do not contradict (empty: any).
+    """
 
     cuda: str
     min_driver_linux: str
@@ -78,13 +82,24 @@ class Toolkit(Record, frozen=True, kw_only=True):
     architectures: tuple[str, ...]
     gcc: CompilerRange
     clang: CompilerRange
-    fast_compile: bool
+    msvc: CompilerRange
+    max_glibc: str = ""
+    fast_compile: bool = False
+    compress_mode: bool = False
+    random_seed: bool = False
     source: str
 
     @property
     def family(self) -> int:
         """CUDA major version."""
         return int(self.cuda.partition(".")[0])
+
+
+class DriverBranch(Record, frozen=True, kw_only=True):
+    """A driver branch (the number before the first dot), and the CUDA version that it speaks."""
+
+    branch: int
+    cuda: str
 
 
 class LlamaRelease(Record, frozen=True, kw_only=True):
@@ -118,12 +133,14 @@ class HostCompiler(Record, frozen=True, kw_only=True):
 
 
 class Gpu(Record, frozen=True, kw_only=True):
-    """An NVIDIA GPU; compute capability as ``8.9``, memory in bytes."""
+    """An NVIDIA GPU; compute capability as ``8.9``, memory in bytes, MIG and compute mode as NVML names them."""
 
     name: str
     uuid: str
     compute_capability: str
-    memory: int
+    memory: int = 0
+    mig: bool = False
+    compute_mode: str = "default"
 
     @property
     def architecture(self) -> str:
@@ -135,24 +152,74 @@ NO_DRIVER = "no NVIDIA driver"
 
 
 class Driver(Record, frozen=True, kw_only=True):
-    """NVIDIA's driver, and the CUDA version that its library speaks."""
+    """NVIDIA's driver.
+
+    ``cuda`` is the CUDA version that the driver library speaks (cuDriverGetVersion), ``kernel_cuda`` the one that
+    the kernel module's driver version stands for; they differ under cuda-compat and WSL. ``init_error`` is what
+    cuInit answered (0: no error).
+    """
 
     version: str
     cuda: str
+    kernel_cuda: str = ""
+    init_error: int = 0
+
+
+class InstalledToolkit(Record, frozen=True, kw_only=True):
+    """A CUDA toolkit that lies on this machine; ``found_by`` says how a build would stumble over it."""
+
+    root: str
+    version: str
+    found_by: str
+    problem: str = ""
+
+
+class Surroundings(Record, frozen=True, kw_only=True):
+    """What else decides whether CUDA works here."""
+
+    visible_devices: str | None = None
+    wsl: bool = False
+    container: str = ""
+    compat_folders: tuple[str, ...] = ()
 
 
 class Machine(Record, frozen=True, kw_only=True):
-    """What is on this machine; memory in bytes."""
+    """What is on this machine; memory and free disk in bytes; ``overrides`` is what was claimed instead of found."""
 
     platform: Platform
     python: str
     libc: str
     cpus: int
     memory: int
+    disk_free: int = 0
     compilers: tuple[HostCompiler, ...]
     driver: Driver | None = None
     driver_problem: str = ""
     gpus: tuple[Gpu, ...] = ()
+    gpu_problems: tuple[str, ...] = ()
+    toolkits: tuple[InstalledToolkit, ...] = ()
+    surroundings: Surroundings = Surroundings()
+    overrides: dict[str, str] = {}
+
+    @property
+    def glibc(self) -> str:
+        """Version of glibc, or an empty text."""
+        name, _, version = self.libc.partition(" ")
+        return version if name == "glibc" else ""
+
+
+class InstalledLlama(Record, frozen=True, kw_only=True):
+    """An environment's llama_cpp: ``cuda_family`` is the CUDA major that it is linked against (0: CPU build)."""
+
+    python: str
+    version: str = ""
+    folder: str = ""
+    shadowed: tuple[str, ...] = ()
+    cuda_family: int = 0
+    missing_libraries: tuple[str, ...] = ()
+    imports: bool = False
+    offload: bool = False
+    said: str = ""
 
 
 # --- resolve -------------------------------------------------------------------------------------------
@@ -166,6 +233,23 @@ class Request(Record, frozen=True, kw_only=True):
     architectures: tuple[str, ...] = ()
     profile: Profile = "release"
     defines: dict[str, str] = {}
+    cross: bool = False
+
+
+RuleKind = Literal["build", "run"]
+
+
+class Finding(Record, frozen=True, kw_only=True):
+    """A compatibility rule's result: whether it holds, the fact that decided, and the remedy where it does not.
+
+    ``kind`` is what breaks: building the wheel, or running it on this machine.
+    """
+
+    rule: str
+    kind: RuleKind
+    passed: bool
+    fact: str
+    remedy: str = ""
 
 
 _ARCHITECTURE = re.compile(r"(?P<number>[0-9]{2,3})(?P<feature>[af]?)(?:-(?P<kind>real|virtual))?")
@@ -217,6 +301,28 @@ class Cell(Record, frozen=True, kw_only=True):
         if self.profile != "release":
             parts.append(self.profile)
         return ".".join(parts)
+
+
+class Candidate(Record, frozen=True, kw_only=True):
+    """A toolkit that was considered, with every rule's result."""
+
+    cuda: str
+    architectures: tuple[Architecture, ...]
+    findings: tuple[Finding, ...]
+
+    def failed(self, kind: RuleKind | None = None) -> tuple[Finding, ...]:
+        """The rules that do not hold, of one kind or of both."""
+        return tuple(f for f in self.findings if not f.passed and kind in {None, f.kind})
+
+
+class Plan(Record, frozen=True, kw_only=True):
+    """What can be built here, and why not the rest; ``cell`` is None when nothing can."""
+
+    request: Request
+    candidates: tuple[Candidate, ...]
+    cell: Cell | None = None
+    compiler: HostCompiler | None = None
+    notes: tuple[str, ...] = ()
 
 
 # --- the results of the building stages ----------------------------------------------------------------

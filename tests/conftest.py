@@ -79,7 +79,8 @@ def toolkit() -> Toolkit:
         min_driver_windows="580",
         architectures=("75", "89"),
         gcc=CompilerRange(min=6, max=15),
-        clang=CompilerRange(min=16, max=20),
+        clang=CompilerRange(min=3, max=20),
+        msvc=CompilerRange(min=1920, max=1949),
         fast_compile=True,
         source="test",
     )

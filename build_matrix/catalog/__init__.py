@@ -6,14 +6,27 @@ from functools import lru_cache
 from pathlib import Path
 
 import msgspec
+from packaging.version import Version
 
-from build_matrix.model import LlamaRelease, Record, Toolkit
+from build_matrix.model import DriverBranch, LlamaRelease, Record, Toolkit
 
 FOLDER = Path(__file__).parent
 
 
 class _Toolkits(Record, frozen=True, kw_only=True):
     toolkit: tuple[Toolkit, ...]
+
+
+class FatbinCompression(Record, frozen=True, kw_only=True):
+    """The oldest drivers that read compressed machine code."""
+
+    min_driver_linux: str
+    min_driver_windows: str
+
+
+class _Drivers(Record, frozen=True, kw_only=True):
+    branch: tuple[DriverBranch, ...]
+    fatbin_compression: FatbinCompression
 
 
 class _Releases(Record, frozen=True, kw_only=True):
@@ -72,3 +85,28 @@ def nvidia_libraries(family: int) -> NvidiaLibraries:
         if row.family == family:
             return row
     raise KeyError(family)
+
+
+@lru_cache
+def _drivers() -> _Drivers:
+    return msgspec.toml.decode((FOLDER / "drivers.toml").read_bytes(), type=_Drivers)
+
+
+def cuda_of_driver(version: str) -> str:
+    """The CUDA version that a driver of this version speaks, by its branch; empty for one that is too old or odd."""
+    number = version.partition(".")[0]
+    if not number.isdigit():
+        return ""
+    known = [row.cuda for row in _drivers().branch if row.branch <= int(number)]
+    return known[-1] if known else ""
+
+
+def branch_for(cuda: str) -> int | None:
+    """The first driver branch that speaks ``cuda``, or None where the table does not know."""
+    wanted = Version(cuda)
+    return next((row.branch for row in _drivers().branch if Version(row.cuda) >= wanted), None)
+
+
+def fatbin_compression() -> FatbinCompression:
+    """The oldest drivers that read compressed machine code."""
+    return _drivers().fatbin_compression

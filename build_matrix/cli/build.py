@@ -4,63 +4,62 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
-from build_matrix.catalog import llama_releases
-from build_matrix.cli.common import (
+from build_matrix.cli.options import (
     WHEELS,
+    ArchOption,
+    CapabilityOption,
+    CudaOption,
+    DefineOption,
+    DriverCudaOption,
+    LlamaOption,
     RequireGpuOption,
     StoreOption,
     WheelsOption,
-    open_store,
+    override_variables,
     parse_defines,
-    print_verdicts,
 )
-from build_matrix.cli.verify import raise_for
-from build_matrix.compile import FIXED, compile_wheel
 from build_matrix.errors import ConfigurationError
-from build_matrix.index import Downloads
-from build_matrix.locks import locked_llama_releases, locked_toolkits
-from build_matrix.model import BuildInputs, Profile, Request, Wheel
-from build_matrix.probe import probe
-from build_matrix.provision import provision_environment, provision_toolkit, self_test
-from build_matrix.report import Reporter, make_reporter
-from build_matrix.resolve import Choice, choose
-from build_matrix.source import check_defines, prepare_source
-from build_matrix.store import Store
-from build_matrix.verify import known_verdict, verify_wheel
-from build_matrix.wheel import finish_wheel
+from build_matrix.model import BuildInputs, Cell, HostCompiler, Profile, Request, Wheel
+
+if TYPE_CHECKING:
+    from build_matrix.index import Downloads
+    from build_matrix.report import Reporter
+    from build_matrix.store import Store
 
 PATCHES = Path("patches")
 
 
 def command(  # noqa: PLR0913, PLR0917 - one parameter an option
-    cuda: Annotated[str, typer.Option(help="CUDA version or family: 13.1, or 13.", show_default="newest family")] = "",
-    llama: Annotated[str, typer.Option(help="llama-cpp-python version.", show_default="newest in the lock")] = "",
-    arch: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Architecture, such as 89 or 90-virtual; repeat it.",
-            show_default="this machine's GPU, or 89",
-        ),
-    ] = None,
+    cuda: CudaOption = "",
+    llama: LlamaOption = "",
+    arch: ArchOption = None,
     profile: Annotated[str, typer.Option(help="release, or check: compiled fast, never to be released.")] = "release",
-    define: Annotated[
-        list[str] | None,
-        typer.Option(help="A CMake option of llama.cpp, NAME=VALUE; repeat it.", show_default=False),
-    ] = None,
+    define: DefineOption = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Compilers at a time.", show_default="one for each CPU")
     ] = None,
+    cross: Annotated[bool, typer.Option("--cross", help="Build also what cannot run on this machine.")] = False,  # noqa: FBT002
+    driver_cuda: DriverCudaOption = None,
+    compute_capability: CapabilityOption = None,
     folder: WheelsOption = WHEELS,
     verify: Annotated[bool, typer.Option(help="Verify the wheel after building it.")] = True,  # noqa: FBT002
     require_gpu: RequireGpuOption = False,  # noqa: FBT002
     store_folder: StoreOption = None,
 ) -> None:
     """Build a wheel, install it in a fresh environment, and test it as far as this machine allows."""
+    from build_matrix.cli.common import open_store, print_verdicts, raise_for
+    from build_matrix.cli.verify import why_not
+    from build_matrix.locks import locked_llama_releases, locked_toolkits
+    from build_matrix.probe import probe
+    from build_matrix.report import make_reporter
+    from build_matrix.resolve import make_plan, require_cell
+    from build_matrix.store import default_store
+
     started = time.monotonic()
     reporter = make_reporter()
     request = Request(
@@ -69,43 +68,62 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         architectures=tuple(arch or ()),
         profile=_profile(profile),
         defines=parse_defines(define or []),
+        cross=cross,
     )
-    machine = probe()
-    choice = choose(request, machine, locked_llama_releases(), locked_toolkits())
+    machine = probe(store_folder or default_store(), override_variables(driver_cuda, compute_capability))
+    plan = make_plan(request, machine, locked_llama_releases(), locked_toolkits())
+    cell, compiler = require_cell(plan, machine)
+    reporter.say(f"llama-cpp-python {cell.llama}+{cell.label} with {compiler.name} {compiler.version}")
+    for note in (*plan.notes, *(f"claimed: {name}={value}" for name, value in machine.overrides.items())):
+        reporter.say(f"  {note}")
     store = open_store(store_folder, reporter)
+
+    from build_matrix.index import Downloads
+
     downloads = Downloads(store, reporter)
-    wheel = build_wheel(choice, jobs or machine.cpus, store, downloads, reporter, folder)
+    wheel = build_wheel(cell, compiler, jobs or machine.cpus, store, downloads, reporter, folder)
     size = f"{wheel.record.size / 1e6:.1f} MB"
     reporter.say(f"{wheel.path}  {size}  sha256 {wheel.record.sha256}  ({time.monotonic() - started:.0f} s)")
     if not verify:
         return
+
+    from build_matrix.verify import known_verdict, verify_wheel
+
     verdict = known_verdict(wheel.path, machine)
     if not verdict or not verdict.passed:
-        verdict = verify_wheel(wheel.path, machine, store, downloads, reporter)
+        verdict = verify_wheel(wheel.path, machine, why_not(wheel.path, machine), store, downloads, reporter)
     print_verdicts([verdict])
     raise_for([verdict], require_gpu=require_gpu)
 
 
 def build_wheel(
-    choice: Choice, jobs: int, store: Store, downloads: Downloads, reporter: Reporter, folder: Path
+    cell: Cell,
+    compiler: HostCompiler,
+    jobs: int,
+    store: Store,
+    downloads: Downloads,
+    reporter: Reporter,
+    folder: Path,
 ) -> Wheel:
     """Provision, prepare, compile and finish one cell; raises what the stages raise."""
-    cell = choice.cell
-    reporter.say(f"llama-cpp-python {cell.llama}+{cell.label} with {choice.compiler.name} {choice.compiler.version}")
-    for note in choice.notes:
-        reporter.say(f"  {note}")
+    from build_matrix.catalog import llama_releases
+    from build_matrix.compile import FIXED, compile_wheel
+    from build_matrix.provision import provision_environment, provision_toolkit, self_test
+    from build_matrix.source import check_defines, prepare_source
+    from build_matrix.wheel import finish_wheel
+
     source = prepare_source(cell, PATCHES, store, downloads)
     check_defines(cell.defines, source.options, FIXED, cell.llama)
     environment = provision_environment(store, downloads)
     toolchain = provision_toolkit(cell, store, downloads)
-    self_test(toolchain, cell.architectures, choice.compiler, store)
+    self_test(toolchain, cell.architectures, compiler, store)
     inputs = BuildInputs(
         cell=cell,
         release=llama_releases()[cell.llama],
         source=source,
         toolchain=toolchain,
         environment=environment,
-        compiler=choice.compiler,
+        compiler=compiler,
     )
     raw = compile_wheel(inputs, jobs, store, reporter)
     return finish_wheel(raw, inputs, store, folder)

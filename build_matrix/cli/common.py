@@ -1,30 +1,18 @@
-"""What the subcommands share: their options, the store, the downloads, the tables."""
+"""What the subcommands share: the store, the tables, what counts as a failure."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
-from build_matrix.errors import ConfigurationError
+from build_matrix.errors import VerificationError
 from build_matrix.model import Verdict
 from build_matrix.report import Reporter
 from build_matrix.store import Store, default_store
 
-WHEELS = Path("wheels")
 LOG_WIDTH = 200
-
-StoreOption = Annotated[
-    Path | None,
-    typer.Option("--store", envvar="BUILD_MATRIX_STORE", help="Where results are kept.", show_default="user's cache"),
-]
-WheelsOption = Annotated[Path, typer.Option("--wheels", help="Folder of the finished wheels.")]
-RequireGpuOption = Annotated[
-    bool, typer.Option("--require-gpu", help="Fail (exit 7) unless the offload is proven on a GPU here.")
-]
 
 
 def open_store(folder: Path | None, reporter: Reporter) -> Store:
@@ -32,34 +20,36 @@ def open_store(folder: Path | None, reporter: Reporter) -> Store:
     return Store(folder or default_store(), lambda name: reporter.say(f"  waiting for another run ({name})"))
 
 
-def parse_defines(words: list[str]) -> dict[str, str]:
-    """``NAME=VALUE`` words as a mapping; raises ConfigurationError."""
-    defines = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not (equals and name and value):
-            raise ConfigurationError(f"--define {word!r} is not NAME=VALUE.", "Write it as --define GGML_AVX512=ON.")
-        defines[name] = value
-    return defines
+def standard_output() -> Console:
+    """Standard output; wide where it is no terminal, so that logs can be searched."""
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=LOG_WIDTH)
 
 
 def print_verdicts(verdicts: list[Verdict]) -> None:
     """A short table for people, on standard output."""
-    table = Table(show_edge=False, pad_edge=False, box=None, header_style="bold")
-    table.add_column("wheel", overflow="fold")
-    table.add_column("checks")
-    table.add_column("offload")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("wheel", "checks", "offload"):
+        table.add_column(name, overflow="fold")
     for verdict in verdicts:
         failed = [check for check in verdict.checks if not check.passed]
         checks = f"{len(verdict.checks) - len(failed)} of {len(verdict.checks)} hold"
         table.add_row(verdict.filename, checks, f"{verdict.offload} ({verdict.reason})")
         for check in failed:
             table.add_row("", f"{check.name}: {check.detail}", "")
-    terminal = Console()
-    console = terminal if terminal.is_terminal else Console(width=LOG_WIDTH)
-    console.print(table)
+    standard_output().print(table)
 
 
-def failed(verdicts: list[Verdict], *, require_gpu: bool) -> list[Verdict]:
-    """The verdicts that are not good enough for what was asked."""
-    return [v for v in verdicts if not v.passed or (require_gpu and v.offload != "proven")]
+def raise_for(verdicts: list[Verdict], *, require_gpu: bool) -> None:
+    """Raise VerificationError when a verdict is not good enough for what was asked."""
+    bad = [v for v in verdicts if not v.passed or (require_gpu and v.offload != "proven")]
+    if not bad:
+        return
+    first = bad[0]
+    problems = [f"{check.name}: {check.detail}" for check in first.checks if not check.passed]
+    if problems:
+        why, remedy = "; ".join(problems), "The verdict beside the wheel holds every check."
+    else:
+        why = f"offload is {first.offload} ({first.reason})"
+        remedy = "Run it on a machine with an NVIDIA GPU and a driver that runs it, or leave out --require-gpu."
+    raise VerificationError(f"{first.filename} is not verified: {why}.", remedy)

@@ -7,21 +7,9 @@ from typing import Annotated
 
 import typer
 
-from build_matrix.cli.common import (
-    WHEELS,
-    RequireGpuOption,
-    StoreOption,
-    WheelsOption,
-    failed,
-    open_store,
-    print_verdicts,
-)
-from build_matrix.errors import ConfigurationError, VerificationError
-from build_matrix.index import Downloads
-from build_matrix.model import Verdict
-from build_matrix.probe import probe
-from build_matrix.report import make_reporter
-from build_matrix.verify import verify_wheel
+from build_matrix.cli.options import WHEELS, RequireGpuOption, StoreOption, WheelsOption
+from build_matrix.errors import ConfigurationError
+from build_matrix.model import Machine
 
 
 def command(
@@ -33,28 +21,36 @@ def command(
     store_folder: StoreOption = None,
 ) -> None:
     """Check wheels against their labels, install each in a fresh environment and run it."""
+    from build_matrix.cli.common import open_store, print_verdicts, raise_for
+    from build_matrix.index import Downloads
+    from build_matrix.probe import probe
+    from build_matrix.report import make_reporter
+    from build_matrix.verify import verify_wheel
+
     reporter = make_reporter()
     store = open_store(store_folder, reporter)
     chosen = wheels or sorted(folder.glob("*.whl"))
     if not chosen:
         raise ConfigurationError(f"There is no wheel in {folder}.", "Build one: `nox -s build-cuda13`.")
     downloads = Downloads(store, reporter)
-    machine = probe()
-    verdicts = [verify_wheel(wheel, machine, store, downloads, reporter) for wheel in chosen]
+    machine = probe(store.root)
+    verdicts = [verify_wheel(w, machine, why_not(w, machine), store, downloads, reporter) for w in chosen]
     print_verdicts(verdicts)
     raise_for(verdicts, require_gpu=require_gpu)
 
 
-def raise_for(verdicts: list[Verdict], *, require_gpu: bool) -> None:
-    """Raise VerificationError when a verdict is not good enough."""
-    bad = failed(verdicts, require_gpu=require_gpu)
-    if not bad:
-        return
-    first = bad[0]
-    problems = [f"{check.name}: {check.detail}" for check in first.checks if not check.passed]
-    raise VerificationError(
-        f"{first.filename} is not verified: {'; '.join(problems) or f'offload is {first.offload} ({first.reason})'}.",
-        "The verdict beside the wheel holds every check."
-        if problems
-        else "Run it on a machine with an NVIDIA GPU and a driver, or leave out --require-gpu.",
-    )
+def why_not(wheel: Path, machine: Machine) -> str:
+    """Why this wheel cannot run on this machine's driver and GPUs, by the rules; empty when it can."""
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    from build_matrix.resolve import predict
+    from build_matrix.verify import parse_label
+
+    try:
+        label = parse_label(parse_wheel_filename(wheel.name)[1].local or "")
+    except InvalidWheelFilename:
+        return ""
+    if label is None:
+        return ""
+    findings = predict(label.cuda, label.architectures, machine, {})
+    return " ".join(finding.fact for finding in findings if not finding.passed)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import shutil
 import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 
 from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.model import Machine, Platform
 from build_matrix.probe.compilers import find_compilers
+from build_matrix.probe.installed import examine_environment
 from build_matrix.probe.nvidia import probe_nvidia
+from build_matrix.probe.overrides import apply_overrides
+from build_matrix.probe.surroundings import find_surroundings
+from build_matrix.probe.toolkits import find_toolkits
 
-__all__ = ["find_compilers", "probe", "probe_nvidia", "this_platform"]
+__all__ = ["apply_overrides", "examine_environment", "find_compilers", "probe", "this_platform"]
 
 
 def this_platform() -> Platform:
@@ -27,21 +36,42 @@ def this_platform() -> Platform:
     )
 
 
-def probe() -> Machine:
-    """Everything that the later stages need to know of this machine; raises MissingPrerequisiteError."""
-    driver, gpus, problem = probe_nvidia()
-    return Machine(
-        platform=this_platform(),
-        python=platform.python_version(),
-        libc=" ".join(platform.libc_ver()),
-        cpus=len(
-            psutil.Process().cpu_affinity()
-            if hasattr(psutil.Process, "cpu_affinity")
-            else range(psutil.cpu_count() or 1)
-        ),
-        memory=psutil.virtual_memory().total,
-        compilers=find_compilers(),
-        driver=driver,
-        driver_problem=problem,
-        gpus=gpus,
-    )
+def probe(store: Path, environ: Mapping[str, str] | None = None) -> Machine:
+    """Everything that the later stages need to know of this machine; ``store`` is where room is needed.
+
+    Raises MissingPrerequisiteError, ConfigurationError for overrides that make no sense.
+    """
+    environ = os.environ if environ is None else environ
+    with ThreadPoolExecutor() as pool:
+        nvidia = pool.submit(probe_nvidia, environ)
+        toolkits = pool.submit(find_toolkits, environ)
+        compilers = pool.submit(find_compilers)
+        answer = nvidia.result()
+        machine = Machine(
+            platform=this_platform(),
+            python=platform.python_version(),
+            libc=" ".join(platform.libc_ver()),
+            cpus=_cpus(),
+            memory=psutil.virtual_memory().total,
+            disk_free=_room(store),
+            compilers=compilers.result(),
+            driver=answer.driver,
+            driver_problem=answer.problem,
+            gpus=answer.gpus,
+            gpu_problems=answer.gpu_problems,
+            toolkits=toolkits.result(),
+            surroundings=find_surroundings(environ),
+        )
+    return apply_overrides(machine, environ)
+
+
+def _cpus() -> int:
+    """CPUs that this process may use."""
+    process = psutil.Process()
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count() or 1
+
+
+def _room(folder: Path) -> int:
+    """Free bytes on the disk that holds ``folder``, which need not exist yet."""
+    existing = next((place for place in (folder, *folder.parents) if place.exists()), Path.cwd())
+    return shutil.disk_usage(existing).free

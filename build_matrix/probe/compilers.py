@@ -63,7 +63,7 @@ def _examine(cxx: Path) -> HostCompiler | None:
     cc = cxx.with_name(stem)
     if not version or not os.access(cc, os.X_OK):
         return None
-    description = banner.splitlines()[0]
+    description = banner.splitlines()[0].partition(" ")[2]  # without the name that it was called by
     return HostCompiler(
         name=name,
         version=version.strip(),

@@ -1,4 +1,4 @@
-"""What can be built here, and why not the rest? Pure: a request, a machine and the catalog in, one cell out."""
+"""What can be built, what will run here, and why not the rest? Pure: records and the catalog in, one plan out."""
 
 from __future__ import annotations
 
@@ -10,55 +10,104 @@ from build_matrix.catalog import default_architecture, llama_releases, toolkits
 from build_matrix.errors import ConfigurationError, MissingPrerequisiteError, NoCompatibleChoiceError
 from build_matrix.model import (
     Architecture,
+    Candidate,
     Cell,
+    Finding,
     HostCompiler,
     LlamaRelease,
     Machine,
-    Record,
+    Plan,
     Request,
     Toolkit,
 )
-from build_matrix.resolve.rules import Finding, as_compiled, compiler_accepted, toolkit_targets
+from build_matrix.resolve.rules import (
+    as_compiled,
+    compiler_accepted,
+    compressed_code_read,
+    driver_accepts,
+    glibc_accepted,
+    gpu_served,
+    room_on_disk,
+    toolkit_available,
+    toolkit_targets,
+)
 
-__all__ = ["Choice", "Finding", "choose", "compiler_accepted", "toolkit_targets"]
+__all__ = ["make_plan", "predict", "require_cell"]
 
 
-class Choice(Record, frozen=True, kw_only=True):
-    """The cell, the host compiler that builds it, and what a person should know of the choice."""
+def make_plan(request: Request, machine: Machine, locked_llama: Sequence[str], locked_cuda: Sequence[str]) -> Plan:
+    """Judge every toolkit of the catalog that the request admits, and choose one.
 
-    cell: Cell
-    compiler: HostCompiler
-    notes: tuple[str, ...]
-
-
-def choose(request: Request, machine: Machine, locked_llama: Sequence[str], locked_cuda: Sequence[str]) -> Choice:
-    """Make every choice that the request leaves open, and check those that it does not.
-
-    ``locked_llama`` and ``locked_cuda`` are what the locks hold, oldest first.
-    Raises ConfigurationError (2), NoCompatibleChoiceError (4).
+    ``locked_llama`` and ``locked_cuda`` are what the locks hold, oldest first. Raises ConfigurationError for a
+    request that no plan could answer; a plan without a cell says why in its candidates.
     """
-    notes: list[str] = []
     release = _llama(request.llama, locked_llama)
-    architectures = _architectures(request.architectures, machine, notes)
-    architectures = tuple(as_compiled(release, architecture) for architecture in architectures)
-    toolkit = _toolkit(request.cuda, machine, locked_cuda)
-    _require(toolkit_targets(toolkit, architecture) for architecture in architectures)
-    compiler = _compiler(machine, toolkit, release)
+    notes: list[str] = []
+    architectures = tuple(as_compiled(release, a) for a in _architectures(request.architectures, machine, notes))
+    admitted = _admitted(request.cuda, locked_cuda)
+    candidates = tuple(
+        _judge(toolkit, release, architectures, machine, request.defines, locked_cuda) for toolkit in admitted
+    )
+    chosen = _choose(candidates, machine, notes, cross=request.cross)
+    if chosen is None:
+        return Plan(request=request, candidates=candidates, notes=tuple(notes))
+    compiler = _compilers(toolkits()[chosen.cuda], release, machine)[0]
     cell = Cell(
         llama=release.version,
-        cuda=toolkit.cuda,
+        cuda=chosen.cuda,
         architectures=architectures,
         platform=machine.platform,
         profile=request.profile,
         defines=dict(sorted(request.defines.items())),
     )
-    return Choice(cell=cell, compiler=compiler, notes=tuple(notes))
+    return Plan(request=request, candidates=candidates, cell=cell, compiler=compiler, notes=tuple(notes))
 
 
-def _require(findings: Iterable[Finding]) -> None:
-    for finding in findings:
-        if not finding.passed:
-            raise NoCompatibleChoiceError(finding.fact, finding.remedy)
+def predict(
+    cuda: str, architectures: Sequence[Architecture], machine: Machine, defines: dict[str, str]
+) -> list[Finding]:
+    """The rules that decide whether a wheel of this toolkit with this code runs on ``machine``.
+
+    Empty for a toolkit that the catalog does not know.
+    """
+    toolkit = toolkits().get(cuda)
+    if toolkit is None:
+        return []
+    findings = [driver_accepts(toolkit, machine), compressed_code_read(toolkit, machine, defines)]
+    return findings + [gpu_served(toolkit, architectures, gpu, machine.driver) for gpu in machine.gpus]
+
+
+def require_cell(plan: Plan, machine: Machine) -> tuple[Cell, HostCompiler]:
+    """The plan's cell and compiler.
+
+    Raises NoCompatibleChoiceError with the rule that decided, whether rebuilding could help, and both ways out;
+    MissingPrerequisiteError where no compiler is here.
+    """
+    if plan.cell and plan.compiler:
+        return plan.cell, plan.compiler
+    if not machine.compilers:
+        raise MissingPrerequisiteError(
+            "There is no C++ compiler on this machine.",
+            "Install one: `apt install g++`, `dnf install gcc-c++`, or let CXX name it.",
+        )
+    nearest = min(plan.candidates, key=lambda c: (len(c.failed("build")), len(c.failed("run"))))
+    if unbuildable := nearest.failed("build"):
+        raise NoCompatibleChoiceError(unbuildable[0].fact, unbuildable[0].remedy)
+    finding = nearest.failed("run")[0]
+    family = nearest.cuda.partition(".")[0]
+    raise NoCompatibleChoiceError(
+        f"A CUDA {nearest.cuda} wheel cannot run on this machine. {finding.fact} Rebuilding will not help.",
+        f"{finding.remedy}\n{_way_out(family, machine)}",
+    )
+
+
+def _way_out(family: str, machine: Machine) -> str:
+    """The command for a wheel that runs on the driver as it is, and the one that builds all the same."""
+    older = [t for t in toolkits().values() if machine.driver and t.family <= int(machine.driver.cuda.split(".")[0])]
+    other = f"Or build one that runs today: nox -s build-cuda{older[-1].family}." if older else ""
+    if older and str(older[-1].family) == family:
+        other = ""
+    return f"{other} --cross builds it anyway, for another machine.".strip()
 
 
 def _llama(wanted: str, locked: Sequence[str]) -> LlamaRelease:
@@ -94,30 +143,71 @@ def _architectures(wanted: Sequence[str], machine: Machine, notes: list[str]) ->
     return tuple(sorted(parsed, key=lambda a: (a.kind, a.number, a.feature)))
 
 
-def _toolkit(wanted: str, machine: Machine, locked: Sequence[str]) -> Toolkit:
-    """The minor that is asked for, or, of a family, the newest that the driver speaks, else the first."""
-    family = [minor for minor in locked if minor in toolkits() and (minor + ".").startswith(wanted + ".")]
-    if not wanted:
-        newest = locked[-1].partition(".")[0]
-        family = [minor for minor in locked if minor in toolkits() and minor.startswith(newest + ".")]
-    if not family:
+def _admitted(wanted: str, locked: Sequence[str]) -> list[Toolkit]:
+    """The toolkits of the catalog of this minor, of this family, or all, oldest first."""
+    admitted = [t for t in toolkits().values() if not wanted or (t.cuda + ".").startswith(wanted + ".")]
+    if not admitted:
         raise ConfigurationError(
-            f"CUDA {wanted} is not among the locked toolkits.", f"Choose one of {', '.join(locked)}."
+            f"CUDA {wanted} is not in the catalog.", f"Choose one of {', '.join(locked)}, or a family such as 13."
         )
-    spoken = [minor for minor in family if machine.driver and Version(minor) <= Version(machine.driver.cuda)]
-    return toolkits()[spoken[-1] if spoken else family[0]]
+    return admitted
 
 
-def _compiler(machine: Machine, toolkit: Toolkit, release: LlamaRelease) -> HostCompiler:
-    findings: list[Finding] = []
-    for compiler in machine.compilers:
-        finding = compiler_accepted(toolkit, release, compiler)
-        if finding.passed:
-            return compiler
-        findings.append(finding)
-    if findings:
-        _require(findings)
-    raise MissingPrerequisiteError(
-        "There is no C++ compiler on this machine.",
-        "Install one: `apt install g++`, `dnf install gcc-c++`, or let CXX name it.",
+def _judge(
+    toolkit: Toolkit,
+    release: LlamaRelease,
+    architectures: tuple[Architecture, ...],
+    machine: Machine,
+    defines: dict[str, str],
+    locked: Sequence[str],
+) -> Candidate:
+    compilers = [compiler_accepted(toolkit, release, compiler) for compiler in machine.compilers]
+    best = next((finding for finding in compilers if finding.passed), compilers[0] if compilers else _no_compiler())
+    findings = [
+        toolkit_available(toolkit, locked, machine.platform),
+        toolkit_targets(toolkit, architectures),
+        best,
+        glibc_accepted(toolkit, machine),
+        room_on_disk(machine),
+        *predict(toolkit.cuda, architectures, machine, defines),
+    ]
+    return Candidate(cuda=toolkit.cuda, architectures=architectures, findings=tuple(findings))
+
+
+def _no_compiler() -> Finding:
+    return Finding(
+        rule="host compiler accepted",
+        kind="build",
+        passed=False,
+        fact="There is no C++ compiler.",
+        remedy="Install one: `apt install g++`, or let CXX name it.",
     )
+
+
+def _compilers(toolkit: Toolkit, release: LlamaRelease, machine: Machine) -> list[HostCompiler]:
+    return [c for c in machine.compilers if compiler_accepted(toolkit, release, c).passed]
+
+
+def _choose(candidates: Iterable[Candidate], machine: Machine, notes: list[str], *, cross: bool) -> Candidate | None:
+    """With a driver the newest that is not newer than its CUDA version, else the next newer of its family.
+
+    Without a driver, the first minor of the newest family, which every driver of that family runs.
+    """
+    usable = [c for c in candidates if not (c.failed("build") if cross else c.failed())]
+    if not usable:
+        return None
+    newest_family = usable[-1].cuda.partition(".")[0]
+    if machine.driver is None:
+        return next(c for c in usable if c.cuda.partition(".")[0] == newest_family)
+    spoken = [c for c in usable if Version(c.cuda) <= Version(machine.driver.cuda)]
+    if spoken:
+        return spoken[-1]
+    own = [c for c in usable if c.cuda.partition(".")[0] == machine.driver.cuda.partition(".")[0]]
+    if own:
+        notes.append(
+            f"CUDA {own[0].cuda}: newer than the driver's {machine.driver.cuda}, since no older one serves every GPU "
+            "here; its machine code runs by minor-version compatibility, PTX would not"
+        )
+        return own[0]
+    notes.append(f"CUDA {usable[0].cuda}: this machine's driver cannot run it")
+    return usable[0]

@@ -16,9 +16,9 @@ from build_matrix.report import Reporter
 from build_matrix.store import KEY_LENGTH, Store, write_atomically
 from build_matrix.verify.cubins import check_cubins
 from build_matrix.verify.smoke import SmokeResult, run_smoke
-from build_matrix.verify.static import check_static
+from build_matrix.verify.static import check_static, parse_label
 
-__all__ = ["known_verdict", "verify_wheel"]
+__all__ = ["known_verdict", "parse_label", "verify_wheel"]
 
 VERSION = 1
 
@@ -35,8 +35,12 @@ def known_verdict(wheel: Path, machine: Machine) -> Verdict | None:
     return verdict if verdict.inputs == _inputs(file_sha256(wheel), machine) else None
 
 
-def verify_wheel(wheel: Path, machine: Machine, store: Store, downloads: Downloads, reporter: Reporter) -> Verdict:
+def verify_wheel(
+    wheel: Path, machine: Machine, impossible: str, store: Store, downloads: Downloads, reporter: Reporter
+) -> Verdict:
     """Verify a wheel and write its verdict beside it.
+
+    ``impossible`` is the rule by which it cannot run on this machine's GPU, or an empty text: then it is tried.
 
     A wheel that fails is a verdict, not an error. Raises ConfigurationError for a file that is not there,
     DownloadError and its kinds, MissingPrerequisiteError.
@@ -52,9 +56,9 @@ def verify_wheel(wheel: Path, machine: Machine, store: Store, downloads: Downloa
     if label and all(check.passed for check in checks):
         with store.scratch(f"verify-{sha256[:KEY_LENGTH]}") as scratch:
             checks.append(check_cubins(wheel, label, scratch, store, downloads))
-            smoke = run_smoke(wheel, label, machine, scratch, store, downloads)
+            smoke = run_smoke(wheel, label, machine, scratch, store, downloads, gpu=not impossible)
         checks += smoke.checks
-        offload, reason = _judge(smoke, machine)
+        offload, reason = _judge(smoke, machine, impossible)
     else:
         reason = "the wheel contradicts its own label, so it was not run"
     if not all(check.passed for check in checks):
@@ -94,9 +98,11 @@ def _check_record(wheel: Path, sha256: str) -> Check:
     return Check(name=name, passed=same, detail=f"{path.name} {detail}")
 
 
-def _judge(smoke: SmokeResult, machine: Machine) -> tuple[Offload, str]:
+def _judge(smoke: SmokeResult, machine: Machine, impossible: str) -> tuple[Offload, str]:
     if machine.driver is None:
         return "untested", machine.driver_problem or NO_DRIVER
     if not machine.gpus:
         return "untested", "no NVIDIA GPU"
+    if impossible:
+        return "impossible_here", impossible
     return ("proven", smoke.offload_detail) if smoke.offloaded else ("failed", smoke.offload_detail)

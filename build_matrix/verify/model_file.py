@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import gguf
-import numpy as np
+if TYPE_CHECKING:
+    import gguf
+    import numpy as np
 
 VOCABULARY = 259  # <unk>, <s>, </s> and one token for each byte
 WIDTH = 128
@@ -25,6 +27,8 @@ MARGIN = 0.15
 
 def write_model(path: Path) -> None:
     """Write the model as GGUF (2.5 MB, F32); the same bytes every time."""
+    import gguf
+
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_name("build-matrix smoke model")
     writer.add_context_length(CONTEXT)
@@ -47,7 +51,8 @@ def write_model(path: Path) -> None:
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter) -> None:
-    kinds = gguf.TokenType
+    from gguf import TokenType as kinds  # noqa: N813
+
     tokens = [b"<unk>", b"<s>", b"</s>", *(f"<0x{byte:02X}>".encode() for byte in range(256))]
     writer.add_tokenizer_model("llama")
     writer.add_token_list(tokens)
@@ -60,6 +65,8 @@ def _add_tokenizer(writer: gguf.GGUFWriter) -> None:
 
 def _tensors() -> list[tuple[str, np.ndarray]]:
     """Names and weights; integers scaled by a power of two, so that no machine rounds them differently."""
+    import numpy as np
+
     random = np.random.RandomState(SEED)  # its stream is frozen by NumPy's policy (NEP 19)
 
     def matrix(rows: int, columns: int, scale: float) -> np.ndarray:

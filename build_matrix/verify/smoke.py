@@ -36,7 +36,7 @@ class SmokeResult(Record, frozen=True, kw_only=True):
 
 
 def run_smoke(
-    wheel: Path, label: Label, machine: Machine, scratch: Path, store: Store, downloads: Downloads
+    wheel: Path, label: Label, machine: Machine, scratch: Path, store: Store, downloads: Downloads, *, gpu: bool
 ) -> SmokeResult:
     """Install, import, generate on the CPU; with a GPU, generate there too and compare. All of it in ``scratch``.
 
@@ -48,7 +48,7 @@ def run_smoke(
         return SmokeResult(checks=(Check(name="install", passed=False, detail=error.problem),))
     model = scratch / "smoke.gguf"
     write_model(model)
-    return _run_children(python, model, machine, scratch)
+    return _run_children(python, model, machine if gpu else msgspec.structs.replace(machine, gpus=()), scratch)
 
 
 def _install(wheel: Path, label: Label, machine: Machine, scratch: Path, store: Store, downloads: Downloads) -> Path:

@@ -14,7 +14,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from build_matrix.archive import dist_info, headers, read_members, record_hash
 from build_matrix.catalog import nvidia_libraries, system_libraries
 from build_matrix.errors import VerificationError
-from build_matrix.model import Check, Record
+from build_matrix.model import Architecture, Check, Record
 from build_matrix.native import Library, read_library
 
 PROJECT = "llama-cpp-python"
@@ -28,6 +28,13 @@ class Label(Record, frozen=True, kw_only=True):
     text: str
     cuda: str
     codes: tuple[str, ...]
+
+    @property
+    def architectures(self) -> tuple[Architecture, ...]:
+        """The codes, as architectures."""
+        kinds = {"sm": "real", "ptx": "virtual"}
+        split = ((code.rstrip("0123456789af"), code.lstrip("smptx")) for code in self.codes)
+        return tuple(Architecture.parse(f"{number}-{kinds[prefix]}") for prefix, number in split)
 
     @property
     def family(self) -> int:

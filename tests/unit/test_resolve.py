@@ -15,34 +15,43 @@ from build_matrix.errors import (
     NoCompatibleChoiceError,
 )
 from build_matrix.locks import locked_llama_releases, locked_toolkits
-from build_matrix.model import Architecture, Driver, Gpu, HostCompiler, Machine, Request
-from build_matrix.resolve import Choice, choose
+from build_matrix.model import Architecture, Cell, Driver, Gpu, HostCompiler, Machine, Plan, Request
+from build_matrix.resolve import make_plan, require_cell
 
 
-def pick(machine: Machine, **wishes: object) -> Choice:
-    return choose(Request(**wishes), machine, locked_llama_releases(), locked_toolkits())  # type: ignore[arg-type]
+def pick(machine: Machine, locked: tuple[str, ...] = locked_toolkits(), **wishes: object) -> Plan:
+    """The plan; where nothing can be built, the error of require_cell."""
+    plan = make_plan(Request(**wishes), machine, locked_llama_releases(), locked)  # type: ignore[arg-type]
+    require_cell(plan, machine)
+    return plan
 
 
-def with_gpu(machine: Machine, capability: str, cuda: str) -> Machine:
-    gpu = Gpu(name="GPU", uuid="GPU-1", compute_capability=capability, memory=1 << 34)
-    driver = Driver(version="580.1", cuda=cuda)
-    return msgspec.structs.replace(machine, driver=driver, driver_problem="", gpus=(gpu,))
+def cell_of(plan: Plan) -> Cell:
+    assert plan.cell is not None
+    return plan.cell
+
+
+def with_gpu(machine: Machine, capabilities: str, cuda: str, version: str = "580.1") -> Machine:
+    words = capabilities.split(",")
+    gpus = tuple(Gpu(name=f"GPU {word}", uuid=f"GPU-{word}", compute_capability=word) for word in words)
+    driver = Driver(version=version, cuda=cuda)
+    return msgspec.structs.replace(machine, driver=driver, driver_problem="", gpus=gpus)
 
 
 def test_without_a_driver_the_default_is_the_first_minor_architecture_89_and_the_newest_release(
     machine: Machine,
 ) -> None:
-    choice = pick(machine, cuda="13")
-    assert (choice.cell.cuda, choice.cell.label) == ("13.0", "cu130.sm89")
-    assert choice.cell.llama == locked_llama_releases()[-1]
-    assert any("89" in note and "no NVIDIA driver" in note for note in choice.notes)
+    plan = pick(machine, cuda="13")
+    assert (cell_of(plan).cuda, cell_of(plan).label) == ("13.0", "cu130.sm89")
+    assert cell_of(plan).llama == locked_llama_releases()[-1]
+    assert any("89" in note and "no NVIDIA driver" in note for note in plan.notes)
 
 
 def test_with_a_gpu_its_own_architecture_and_the_newest_minor_that_the_driver_speaks(
     machine: Machine,
 ) -> None:
-    choice = pick(with_gpu(machine, "9.0", "13.2"), cuda="13")
-    assert (choice.cell.cuda, choice.cell.architectures) == ("13.2", (Architecture(number=90),))
+    plan = pick(with_gpu(machine, "9.0", "13.2"), cuda="13")
+    assert (cell_of(plan).cuda, cell_of(plan).architectures) == ("13.2", (Architecture(number=90),))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +65,7 @@ def test_with_a_gpu_its_own_architecture_and_the_newest_minor_that_the_driver_sp
             "cannot compile for architecture 52",
         ),
         ({"llama": "0.0.1"}, ConfigurationError, "0.0.1 is not among the locked releases"),
-        ({"cuda": "14"}, ConfigurationError, "CUDA 14 is not among the locked toolkits"),
+        ({"cuda": "14"}, ConfigurationError, "CUDA 14 is not in the catalog"),
     ],
 )
 def test_bad_wishes_are_refused_with_their_exit_code(
@@ -77,8 +86,8 @@ def test_a_compiler_that_is_too_old_or_too_new_is_refused(machine: Machine, gcc:
 
 def test_of_several_compilers_the_first_accepted_one_is_taken(machine: Machine, gcc: HostCompiler) -> None:
     new = msgspec.structs.replace(gcc, version="17.1.0")
-    choice = pick(msgspec.structs.replace(machine, compilers=(new, gcc)), cuda="13.0")
-    assert choice.compiler == gcc
+    plan = pick(msgspec.structs.replace(machine, compilers=(new, gcc)), cuda="13.0")
+    assert plan.compiler == gcc
 
 
 def test_no_compiler_is_exit_code_3(machine: Machine) -> None:
@@ -88,8 +97,8 @@ def test_no_compiler_is_exit_code_3(machine: Machine) -> None:
 
 
 def test_blackwell_is_compiled_as_the_sources_rewrite_it(machine: Machine) -> None:
-    assert pick(machine, llama="0.3.36", architectures=("120",)).cell.label == "cu130.sm120a"
-    assert pick(machine, llama="0.3.16", architectures=("120",)).cell.label == "cu130.sm120"
+    assert cell_of(pick(machine, llama="0.3.36", architectures=("120",))).label == "cu130.sm120a"
+    assert cell_of(pick(machine, llama="0.3.16", architectures=("120",))).label == "cu130.sm120"
 
 
 @given(st.sets(st.sampled_from(toolkits()["13.0"].architectures), min_size=1), st.randoms())
@@ -121,3 +130,121 @@ def test_any_text_is_an_architecture_or_a_value_error(text: str) -> None:
 def test_every_locked_release_and_toolkit_has_its_row_in_the_catalog() -> None:
     assert set(locked_llama_releases()) <= set(llama_releases())
     assert set(locked_toolkits()) <= set(toolkits())
+
+
+ALL = tuple(toolkits())
+
+
+def test_the_founding_story_is_told_before_anything_is_compiled(machine: Machine) -> None:
+    founding = with_gpu(machine, "8.9", "12.9", "576.52")
+    with pytest.raises(NoCompatibleChoiceError) as caught:
+        pick(founding, cuda="13")
+    assert "Driver 576.52 speaks CUDA 12.9; CUDA 13.0 programs need driver 580" in caught.value.problem
+    assert "Rebuilding will not help" in caught.value.problem
+    assert "Update the driver to 580" in caught.value.remedy
+    assert "nox -s build-cuda12" in caught.value.remedy
+    assert "--cross" in caught.value.remedy
+    assert cell_of(pick(founding, cuda="13", cross=True)).cuda == "13.0"
+    assert cell_of(pick(with_gpu(machine, "8.9", "13.0", "580.88"), cuda="13")).cuda == "13.0"
+
+
+def test_the_newest_toolkit_that_the_driver_speaks_is_chosen(machine: Machine) -> None:
+    assert cell_of(pick(with_gpu(machine, "8.9", "12.9", "576.52"), ALL)).cuda == "12.9"
+    assert cell_of(pick(with_gpu(machine, "8.9", "12.4", "550.60"), ALL)).cuda == "12.4"
+    assert cell_of(pick(with_gpu(machine, "8.9", "14.1", "700.1"), ALL)).cuda == "13.5"
+
+
+def test_a_v100_on_a_driver_of_cuda_13_gets_cuda_12(machine: Machine) -> None:
+    v100 = with_gpu(machine, "7.0", "13.0")
+    assert cell_of(pick(v100, ALL)).cuda == "12.9"
+    with pytest.raises(NoCompatibleChoiceError, match="cannot compile for architecture 70"):
+        pick(v100, cuda="13")
+
+
+def test_a_newer_minor_is_taken_only_where_a_gpu_needs_it_and_is_said(machine: Machine) -> None:
+    plan = pick(with_gpu(machine, "10.7", "13.0"), ALL, llama="0.3.36")
+    assert cell_of(plan).cuda == "13.4"
+    assert any("newer than the driver's 13.0" in note for note in plan.notes)
+
+
+def test_ptx_of_a_newer_toolkit_than_the_drivers_is_refused(machine: Machine) -> None:
+    with pytest.raises(NoCompatibleChoiceError, match=r"PTX of CUDA 13\.5"):
+        pick(with_gpu(machine, "8.9", "13.0"), cuda="13.5", architectures=("80-virtual",))
+    assert cell_of(pick(with_gpu(machine, "8.9", "13.0"), cuda="13.5", architectures=("89",))).cuda == "13.5"
+
+
+def test_mixed_gpus_are_all_served_or_the_plan_says_why_not(machine: Machine) -> None:
+    mixed = pick(with_gpu(machine, "7.5,12.0", "13.0"), llama="0.3.36")
+    assert cell_of(mixed).label == "cu130.sm75.sm120a"
+    with pytest.raises(NoCompatibleChoiceError):
+        pick(with_gpu(machine, "7.0,12.1", "12.4", "550.60"), ALL, cuda="12.4")
+
+
+def test_compressed_code_needs_a_newer_driver_on_cuda_12(machine: Machine) -> None:
+    old = with_gpu(machine, "8.0", "12.2", "535.104.05")
+    with pytest.raises(NoCompatibleChoiceError, match=r"550\.54\.14") as caught:
+        pick(old, ALL, cuda="12.8")
+    assert "GGML_CUDA_COMPRESSION_MODE=none" in caught.value.remedy
+    assert cell_of(pick(old, ALL, cuda="12.8", defines={"GGML_CUDA_COMPRESSION_MODE": "none"})).cuda == "12.8"
+
+
+def test_a_new_glibc_rules_out_headers_before_cuda_13(machine: Machine) -> None:
+    new = msgspec.structs.replace(machine, libc="glibc 2.41")
+    with pytest.raises(NoCompatibleChoiceError, match=r"accept glibc up to 2\.40"):
+        pick(new, ALL, cuda="12.9")
+    assert cell_of(pick(new, ALL, cuda="13")).cuda == "13.0"
+
+
+def test_a_disk_without_room_is_known_before_anything_is_downloaded(machine: Machine) -> None:
+    with pytest.raises(NoCompatibleChoiceError, match=r"1\.0 GB are free"):
+        pick(msgspec.structs.replace(machine, disk_free=1_000_000_000))
+
+
+DRIVERS = [("450.80", "11.0"), ("525.60.13", "12.0"), ("535.1", "12.2"), ("550.54.14", "12.4"), ("575.1", "12.9"),
+           ("580.1", "13.0"), ("590.1", "13.1"), ("700.1", "14.0")]  # fmt: skip
+CAPABILITIES = ["5.0", "7.0", "7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0", "12.1"]
+COMPILERS = [("gcc", "9.4"), ("gcc", "11.4"), ("gcc", "12.2"), ("gcc", "15.1"), ("clang", "14.0"), ("clang", "20.1")]
+
+
+@pytest.mark.parametrize("compiler", COMPILERS, ids="-".join)
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_over_the_whole_grid_no_accepted_plan_breaks_a_rule(
+    machine: Machine, gcc: HostCompiler, capability: str, compiler: tuple[str, str]
+) -> None:
+    name, version = compiler
+    here = msgspec.structs.replace(
+        machine,
+        compilers=(msgspec.structs.replace(gcc, name=name, version=version),),  # type: ignore[arg-type]
+    )
+    before: set[str] = set()
+    for driver, cuda in DRIVERS:
+        judged = with_gpu(here, capability, cuda, driver)
+        runnable = set()
+        for wanted in ("", *toolkits()):
+            plan = make_plan(Request(cuda=wanted), judged, locked_llama_releases(), ALL)
+            runnable |= {candidate.cuda for candidate in plan.candidates if not candidate.failed()}
+            if plan.cell:
+                chosen = next(c for c in plan.candidates if c.cuda == plan.cell.cuda)
+                assert not chosen.failed()
+                row = toolkits()[plan.cell.cuda]
+                assert capability.replace(".", "") in row.architectures
+                assert row.family <= int(cuda.partition(".")[0])
+        assert before <= runnable, f"driver {driver} removed {before - runnable}"
+        before = runnable
+
+
+@given(
+    st.sampled_from(DRIVERS),
+    st.lists(st.sampled_from(CAPABILITIES), min_size=1, max_size=3, unique=True),
+    st.sampled_from(["", "11", "12", "13", "12.4", "13.5"]),
+)
+def test_any_machine_gets_a_plan_or_one_sentence(driver: tuple[str, str], capabilities: list[str], cuda: str) -> None:
+    compiler = HostCompiler(name="gcc", version="11.4", description="", cc="gcc", cxx="g++", identity="")
+    bare = Machine(platform="linux-x86_64", python="3", libc="glibc 2.36", cpus=1, memory=1, compilers=(compiler,))
+    machine = with_gpu(bare, ",".join(capabilities), driver[1], driver[0])
+    plan = make_plan(Request(cuda=cuda), machine, locked_llama_releases(), ALL)
+    if plan.cell is None:
+        with pytest.raises(NoCompatibleChoiceError) as caught:
+            require_cell(plan, machine)
+        assert caught.value.problem.endswith(".") or "not help" in caught.value.problem
+        assert caught.value.remedy

@@ -1,0 +1,71 @@
+"""The options that several subcommands have; light, so that ``doctor`` starts at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from build_matrix.errors import ConfigurationError
+
+WHEELS = Path("wheels")
+
+StoreOption = Annotated[
+    Path | None,
+    typer.Option("--store", envvar="BUILD_MATRIX_STORE", help="Where results are kept.", show_default="user's cache"),
+]
+WheelsOption = Annotated[Path, typer.Option("--wheels", help="Folder of the finished wheels.")]
+RequireGpuOption = Annotated[
+    bool, typer.Option("--require-gpu", help="Fail (exit 7) unless the offload is proven on a GPU here.")
+]
+CudaOption = Annotated[
+    str, typer.Option("--cuda", help="CUDA version or family: 13.1, or 13.", show_default="what the driver speaks")
+]
+LlamaOption = Annotated[
+    str, typer.Option("--llama", help="llama-cpp-python version.", show_default="newest in the lock")
+]
+ArchOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arch", help="Architecture, such as 89 or 90-virtual; repeat it.", show_default="this machine's GPU, or 89"
+    ),
+]
+DefineOption = Annotated[
+    list[str] | None,
+    typer.Option("--define", help="A CMake option of llama.cpp, NAME=VALUE; repeat it.", show_default=False),
+]
+DriverCudaOption = Annotated[
+    str | None,
+    typer.Option(
+        "--driver-cuda", help="Claim a driver of this CUDA version (or none).", show_default="the driver's own"
+    ),
+]
+CapabilityOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--compute-capability", help="Claim a GPU of this compute capability; repeat it.", show_default="NVML's"
+    ),
+]
+
+
+def override_variables(driver_cuda: str | None, capabilities: list[str] | None) -> dict[str, str]:
+    """The environment, with these claims in it (see build_matrix.probe.overrides)."""
+    variables = dict(os.environ)
+    if driver_cuda is not None:
+        variables["BUILD_MATRIX_DRIVER_CUDA"] = driver_cuda
+    if capabilities:
+        variables["BUILD_MATRIX_COMPUTE_CAPABILITIES"] = ",".join(capabilities)
+    return variables
+
+
+def parse_defines(words: list[str]) -> dict[str, str]:
+    """``NAME=VALUE`` words as a mapping; raises ConfigurationError."""
+    defines = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (equals and name and value):
+            raise ConfigurationError(f"--define {word!r} is not NAME=VALUE.", "Write it as --define GGML_AVX512=ON.")
+        defines[name] = value
+    return defines

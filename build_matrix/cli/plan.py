@@ -1,0 +1,78 @@
+"""``plan``: every toolkit that was considered, and why."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from build_matrix.cli.options import (
+    ArchOption,
+    CapabilityOption,
+    CudaOption,
+    DefineOption,
+    DriverCudaOption,
+    LlamaOption,
+    StoreOption,
+    override_variables,
+    parse_defines,
+)
+from build_matrix.model import Candidate, Plan, Request
+
+
+def command(
+    cuda: CudaOption = "",
+    llama: LlamaOption = "",
+    arch: ArchOption = None,
+    define: DefineOption = None,
+    driver_cuda: DriverCudaOption = None,
+    compute_capability: CapabilityOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,  # noqa: FBT002
+    store_folder: StoreOption = None,
+) -> None:
+    """Show which toolkits could build for this machine, which one is chosen, and what rules out the others."""
+    from build_matrix.locks import locked_llama_releases, locked_toolkits
+    from build_matrix.probe import probe
+    from build_matrix.resolve import make_plan
+    from build_matrix.store import default_store
+
+    request = Request(cuda=cuda, llama=llama, architectures=tuple(arch or ()), defines=parse_defines(define or []))
+    machine = probe(store_folder or default_store(), override_variables(driver_cuda, compute_capability))
+    plan = make_plan(request, machine, locked_llama_releases(), locked_toolkits())
+    if as_json:
+        import msgspec
+
+        typer.echo(msgspec.json.format(msgspec.json.encode(plan), indent=2))
+    else:
+        print_plan(plan)
+
+
+def print_plan(plan: Plan) -> None:
+    """The table of candidates, the newest first, and the choice."""
+    from rich.table import Table
+
+    from build_matrix.cli.common import standard_output
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("CUDA", "builds", "runs here", "why not"):
+        table.add_column(name, overflow="fold")
+    for candidate in reversed(plan.candidates):
+        mark = "→ " if plan.cell and plan.cell.cuda == candidate.cuda else "  "
+        table.add_row(
+            mark + candidate.cuda,
+            _word(candidate, "build"),
+            _word(candidate, "run"),
+            "\n".join(finding.fact for finding in candidate.failed()),
+        )
+    console = standard_output()
+    console.print(table)
+    for note in plan.notes:
+        console.print(note, highlight=False)
+    if plan.cell:
+        console.print(f"chosen: llama-cpp-python {plan.cell.llama}+{plan.cell.label}", highlight=False)
+    else:
+        console.print("chosen: none of them")
+
+
+def _word(candidate: Candidate, kind: str) -> str:
+    return "no" if candidate.failed(kind) else "yes"  # type: ignore[arg-type]

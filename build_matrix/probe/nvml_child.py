@@ -1,0 +1,73 @@
+"""Asks NVML, through NVIDIA's own Python bindings, in a process of its own; prints JSON objects, one fact a line."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
+
+
+def tell(**facts: object) -> None:
+    """Print facts at once, so that a crash loses nothing that came before it."""
+    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Driver version, CUDA version, GPUs, and what is wrong with those that do not answer."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        missing = error.value in {pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED}
+        tell(missing=missing, problem="" if missing else f"NVML: {error}")
+        return
+    try:
+        tell(driver=pynvml.nvmlSystemGetDriverVersion())
+        number = pynvml.nvmlSystemGetCudaDriverVersion_v2()  # 13000 for CUDA 13.0
+        tell(cuda=f"{number // 1000}.{number % 1000 // 10}")
+    except pynvml.NVMLError as error:
+        tell(nvml_cuda_problem=str(error))
+    gpus, problems = [], []
+    try:
+        count = pynvml.nvmlDeviceGetCount()
+    except pynvml.NVMLError as error:
+        tell(gpu_problems=[f"NVML cannot count the GPUs: {error}"])
+        return
+    for index in range(count):
+        try:
+            gpus.append(gpu(pynvml.nvmlDeviceGetHandleByIndex(index)))
+        except pynvml.NVMLError as error:
+            problems.append(f"GPU {index}: {error}")
+    tell(gpus=gpus, gpu_problems=problems)
+
+
+def gpu(handle: object) -> dict[str, object]:
+    """One GPU; memory in bytes."""
+    import pynvml
+
+    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+    facts: dict[str, object] = {
+        "name": pynvml.nvmlDeviceGetName(handle),
+        "uuid": pynvml.nvmlDeviceGetUUID(handle),
+        "compute_capability": f"{major}.{minor}",
+    }
+    try:
+        facts["memory"] = pynvml.nvmlDeviceGetMemoryInfo(handle).total
+    except pynvml.NVMLError:  # GPUs that share the system's memory have none of their own
+        facts["memory"] = 0
+    try:
+        facts["mig"] = bool(pynvml.nvmlDeviceGetMigMode(handle)[0])
+    except pynvml.NVMLError:
+        facts["mig"] = False
+    try:
+        facts["compute_mode"] = COMPUTE_MODES.get(pynvml.nvmlDeviceGetComputeMode(handle), "unknown")
+    except pynvml.NVMLError:
+        facts["compute_mode"] = "unknown"
+    return facts
+
+
+if __name__ == "__main__":
+    main()

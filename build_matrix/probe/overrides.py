@@ -1,0 +1,53 @@
+"""Claims that stand in for what is found, for CI and for building for another machine; recorded as what they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from build_matrix.errors import ConfigurationError
+from build_matrix.model import NO_DRIVER, Driver, Gpu, Machine
+
+DRIVER_CUDA = "BUILD_MATRIX_DRIVER_CUDA"
+COMPUTE_CAPABILITIES = "BUILD_MATRIX_COMPUTE_CAPABILITIES"
+
+_CUDA = re.compile(r"\d{2}\.\d{1,2}")
+_CAPABILITY = re.compile(r"\d{1,2}\.\d")
+
+
+def apply_overrides(machine: Machine, environ: Mapping[str, str]) -> Machine:
+    """``machine`` with the driver's CUDA version and the GPUs that the environment claims.
+
+    ``BUILD_MATRIX_DRIVER_CUDA=12.9`` (``none``: no driver), ``BUILD_MATRIX_COMPUTE_CAPABILITIES=8.9,7.5``.
+    Raises ConfigurationError for values that are not such.
+    """
+    claimed = {
+        name: environ[name].strip() for name in (DRIVER_CUDA, COMPUTE_CAPABILITIES) if environ.get(name, "").strip()
+    }
+    if not claimed:
+        return machine
+    if cuda := claimed.get(DRIVER_CUDA):
+        machine = _with_driver(machine, cuda)
+    if capabilities := claimed.get(COMPUTE_CAPABILITIES):
+        gpus = tuple(_gpu(number, word.strip()) for number, word in enumerate(capabilities.split(",")))
+        machine = msgspec.structs.replace(machine, gpus=gpus)
+    return msgspec.structs.replace(machine, overrides=claimed)
+
+
+def _with_driver(machine: Machine, cuda: str) -> Machine:
+    if cuda == "none":
+        return msgspec.structs.replace(machine, driver=None, driver_problem=NO_DRIVER, gpus=())
+    if not _CUDA.fullmatch(cuda):
+        raise ConfigurationError(f"{DRIVER_CUDA}={cuda} is not a CUDA version.", "Write it as 12.9, or as none.")
+    driver = Driver(version="claimed", cuda=cuda)
+    return msgspec.structs.replace(machine, driver=driver, driver_problem="")
+
+
+def _gpu(number: int, capability: str) -> Gpu:
+    if not _CAPABILITY.fullmatch(capability):
+        raise ConfigurationError(
+            f"{COMPUTE_CAPABILITIES}: {capability!r} is not a compute capability.", "Write them as 8.9,12.0."
+        )
+    return Gpu(name="claimed GPU", uuid=f"claimed-{number}", compute_capability=capability)

@@ -1,0 +1,56 @@
+"""Compiles stand-in driver libraries that claim what a test wants them to claim."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+from pathlib import Path
+
+HERE = Path(__file__).parent
+FAULTS = ("NONE", "HANG", "CRASH", "ERROR", "LOST")
+
+
+@dataclasses.dataclass(frozen=True)
+class LabGpu:
+    """A GPU that the lab claims; memory in bytes."""
+
+    name: str = "NVIDIA GeForce RTX 4090"
+    capability: str = "8.9"
+    uuid: str = "GPU-00000000-0000-0000-0000-000000000000"
+    memory: int = 24 << 30
+
+
+FOUNDING = LabGpu("NVIDIA GeForce RTX 4070 Laptop GPU", "8.9", memory=8 << 30)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lab:
+    """A driver that the lab claims; ``cuda`` as cuDriverGetVersion gives it (12090 is 12.9)."""
+
+    driver: str = "580.65.06"
+    cuda: int = 13000
+    gpus: tuple[LabGpu, ...] = (LabGpu(),)
+    fault: str = "NONE"
+    init_error: int = 0
+    compute_mode: int = 0
+    libraries: tuple[str, ...] = ("cuda", "nvml")
+
+    def install(self, folder: Path) -> dict[str, str]:
+        """Compile into ``folder``; the environment variables with which a process meets this driver."""
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = []
+        for gpu in self.gpus:
+            major, _, minor = gpu.capability.partition(".")
+            rows.append(f'{{ "{gpu.name}", {major}, {minor}, "{gpu.uuid}", {gpu.memory}ULL }},')
+        lines = [f"#define FAULT_{name} {number}" for number, name in enumerate(FAULTS)]
+        lines += [f"#define LAB_FAULT FAULT_{self.fault}", f"#define LAB_CUDA {self.cuda}"]
+        lines += [f'#define LAB_DRIVER "{self.driver}"', f"#define LAB_INIT_ERROR {self.init_error}"]
+        lines += [f"#define LAB_COMPUTE_MODE {self.compute_mode}", f"#define LAB_GPUS {' '.join(rows)}"]
+        (folder / "claims.h").write_text("\n".join(lines) + "\n")
+        names = {"cuda": "libcuda.so.1", "nvml": "libnvidia-ml.so.1"}
+        for library in self.libraries:
+            target = folder / names[library]
+            words = ["cc", "-shared", "-fPIC", f"-Wl,-soname,{names[library]}", f"-I{folder}"]
+            subprocess.run([*words, "-o", target, HERE / f"{library}.c"], check=True)
+        return {"LD_LIBRARY_PATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("LD_LIBRARY_PATH", ""))))}
