@@ -38,10 +38,34 @@ def prepare(session: nox.Session) -> None:
     mark.write_text(digest)
 
 
+@nox.session
+def doctor(session: nox.Session) -> None:
+    """Say what is on this machine, what is wrong, and what to do:  nox -s doctor -- --python VENV/bin/python"""
+    run_tool(session, "doctor")
+
+
+@nox.session
+def plan(session: nox.Session) -> None:
+    """Show which toolkits could build for this machine, and why not the others"""
+    run_tool(session, "plan")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the wheel that fits this machine's driver and GPU, and test it:  nox -s build -- --llama 0.3.16"""
+    run_tool(session, "build")
+
+
 @nox.session(name="build-cuda13")
 def build_cuda13(session: nox.Session) -> None:
     """Build a CUDA 13 wheel and test it:  nox -s build-cuda13 -- --llama 0.3.16 --arch 89"""
     run_tool(session, "build", "--cuda", "13")
+
+
+@nox.session(name="build-cuda12")
+def build_cuda12(session: nox.Session) -> None:
+    """Build a CUDA 12 wheel and test it, for drivers before 580"""
+    run_tool(session, "build", "--cuda", "12")
 
 
 @nox.session

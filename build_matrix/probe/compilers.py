@@ -75,13 +75,13 @@ def _examine(cxx: Path) -> HostCompiler | None:
 
 
 def _identity(cxx: Path, description: str) -> str:
-    """Digest of what decides the machine code: the compiler proper, the assembler, the linker."""
-    parts = [description]
+    """Digest of what decides the machine code: the compiler proper, its specs, the assembler, the linker."""
+    parts = [description, _ask(cxx, "-dumpspecs")]
     for program in ("cc1plus", "as", "ld"):
         answer = _ask(cxx, f"-print-prog-name={program}").strip()
         found = shutil.which(answer) if answer else None
         parts.append(_content(Path(found).resolve()) if found else "")
-    if not parts[1]:  # clang is one program
+    if not parts[2]:  # clang is one program
         parts.append(_content(cxx.resolve()))
     return digest_of(parts)
 

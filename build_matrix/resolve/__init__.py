@@ -21,6 +21,7 @@ from build_matrix.model import (
     Toolkit,
 )
 from build_matrix.resolve.rules import (
+    DRIVER_RULE,
     as_compiled,
     compiler_accepted,
     compressed_code_read,
@@ -96,9 +97,14 @@ def require_cell(plan: Plan, machine: Machine) -> tuple[Cell, HostCompiler]:
     finding = nearest.failed("run")[0]
     family = nearest.cuda.partition(".")[0]
     raise NoCompatibleChoiceError(
-        f"A CUDA {nearest.cuda} wheel cannot run on this machine. {finding.fact} Rebuilding will not help.",
+        f"A CUDA {nearest.cuda} wheel cannot run on this machine. {finding.fact}{_hopeless(finding)}",
         f"{finding.remedy}\n{_way_out(family, machine)}",
     )
+
+
+def _hopeless(finding: Finding) -> str:
+    """What took a day to find out: no build with this toolkit can change what the driver speaks."""
+    return " Rebuilding will not help." if finding.rule == DRIVER_RULE else ""
 
 
 def _way_out(family: str, machine: Machine) -> str:

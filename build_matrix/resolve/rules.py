@@ -12,6 +12,7 @@ from build_matrix.model import Architecture, Driver, Finding, Gpu, HostCompiler,
 
 BLACKWELL = range(120, 130)  # ggml-cuda/CMakeLists.txt: ^12[0-9](-real|-virtual)?$
 BUILD_ROOM = 8_000_000_000  # bytes: toolkit 1.6 GB with its packages, sources and objects 1.2 GB, verification 2 GB
+DRIVER_RULE = "driver runs toolkit"
 COMPRESSION = "GGML_CUDA_COMPRESSION_MODE"
 UNCOMPRESSED = ("none", "speed")  # values with which every driver reads the machine code
 
@@ -102,7 +103,7 @@ def driver_accepts(toolkit: Toolkit, machine: Machine) -> Finding:
 
     A driver runs programs of every older major, and by minor-version compatibility of its own major.
     """
-    rule = "driver runs toolkit"
+    rule = DRIVER_RULE
     driver = machine.driver
     if driver is None:
         return Finding(rule=rule, kind="run", passed=True, fact=f"There is {machine.driver_problem or 'no driver'}.")

@@ -24,6 +24,7 @@ SECONDS = 180.0
 ALL_LAYERS = 99
 DRIVER_LIBRARY = "libcuda.so.1"
 
+_ERROR = re.compile(r"\berror\b|Error:", re.IGNORECASE)
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")  # llama.cpp's own log
 
 
@@ -123,8 +124,9 @@ def _failure(done: Completed) -> str:
     if done.timed_out:
         return f"no end within {SECONDS:.0f} s"
     how = f"ended by signal {-done.code}" if done.code < 0 else f"exit code {done.code}"
-    last = next((line for line in reversed(done.tail) if line.strip()), "no output")
-    return f"{how}: {last.strip()}"
+    said = [line.strip() for line in done.tail if line.strip()]
+    telling = next((line for line in said if _ERROR.search(line)), said[-1] if said else "no output")
+    return f"{how}: {telling}"
 
 
 def _environment(scratch: Path) -> dict[str, str]:

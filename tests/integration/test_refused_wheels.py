@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import uv
 
+from libraries import RUNPATH, library
+from wheels import REQUIREMENTS, make_wheel, raw_members
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from build_matrix.archive import relabel
 from build_matrix.errors import VerificationError
@@ -20,31 +23,10 @@ from build_matrix.store import Store
 from build_matrix.verify.cubins import check_cubins
 from build_matrix.verify.static import check_static
 from build_matrix.wheel.hygiene import check_members
-from wheels import REQUIREMENTS, make_wheel, raw_members
 
 pytestmark = pytest.mark.compiler
 
-RUNPATH = "$ORIGIN:$ORIGIN/../../nvidia/cu13/lib"
 KERNEL = '__global__ void k(float *x) { x[threadIdx.x] *= 2; }\nextern "C" void f(float *x) { k<<<1, 32>>>(x); }\n'
-
-
-def library(
-    folder: Path, name: str = "libggml-cuda.so", needs: tuple[str, ...] = ("libcudart.so.13",), runpath: str = RUNPATH
-) -> bytes:
-    """A small real shared library that needs what a test wants it to need."""
-    folder.mkdir(parents=True, exist_ok=True)
-    cxx = find_compilers()[0].cxx
-    (folder / "empty.cpp").write_text("int build_matrix_test_symbol;\n")
-    others = []
-    for soname in needs:
-        subprocess.run(
-            [cxx, "-shared", "-fPIC", f"-Wl,-soname,{soname}", "-o", folder / soname, folder / "empty.cpp"], check=True
-        )
-        others.append(str(folder / soname))
-    target = folder / name
-    words = [cxx, "-shared", "-fPIC", f"-Wl,-soname,{name}", f"-Wl,-rpath,{runpath}", "-Wl,--enable-new-dtags"]
-    subprocess.run([*words, "-Wl,--no-as-needed", "-o", target, folder / "empty.cpp", *others], check=True)
-    return target.read_bytes()
 
 
 def libraries_check(wheel: Path) -> tuple[bool, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import zipfile
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parent))
 from build_matrix.archive import read_members, record_hash, relabel, write_wheel
 from build_matrix.errors import VerificationError
 from build_matrix.model import Architecture, Cell

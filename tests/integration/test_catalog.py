@@ -1,0 +1,76 @@
+"""The catalog's rows against the toolkits themselves, version by version, so that the table cannot drift."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import uv
+
+from build_matrix.catalog import toolkits
+from build_matrix.index import read_configuration, uv_environment
+from build_matrix.locks import read_lock
+from build_matrix.model import Toolkit
+from build_matrix.store import Store
+
+pytestmark = pytest.mark.index
+
+# CUDA 12 and 11 have no nvcc in the index; their packages carry ptxas and the headers.
+PROJECTS = {13: "nvidia-cuda-nvcc", 12: "nvidia-cuda-nvcc-cu12", 11: "nvidia-cuda-nvcc-cu11"}
+
+
+@pytest.fixture(params=toolkits().values(), ids=lambda row: row.cuda)
+def row(request: pytest.FixtureRequest) -> Toolkit:
+    found: Toolkit = request.param
+    return found
+
+
+@pytest.fixture
+def root(row: Toolkit, shared_store: Store, tmp_path: Path) -> Path:
+    """The compiler packages of a toolkit, unpacked."""
+    wanted = [f"{PROJECTS[row.family]}=={row.cuda}.*"]
+    if row.family >= 13:
+        locked = {p.project: p.version for p in read_lock(f"cuda-{row.cuda}").packages}
+        wanted = [f"{name}=={locked[name]}" for name in ("nvidia-cuda-nvcc", "nvidia-cuda-crt")]
+    environment = uv_environment(shared_store.root / "uv-cache", read_configuration().uv_variables())
+    words = ["pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(tmp_path)]
+    subprocess.run([uv.find_uv_bin(), *words, *wanted], env=environment, check=True)
+    return tmp_path
+
+
+def test_architectures_are_those_of_ptxas(row: Toolkit, root: Path) -> None:
+    said = _say(_one(root, "bin/ptxas"), "--help").replace("\n", "")
+    codes = {int(number) for number in re.findall(r"'sm_(\d+)'", said)}
+    assert {int(number) for number in row.architectures} == codes
+
+
+def test_host_compilers_are_those_of_host_config(row: Toolkit, root: Path) -> None:
+    header = _one(root, "include/crt/host_config.h").read_text()
+    assert re.findall(r"#if __GNUC__ > (\d+)", header) == [str(row.gcc.max)]
+    assert int(re.findall(r"#if \(__clang_major__ >= (\d+)\)", header)[-1]) == row.clang.max + 1
+    msvc = re.search(r"#if _MSC_VER < (\d+) \|\| _MSC_VER >= (\d+)", header)
+    assert msvc is not None
+    assert (row.msvc.min, row.msvc.max) == (int(msvc[1]), int(msvc[2]) - 1)
+
+
+def test_features_are_those_of_nvccs_help(row: Toolkit, root: Path) -> None:
+    found = [path for path in root.rglob("nvcc") if path.is_file()]
+    if not found:
+        assert not row.fast_compile, "only toolkits whose nvcc can be asked are said to have it"
+        return
+    said = _say(found[0], "--help")
+    assert row.fast_compile == ("--Ofast-compile" in said)
+    assert row.compress_mode == ("--compress-mode" in said)
+    assert row.random_seed == ("--frandom-seed" in said)
+
+
+def _one(root: Path, ending: str) -> Path:
+    (path,) = [path for path in root.rglob(Path(ending).name) if str(path).endswith(ending)]
+    return path
+
+
+def _say(program: Path, *words: str) -> str:
+    program.chmod(0o755)
+    return subprocess.run([program, *words], capture_output=True, text=True, env={}, check=True).stdout

@@ -1,0 +1,190 @@
+"""Drivers of every kind, good and bad, met by the real pynvml, the real probe and the real command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from build_matrix.diagnosis import diagnose
+from build_matrix.errors import ConfigurationError
+from build_matrix.model import Finding, Machine
+from build_matrix.probe import nvidia, probe
+from lab import FOUNDING, Lab, LabGpu
+
+pytestmark = pytest.mark.compiler
+
+ROOT = Path(__file__).parents[2]
+
+
+def meet(lab: Lab, folder: Path, **variables: str) -> Machine:
+    return probe(folder, os.environ | lab.install(folder / "lab") | variables)
+
+
+def problems(machine: Machine) -> list[str]:
+    found: list[Finding] = diagnose(machine)
+    return [finding.fact for finding in found if not finding.passed]
+
+
+def tool(lab: Lab, folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | lab.install(folder / "lab") | {"COLUMNS": "200"} | variables
+    environment["BUILD_MATRIX_STORE"] = str(folder / "store")
+    return subprocess.run(
+        [sys.executable, "-m", "build_matrix", *words],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def old_toolkit(folder: Path, said: str = "Cuda compilation tools, release 12.1, V12.1.66") -> str:
+    """A PATH on which a toolkit 12.1 comes first."""
+    nvcc = folder / "cuda-12.1" / "bin" / "nvcc"
+    nvcc.parent.mkdir(parents=True)
+    nvcc.write_text(f"#!/bin/sh\necho '{said}'\n")
+    nvcc.chmod(0o755)
+    return f"{nvcc.parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def test_a_driver_is_read_with_its_gpus(tmp_path: Path) -> None:
+    machine = meet(Lab("576.52", 12090, (FOUNDING,)), tmp_path)
+    assert machine.driver is not None
+    assert (machine.driver.version, machine.driver.cuda, machine.driver.kernel_cuda) == ("576.52", "12.9", "12.9")
+    (gpu,) = machine.gpus
+    assert (gpu.name, gpu.architecture, gpu.memory) == (FOUNDING.name, "89", 8 << 30)
+    assert problems(machine) == []
+
+
+def test_under_cuda_compat_library_and_kernel_module_differ(tmp_path: Path) -> None:
+    machine = meet(Lab("550.54.14", 13000), tmp_path / "compat")
+    assert machine.driver is not None
+    assert (machine.driver.cuda, machine.driver.kernel_cuda) == ("13.0", "12.4")
+    assert any("cuda-compat is on the loader path" in text for text in problems(machine))
+
+
+@pytest.mark.parametrize(
+    ("lab", "driver", "words"),
+    [
+        (Lab(fault="CRASH"), False, "ended the process that asked it (signal 6)"),
+        (Lab(fault="ERROR"), False, "error 999"),
+        (Lab(fault="LOST"), True, "GPU 0: GPU is lost"),
+        (Lab(init_error=804), True, "Error 804"),
+        (Lab(init_error=999), True, "answers error 999 to cuInit"),
+        (Lab(compute_mode=2), True, "compute mode prohibited"),
+        (Lab(libraries=()), False, "no NVIDIA driver"),
+    ],
+)
+def test_a_bad_driver_is_one_sentence_and_never_a_crash(tmp_path: Path, lab: Lab, driver: bool, words: str) -> None:
+    machine = meet(lab, tmp_path)
+    assert (machine.driver is not None) == driver
+    assert any(words in text for text in problems(machine)), problems(machine)
+
+
+def test_a_driver_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvidia, "SECONDS", 1.0)
+    before = time.monotonic()
+    machine = meet(Lab(fault="HANG"), tmp_path)
+    assert machine.driver is None
+    assert "did not answer within 1 s" in machine.driver_problem
+    assert time.monotonic() - before < 5
+
+
+@pytest.mark.parametrize(("libraries", "version"), [(("nvml",), "580.65.06"), (("cuda",), "unknown")])
+def test_one_library_without_the_other_is_enough(tmp_path: Path, libraries: tuple[str, ...], version: str) -> None:
+    machine = meet(Lab(libraries=libraries), tmp_path)
+    assert machine.driver is not None
+    assert (machine.driver.version, machine.driver.cuda) == (version, "13.0")
+    assert [gpu.architecture for gpu in machine.gpus] == ["89"]
+
+
+def test_hidden_gpus_are_named(tmp_path: Path) -> None:
+    machine = meet(Lab(), tmp_path, CUDA_VISIBLE_DEVICES="")
+    assert any("CUDA_VISIBLE_DEVICES='' hides every GPU" in text for text in problems(machine))
+
+
+def test_every_toolkit_is_listed_and_the_one_that_would_win_comes_first(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.symlink_to(tmp_path / "nowhere")
+    machine = meet(Lab(), tmp_path, PATH=old_toolkit(tmp_path), CUDA_PATH=str(broken))
+    first = machine.toolkits[0]
+    assert (first.version, first.found_by) == ("12.1.66", "PATH")
+    (named,) = [toolkit for toolkit in machine.toolkits if toolkit.found_by == "CUDA_PATH"]
+    assert named.problem == "names a folder without nvcc"
+    assert any("CUDA_PATH leads to" in text for text in problems(machine))
+
+
+def test_garbage_from_nvcc_is_a_problem_of_that_toolkit(tmp_path: Path) -> None:
+    machine = meet(Lab(), tmp_path, PATH=old_toolkit(tmp_path, said="garbage"))
+    assert machine.toolkits[0].problem == "nvcc does not say its version"
+
+
+def test_claims_stand_in_for_what_is_found_and_are_recorded(tmp_path: Path) -> None:
+    machine = meet(Lab(), tmp_path, BUILD_MATRIX_DRIVER_CUDA="12.9", BUILD_MATRIX_COMPUTE_CAPABILITIES="7.5,12.0")
+    assert machine.driver is not None
+    assert machine.driver.cuda == "12.9"
+    assert [gpu.architecture for gpu in machine.gpus] == ["75", "120"]
+    assert set(machine.overrides) == {"BUILD_MATRIX_DRIVER_CUDA", "BUILD_MATRIX_COMPUTE_CAPABILITIES"}
+    assert meet(Lab(), tmp_path, BUILD_MATRIX_DRIVER_CUDA="none").driver is None
+
+
+@pytest.mark.parametrize(
+    "variables", [{"BUILD_MATRIX_DRIVER_CUDA": "new"}, {"BUILD_MATRIX_COMPUTE_CAPABILITIES": "8.9,banana"}]
+)
+def test_nonsense_claims_are_exit_code_2(tmp_path: Path, variables: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        meet(Lab(), tmp_path, **variables)
+    assert caught.value.exit_code == 2
+
+
+def test_the_founding_story_takes_three_seconds_instead_of_a_day(tmp_path: Path) -> None:
+    lab = Lab("576.52", 12090, (FOUNDING,))
+    path = old_toolkit(tmp_path)
+    before = time.monotonic()
+    told = tool(lab, tmp_path, "doctor", PATH=path)
+    assert "576.52, speaks CUDA 12.9" in told.stdout
+    assert "12.1.66" in told.stdout
+    assert "would win by accident" in told.stdout
+    done = tool(lab, tmp_path, "build", "--cuda", "13", "--llama", "0.3.16", PATH=path)
+    assert time.monotonic() - before < 6  # two commands
+    assert done.returncode == 4
+    for words in (
+        "Driver 576.52 speaks CUDA 12.9",
+        "need driver 580",
+        "Rebuilding will not help",
+        "Update the driver to 580",
+        "nox -s build-cuda12",
+        "--cross",
+    ):
+        assert words in done.stderr
+    assert not (tmp_path / "store").exists(), "it stopped before anything was downloaded"
+    with_update = tool(Lab("580.88", 13000, (FOUNDING,)), tmp_path, "plan", "--cuda", "13", "--llama", "0.3.16")
+    assert "chosen: llama-cpp-python 0.3.16+cu130.sm89" in with_update.stdout
+
+
+def test_doctor_and_plan_print_json_for_bug_reports(tmp_path: Path) -> None:
+    lab = Lab(gpus=(LabGpu(), LabGpu("NVIDIA RTX 2060", "7.5")))
+    report = json.loads(tool(lab, tmp_path, "doctor", "--json").stdout)
+    assert report["machine"]["driver"]["cuda"] == "13.0"
+    assert len(report["machine"]["gpus"]) == 2
+    plan = json.loads(tool(lab, tmp_path, "plan", "--json").stdout)
+    assert plan["cell"]["cuda"] == "13.0"
+    assert all(candidate["findings"] for candidate in plan["candidates"])
+
+
+def test_doctor_says_of_each_wheel_whether_it_runs_here(tmp_path: Path) -> None:
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    name = "llama_cpp_python-0.3.16+cu130.sm89-py3-none-linux_x86_64.whl"
+    (wheels / name).touch()
+    old = tool(Lab("576.52", 12090), tmp_path, "doctor", "--json", "--wheels", str(wheels))
+    assert "speaks CUDA 12.9" in json.loads(old.stdout)["wheels"][name]
+    new = tool(Lab("580.88", 13000), tmp_path, "doctor", "--json", "--wheels", str(wheels))
+    assert json.loads(new.stdout)["wheels"][name] == "runs here: nox -s verify"
