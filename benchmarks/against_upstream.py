@@ -97,7 +97,8 @@ def main() -> None:
     reporter = make_reporter()
     request = Request(cuda="13", llama=options.llama, architectures=(options.arch,))
     machine = probe(options.scratch or Path.cwd())
-    cell, compiler = require_cell(make_plan(request, machine, locked_llama_releases(), locked_toolkits()), machine)
+    plan = make_plan(request, machine, locked_llama_releases(), locked_toolkits())
+    cell, compiler = require_cell(plan, machine, locked_toolkits())
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         for name, value, note in rows(cell, compiler, options.jobs, Path(folder), reporter):
             print(f"| {name} | {value} | {note} |", flush=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import logging
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import NoReturn, ParamSpec
 
 import typer
@@ -42,9 +44,15 @@ for module in (doctor, plan, build, verify, lock):
     app.command(module.__name__.rpartition(".")[2])(interruptible(module.command))
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    """A request to end is answered like Ctrl-C: what was started is ended first."""
+    raise KeyboardInterrupt
+
+
 def main() -> NoReturn:
     """Run the command line; a failure is one sentence, its remedy, and its exit code."""
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         app()
     except BuildMatrixError as error:

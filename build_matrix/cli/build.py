@@ -72,7 +72,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     )
     machine = probe(store_folder or default_store(), override_variables(driver_cuda, compute_capability))
     plan = make_plan(request, machine, locked_llama_releases(), locked_toolkits())
-    cell, compiler = require_cell(plan, machine)
+    cell, compiler = require_cell(plan, machine, locked_toolkits())
     reporter.say(f"llama-cpp-python {cell.llama}+{cell.label} with {compiler.name} {compiler.version}")
     for note in (*plan.notes, *(f"claimed: {name}={value}" for name, value in machine.overrides.items())):
         reporter.say(f"  {note}")

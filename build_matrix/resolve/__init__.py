@@ -35,6 +35,8 @@ from build_matrix.resolve.rules import (
 
 __all__ = ["make_plan", "predict", "require_cell"]
 
+CROSS = "--cross builds it anyway, for another machine."
+
 
 def make_plan(request: Request, machine: Machine, locked_llama: Sequence[str], locked_cuda: Sequence[str]) -> Plan:
     """Judge every toolkit of the catalog that the request admits, and choose one.
@@ -78,7 +80,7 @@ def predict(
     return findings + [gpu_served(toolkit, architectures, gpu, machine.driver) for gpu in machine.gpus]
 
 
-def require_cell(plan: Plan, machine: Machine) -> tuple[Cell, HostCompiler]:
+def require_cell(plan: Plan, machine: Machine, locked_cuda: Sequence[str]) -> tuple[Cell, HostCompiler]:
     """The plan's cell and compiler.
 
     Raises NoCompatibleChoiceError with the rule that decided, whether rebuilding could help, and both ways out;
@@ -95,10 +97,9 @@ def require_cell(plan: Plan, machine: Machine) -> tuple[Cell, HostCompiler]:
     if unbuildable := nearest.failed("build"):
         raise NoCompatibleChoiceError(unbuildable[0].fact, unbuildable[0].remedy)
     finding = nearest.failed("run")[0]
-    family = nearest.cuda.partition(".")[0]
     raise NoCompatibleChoiceError(
         f"A CUDA {nearest.cuda} wheel cannot run on this machine. {finding.fact}{_hopeless(finding)}",
-        f"{finding.remedy}\n{_way_out(family, machine)}",
+        f"{finding.remedy}\n{_way_out(machine, locked_cuda) if finding.rule == DRIVER_RULE else CROSS}",
     )
 
 
@@ -107,13 +108,18 @@ def _hopeless(finding: Finding) -> str:
     return " Rebuilding will not help." if finding.rule == DRIVER_RULE else ""
 
 
-def _way_out(family: str, machine: Machine) -> str:
+def _way_out(machine: Machine, locked: Sequence[str]) -> str:
     """The command for a wheel that runs on the driver as it is, and the one that builds all the same."""
-    older = [t for t in toolkits().values() if machine.driver and t.family <= int(machine.driver.cuda.split(".")[0])]
-    other = f"Or build one that runs today: nox -s build-cuda{older[-1].family}." if older else ""
-    if older and str(older[-1].family) == family:
-        other = ""
-    return f"{other} --cross builds it anyway, for another machine.".strip()
+    if machine.driver is None:
+        return CROSS
+    speaks = int(machine.driver.cuda.partition(".")[0])
+    family = max((t.family for t in toolkits().values() if t.family <= speaks), default=None)
+    if family is None:
+        return CROSS
+    missing = (
+        "" if any(minor.startswith(f"{family}.") for minor in locked) else f" (no CUDA {family} toolkit is locked yet)"
+    )
+    return f"Or build one that runs today: nox -s build-cuda{family}{missing}. {CROSS}"
 
 
 def _llama(wanted: str, locked: Sequence[str]) -> LlamaRelease:

@@ -13,7 +13,7 @@ import msgspec
 from build_matrix.errors import InstallError
 from build_matrix.index import Downloads, create_environment, install_wheels
 from build_matrix.locks import locked_toolkits, read_lock, select_platform, select_wheels
-from build_matrix.model import Check, Machine, Record
+from build_matrix.model import Check, Machine, Platform, Record
 from build_matrix.runner import Completed, run
 from build_matrix.store import Store
 from build_matrix.verify import child
@@ -44,7 +44,7 @@ def run_smoke(
     Raises DownloadError and its kinds, DiskFullError.
     """
     try:
-        python = _install(wheel, label, machine, scratch, store, downloads)
+        python = install_wheel(wheel, label, machine.platform, scratch, store, downloads)
     except InstallError as error:
         return SmokeResult(checks=(Check(name="install", passed=False, detail=error.problem),))
     model = scratch / "smoke.gguf"
@@ -52,11 +52,13 @@ def run_smoke(
     return _run_children(python, model, machine if gpu else msgspec.structs.replace(machine, gpus=()), scratch)
 
 
-def _install(wheel: Path, label: Label, machine: Machine, scratch: Path, store: Store, downloads: Downloads) -> Path:
+def install_wheel(
+    wheel: Path, label: Label, platform: Platform, scratch: Path, store: Store, downloads: Downloads
+) -> Path:
     """A fresh environment with the wheel and what it declares, from locked files only."""
     files = select_wheels(read_lock("runtime"))
     cuda = label.cuda if label.cuda in locked_toolkits() else locked_toolkits()[0]
-    files += select_platform(read_lock(f"cuda-{cuda}"), machine.platform)
+    files += select_platform(read_lock(f"cuda-{cuda}"), platform)
     links = scratch / "files"
     links.mkdir()
     for path in downloads.fetch(files, "the wheel's dependencies"):

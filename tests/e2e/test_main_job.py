@@ -18,10 +18,18 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from build_matrix.archive import read_members, record_path, verdict_path
+from build_matrix.index import Downloads
 from build_matrix.model import Verdict, WheelRecord, file_sha256
 from build_matrix.native import read_library
+from build_matrix.probe import examine_environment
+from build_matrix.report import LineReporter
+from build_matrix.store import Store
+from build_matrix.verify.smoke import install_wheel
+from build_matrix.verify.static import check_static
+from lab import FOUNDING, Lab
 
 pytestmark = [pytest.mark.build, pytest.mark.compiler, pytest.mark.index]
 
@@ -52,14 +60,14 @@ class Place:
         places = ["--store", str(self.store), "--wheels", str(self.wheels)]
         return [sys.executable, "-m", "build_matrix", command, *places, *rest]
 
-    def run(self, *words: str, minutes: float = 20) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.argv(*words),
             cwd=ROOT,
-            env=self.environment,
+            env=self.environment | variables,
             capture_output=True,
             text=True,
-            timeout=minutes * MINUTES,
+            timeout=20 * MINUTES,
             check=False,
         )
 
@@ -220,6 +228,26 @@ def test_verify_refuses_a_wheel_whose_library_is_damaged(place: Place, tmp_path:
     assert done.returncode == 7, done.stderr
     assert "RECORD" in done.stderr
     assert json.loads(verdict_path(damaged).read_text())["offload"] == "failed"
+
+
+def test_an_old_driver_is_told_by_the_rules_and_by_the_real_runtime(place: Place, tmp_path: Path) -> None:
+    """The founding story, with a real wheel: its CUDA 13 runtime meets a driver that speaks CUDA 12.9."""
+    lab = Lab("576.52", 12090, (FOUNDING,)).install(tmp_path / "lab")
+    done = place.run("verify", **lab)
+    assert done.returncode == 0, done.stderr
+    verdict = msgspec.json.decode(verdict_path(place.wheel).read_bytes(), type=Verdict)
+    assert verdict.offload == "impossible_here"
+    assert "Driver 576.52 speaks CUDA 12.9" in verdict.reason
+    assert place.run("verify", "--require-gpu", **lab).returncode == 7
+
+    store = Store(place.store)
+    label = check_static(place.wheel)[1]
+    assert label is not None
+    downloads = Downloads(store, LineReporter(Console()))
+    python = install_wheel(place.wheel, label, "linux-x86_64", tmp_path, store, downloads)
+    installed = examine_environment(python, os.environ | lab)
+    assert (installed.cuda_family, installed.imports, installed.offload) == (13, True, False)
+    assert "CUDA driver version is insufficient for CUDA runtime version" in installed.said
 
 
 def test_a_compile_error_is_exit_code_6_with_the_compilers_own_first_error(place: Place) -> None:

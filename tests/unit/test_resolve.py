@@ -22,7 +22,7 @@ from build_matrix.resolve import make_plan, require_cell
 def pick(machine: Machine, locked: tuple[str, ...] = locked_toolkits(), **wishes: object) -> Plan:
     """The plan; where nothing can be built, the error of require_cell."""
     plan = make_plan(Request(**wishes), machine, locked_llama_releases(), locked)  # type: ignore[arg-type]
-    require_cell(plan, machine)
+    require_cell(plan, machine, locked)
     return plan
 
 
@@ -245,6 +245,6 @@ def test_any_machine_gets_a_plan_or_one_sentence(driver: tuple[str, str], capabi
     plan = make_plan(Request(cuda=cuda), machine, locked_llama_releases(), ALL)
     if plan.cell is None:
         with pytest.raises(NoCompatibleChoiceError) as caught:
-            require_cell(plan, machine)
+            require_cell(plan, machine, ALL)
         assert caught.value.problem.endswith(".") or "not help" in caught.value.problem
         assert caught.value.remedy
