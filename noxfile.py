@@ -26,8 +26,8 @@ def run_tool(session: nox.Session, *words: str) -> None:
     """Run the package in an environment that holds exactly what its lock names."""
     prepare(session)
     # After Ctrl-C the tool ends its compilers first, which takes longer than Nox waits by default.
-    limits = {"interrupt_timeout": 20.0, "terminate_timeout": 5.0}
-    session.run("python", "-m", "build_matrix", *words, *session.posargs, **limits)
+    argv = ("python", "-m", "build_matrix", *words, *session.posargs)
+    session.run(*argv, interrupt_timeout=20, terminate_timeout=5)
 
 
 def prepare(session: nox.Session) -> None:

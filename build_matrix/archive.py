@@ -14,7 +14,7 @@ from build_matrix.errors import VerificationError
 
 DATE = (1980, 1, 1, 0, 0, 0)
 MODE = 0o100644
-LEVEL = 9
+LEVEL = 6
 
 Members = dict[str, bytes]
 
