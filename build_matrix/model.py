@@ -14,8 +14,12 @@ Profile = Literal["release", "check"]
 Offload = Literal["proven", "failed", "impossible_here", "untested"]
 
 
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of all records (msgspec inherits these settings, but not kw_only)."""
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all records (msgspec inherits these settings, but not kw_only).
+
+    Defaults are written out, because a digest must not depend on how a value came to be the default: msgspec leaves
+    a default out when it is the same object, which an equal text read from the command line is not.
+    """
 
 
 def digest_of(*parts: Any) -> str:
@@ -35,7 +39,7 @@ def file_sha256(path: Path) -> str:
 # --- locks ---------------------------------------------------------------------------------------------
 
 
-class LockedFile(Record, frozen=True, kw_only=True):
+class LockedFile(Record, frozen=True, kw_only=True, omit_defaults=True):
     """One file of a package index, by content; ``size`` in bytes (0: the index did not tell)."""
 
     filename: str
@@ -43,7 +47,7 @@ class LockedFile(Record, frozen=True, kw_only=True):
     size: int = 0
 
 
-class LockedPackage(Record, frozen=True, kw_only=True):
+class LockedPackage(Record, frozen=True, kw_only=True, omit_defaults=True):
     """One release of one project, with the files for every platform that is supported."""
 
     project: str
@@ -52,7 +56,7 @@ class LockedPackage(Record, frozen=True, kw_only=True):
     files: tuple[LockedFile, ...]
 
 
-class Lock(Record, frozen=True, kw_only=True):
+class Lock(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A set of packages that belong together; ``release`` is a CUDA toolkit's own version."""
 
     release: str = ""

@@ -15,7 +15,7 @@ from build_matrix.errors import (
     NoCompatibleChoiceError,
 )
 from build_matrix.locks import locked_llama_releases, locked_toolkits
-from build_matrix.model import Architecture, Cell, Driver, Gpu, HostCompiler, Machine, Plan, Request
+from build_matrix.model import Architecture, Cell, Driver, Gpu, HostCompiler, Machine, Plan, Request, digest_of
 from build_matrix.resolve import make_plan, require_cell
 
 
@@ -125,6 +125,12 @@ def test_any_text_is_an_architecture_or_a_value_error(text: str) -> None:
     except ValueError:
         return
     assert Architecture.parse(parsed.cmake) == parsed
+
+
+def test_two_ways_to_say_the_same_give_the_same_digest(machine: Machine) -> None:
+    one = cell_of(pick(machine, cuda="13", architectures=("89",)))
+    two = cell_of(pick(machine, cuda="13.0", architectures=("89-real",)))
+    assert digest_of(one) == digest_of(two)
 
 
 def test_every_locked_release_and_toolkit_has_its_row_in_the_catalog() -> None:
