@@ -10,7 +10,12 @@ NO_DEVICE = 100  # cudaErrorNoDevice
 
 def diagnose(machine: Machine) -> list[Finding]:
     """Everything that keeps CUDA programs from working here, or may surprise; only what holds not is a problem."""
-    findings = [_driver(machine), _hidden(machine), _compat(machine), _stray_toolkit(machine), _compiler(machine)]
+    findings = [_driver(machine), _hidden(machine), _compat(machine), _compiler(machine)]
+    findings += [
+        _bad(f"{t.found_by} leads to {t.root}: {t.problem}.", "Mend or remove it; this tool ignores it.")
+        for t in machine.toolkits
+        if t.problem
+    ]
     findings += [
         _bad(f"GPU does not answer: {text}.", "Reboot; see `dmesg` for Xid messages.") for text in machine.gpu_problems
     ]
@@ -108,16 +113,6 @@ def _compat(machine: Machine) -> Finding | None:
         f"cuda-compat is on the loader path ({', '.join(machine.surroundings.compat_folders)}): {versions}.",
         "Only data-centre GPUs support that; elsewhere take it out of LD_LIBRARY_PATH.",
     )
-
-
-def _stray_toolkit(machine: Machine) -> Finding | None:
-    broken = [t for t in machine.toolkits if t.problem]
-    if broken:
-        first = broken[0]
-        return _bad(
-            f"{first.found_by} leads to {first.root}: {first.problem}.", "Mend or remove it; this tool ignores it."
-        )
-    return None
 
 
 def _compiler(machine: Machine) -> Finding | None:

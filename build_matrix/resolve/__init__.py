@@ -22,6 +22,7 @@ from build_matrix.model import (
 )
 from build_matrix.resolve.rules import (
     DRIVER_RULE,
+    ROOM_RULE,
     as_compiled,
     compiler_accepted,
     compressed_code_read,
@@ -84,7 +85,7 @@ def require_cell(plan: Plan, machine: Machine, locked_cuda: Sequence[str]) -> tu
     """The plan's cell and compiler.
 
     Raises NoCompatibleChoiceError with the rule that decided, whether rebuilding could help, and both ways out;
-    MissingPrerequisiteError where no compiler is here.
+    MissingPrerequisiteError where there is no compiler, or no room on the disk.
     """
     if plan.cell and plan.compiler:
         return plan.cell, plan.compiler
@@ -95,6 +96,8 @@ def require_cell(plan: Plan, machine: Machine, locked_cuda: Sequence[str]) -> tu
         )
     nearest = min(plan.candidates, key=lambda c: (len(c.failed("build")), len(c.failed("run"))))
     if unbuildable := nearest.failed("build"):
+        if unbuildable[0].rule == ROOM_RULE:
+            raise MissingPrerequisiteError(unbuildable[0].fact, unbuildable[0].remedy)
         raise NoCompatibleChoiceError(unbuildable[0].fact, unbuildable[0].remedy)
     finding = nearest.failed("run")[0]
     raise NoCompatibleChoiceError(

@@ -22,8 +22,14 @@ pytestmark = pytest.mark.compiler
 ROOT = Path(__file__).parents[2]
 
 
+def surroundings() -> dict[str, str]:
+    """The environment without any toolkit of this machine."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CUDA")}
+    return kept | {"PATH": "/usr/bin:/bin"}
+
+
 def meet(lab: Lab, folder: Path, **variables: str) -> Machine:
-    return probe(folder, os.environ | lab.install(folder / "lab") | variables)
+    return probe(folder, surroundings() | lab.install(folder / "lab") | variables)
 
 
 def problems(machine: Machine) -> list[str]:
@@ -32,7 +38,7 @@ def problems(machine: Machine) -> list[str]:
 
 
 def tool(lab: Lab, folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | lab.install(folder / "lab") | {"COLUMNS": "200"} | variables
+    environment = surroundings() | lab.install(folder / "lab") | {"COLUMNS": "200"} | variables
     environment["BUILD_MATRIX_STORE"] = str(folder / "store")
     return subprocess.run(
         [sys.executable, "-m", "build_matrix", *words],

@@ -35,16 +35,42 @@ def small(tmp_path: Path) -> Path:
 
 
 @pytest.mark.compiler
-@pytest.mark.index
-@pytest.mark.parametrize("megabytes", [20, 200])
-def test_a_full_disk_is_one_sentence_and_exit_code_3(small: Path, megabytes: int) -> None:
+def test_a_disk_without_room_is_one_sentence_and_exit_code_3(small: Path) -> None:
     tool = f"{sys.executable} -m build_matrix build --llama 0.3.16 --store {small}"
-    done = in_small_disk(small, megabytes, f"{tool}; code=$?; find {small} -name '*.new'; exit $code")
+    done = in_small_disk(small, 200, f"{tool}; code=$?; find {small} -name '*.new'; exit $code")
     assert done.returncode == 3, done.stderr
-    assert "is full" in done.stderr
+    assert "0.2 GB are free" in done.stderr
     assert "--store" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout.strip() == ""
+
+
+PROVISION = """
+from pathlib import Path
+from build_matrix.errors import BuildMatrixError
+from build_matrix.index import Downloads
+from build_matrix.provision import provision_environment
+from build_matrix.report import make_reporter
+from build_matrix.store import Store
+store = Store(Path('{0}'))
+try:
+    provision_environment(store, Downloads(store, make_reporter()))
+except BuildMatrixError as error:
+    print(type(error).__name__, error.exit_code, error.problem)
+print(sorted(path.name for path in (store.root / 'work').iterdir()))
+"""
+
+
+@pytest.mark.index
+@pytest.mark.parametrize("megabytes", [20, 80], ids=["while downloading", "while installing"])
+def test_a_disk_that_fills_up_on_the_way_is_said_and_leaves_nothing_half(small: Path, megabytes: int) -> None:
+    script = small.parent / "provision.py"
+    script.write_text(PROVISION.format(small))
+    done = in_small_disk(small, megabytes, f"PYTHONPATH=. {sys.executable} {script}")
+    first, second = done.stdout.splitlines()
+    assert first.startswith("DiskFullError 3"), done.stdout + done.stderr
+    assert "is full" in first
+    assert second == "[]"
 
 
 def test_a_file_that_does_not_fit_leaves_nothing_behind(small: Path) -> None:

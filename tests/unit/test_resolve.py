@@ -202,8 +202,9 @@ def test_a_new_glibc_rules_out_headers_before_cuda_13(machine: Machine) -> None:
 
 
 def test_a_disk_without_room_is_known_before_anything_is_downloaded(machine: Machine) -> None:
-    with pytest.raises(NoCompatibleChoiceError, match=r"1\.0 GB are free"):
+    with pytest.raises(MissingPrerequisiteError, match=r"1\.0 GB are free") as caught:
         pick(msgspec.structs.replace(machine, disk_free=1_000_000_000))
+    assert caught.value.exit_code == 3
 
 
 DRIVERS = [("450.80", "11.0"), ("525.60.13", "12.0"), ("535.1", "12.2"), ("550.54.14", "12.4"), ("575.1", "12.9"),
