@@ -123,7 +123,7 @@ class LlamaRelease(Record, frozen=True, kw_only=True):
 class HostCompiler(Record, frozen=True, kw_only=True):
     """A C and C++ compiler; ``identity`` is a digest of the programs that it consists of."""
 
-    name: Literal["gcc", "clang"]
+    name: Literal["gcc", "clang", "msvc"]
     version: str
     description: str
     cc: str
@@ -132,8 +132,9 @@ class HostCompiler(Record, frozen=True, kw_only=True):
 
     @property
     def major(self) -> int:
-        """Major version."""
-        return int(self.version.partition(".")[0])
+        """Major version; of MSVC the value of _MSC_VER (1944 for 19.44)."""
+        major, _, rest = self.version.partition(".")
+        return int(major) * 100 + int(rest.partition(".")[0]) if self.name == "msvc" else int(major)
 
 
 class Gpu(Record, frozen=True, kw_only=True):

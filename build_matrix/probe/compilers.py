@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from build_matrix.model import HostCompiler, digest_of
 from build_matrix.runner import run
 
 SECONDS = 30
+_MSVC = re.compile(r"Microsoft \(R\) C/C\+\+ .*Version (?P<version>\d+\.\d+(?:\.\d+)*) for x64")
 _VERSIONED = re.compile(r"g\+\+-\d+")
 
 
@@ -35,11 +36,29 @@ def find_compilers() -> tuple[HostCompiler, ...]:
             )
         return (compiler,)
     seen: dict[str, HostCompiler] = {}
-    for path in _candidates():
-        compiler = _examine(path)
-        if compiler:
-            seen.setdefault(compiler.identity, compiler)
+    examined = [_examine(path) for path in _candidates()]
+    if os.name == "nt" and (cl := shutil.which("cl")):
+        examined.insert(0, examine_msvc(Path(cl)))
+    for candidate in examined:
+        if candidate:
+            seen.setdefault(candidate.identity, candidate)
     return tuple(seen.values())
+
+
+def examine_msvc(cl: Path) -> HostCompiler | None:
+    """MSVC's cl, which says its version when it is called without a file; None for anything else."""
+    banner = _ask(cl, codes=range(256))
+    match = _MSVC.search(banner)
+    if not match:
+        return None
+    return HostCompiler(
+        name="msvc",
+        version=match["version"],
+        description=match[0],
+        cc=str(cl),
+        cxx=str(cl),
+        identity=digest_of(match[0], _content(cl.resolve())),
+    )
 
 
 def _candidates() -> Iterator[Path]:
@@ -96,13 +115,13 @@ def _hash(path: Path, _size: int, _mtime: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _ask(program: Path, *words: str) -> str:
+def _ask(program: Path, *words: str, codes: Container[int] = (0,)) -> str:
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
     try:
         done = run([program, *words], env=environment, timeout=SECONDS)
     except OSError:
         return ""
-    return done.output if done.code == 0 else ""
+    return done.output if done.code in codes else ""
 
 
 def _clang_version(banner: str) -> str:

@@ -34,7 +34,7 @@ from build_matrix.resolve.rules import (
     toolkit_targets,
 )
 
-__all__ = ["make_plan", "predict", "require_cell"]
+__all__ = ["compiler_accepted", "make_plan", "predict", "require_cell"]
 
 CROSS = "--cross builds it anyway, for another machine."
 

@@ -57,8 +57,11 @@ def toolkit_targets(toolkit: Toolkit, architectures: Iterable[Architecture]) -> 
 
 def compiler_accepted(toolkit: Toolkit, release: LlamaRelease, compiler: HostCompiler) -> Finding:
     """Whether the toolkit's headers (crt/host_config.h) and the sources accept this host compiler."""
-    accepted = toolkit.gcc if compiler.name == "gcc" else toolkit.clang
-    needed = release.min_gcc if compiler.name == "gcc" else release.min_clang
+    accepted, needed = {
+        "gcc": (toolkit.gcc, release.min_gcc),
+        "clang": (toolkit.clang, release.min_clang),
+        "msvc": (toolkit.msvc, toolkit.msvc.min),
+    }[compiler.name]
     oldest = max(accepted.min, needed)
     passed = oldest <= compiler.major <= accepted.max
     return Finding(
