@@ -10,21 +10,11 @@ from pathlib import Path
 import pytest
 
 from build_matrix import errors
-
-ROOT = Path(__file__).parents[2]
+from commands import run_tool
 
 
 def tool(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"COLUMNS": "200"} | variables
-    return subprocess.run(
-        [sys.executable, "-m", "build_matrix", *words],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return run_tool(words, os.environ | variables)
 
 
 @pytest.mark.compiler
