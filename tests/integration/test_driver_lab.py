@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import run_tool
 
 from build_matrix.diagnosis import diagnose
 from build_matrix.errors import ConfigurationError
 from build_matrix.model import Finding, Machine
 from build_matrix.probe import nvidia, probe
-from commands import run_tool
 from lab import FOUNDING, Lab, LabGpu
 
 pytestmark = pytest.mark.compiler

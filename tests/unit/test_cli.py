@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import run_tool
 
 from build_matrix import errors
-from commands import run_tool
 
 
 def tool(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
