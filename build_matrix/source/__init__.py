@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tarfile
 from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from build_matrix.errors import ConfigurationError, MissingPrerequisiteError, UnsafeArchiveError
+from build_matrix.errors import ConfigurationError, UnsafeArchiveError
 from build_matrix.index import Downloads
 from build_matrix.locks import components, read_lock
 from build_matrix.model import AppliedPatch, Cell, SourceTree, digest_of, file_sha256
@@ -76,29 +78,37 @@ def patches_for(version: str, folder: Path) -> list[Path]:
 def unpack(archive: Path, folder: Path) -> Path:
     """Unpack an sdist into ``folder`` and return its one top folder; git's own folders are left out.
 
-    Raises UnsafeArchiveError for a member that would land outside, or an archive that is no sdist.
+    Files and folders alone are accepted, so that no member can be led elsewhere by an earlier one (``tarfile``'s data
+    filter is younger than Python 3.11.2, which Debian 12 has). Raises UnsafeArchiveError for a member that would land
+    outside, a link or a device, and for an archive that is no sdist.
     """
-    if not hasattr(tarfile, "data_filter"):
-        raise MissingPrerequisiteError(
-            "This Python cannot unpack archives safely (PEP 706).", "Use Python 3.10.12, 3.11.4, or newer."
-        )
-
-    def keep(member: tarfile.TarInfo, destination: str) -> tarfile.TarInfo | None:
-        if ".git" in Path(member.name).parts:
-            return None
-        return tarfile.data_filter(member, destination)
-
     try:
         with disk_errors(folder), tarfile.open(archive) as tar:
-            tar.extractall(folder, filter=keep)  # noqa: S202 - keep() applies the data filter
-    except tarfile.FilterError as error:
-        raise UnsafeArchiveError(
-            f"{archive.name} holds a member that would land outside its folder: {error}.",
-            "Nothing of it is kept. Lock another release; report this one to its index.",
-        ) from error
+            for member in tar:
+                if ".git" not in Path(member.name).parts:
+                    _unpack_member(tar, member, folder)
     except tarfile.TarError as error:
         raise UnsafeArchiveError(f"{archive.name} cannot be unpacked: {error}.", "Lock another release.") from error
     tops = list(folder.iterdir())
     if len(tops) != 1 or not (tops[0] / "pyproject.toml").is_file():
         raise UnsafeArchiveError(f"{archive.name} is not an sdist: it has no single top folder.", "Lock another.")
     return tops[0]
+
+
+def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    content = tar.extractfile(member) if member.isreg() else None
+    inside = not Path(member.name).is_absolute() and ".." not in Path(member.name).parts
+    if not inside or not (content or member.isdir()):
+        raise UnsafeArchiveError(
+            f"{Path(str(tar.name)).name} holds a member that would land or lead outside its folder: {member.name}.",
+            "Nothing of it is kept. Lock another release; report this one to its index.",
+        )
+    target = folder / member.name
+    if content is None:
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with content, target.open("wb") as file:
+        shutil.copyfileobj(content, file)
+    target.chmod(0o755 if member.mode & 0o100 else 0o644)
+    os.utime(target, (member.mtime, member.mtime))

@@ -34,6 +34,12 @@ def link(name: str, target: str) -> tarfile.TarInfo:
     return info
 
 
+def fifo(name: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type = tarfile.FIFOTYPE
+    return info
+
+
 def test_an_sdist_is_unpacked_without_gits_folders(tmp_path: Path) -> None:
     sdist = archive(tmp_path / "a.tar.gz", {"a-1/pyproject.toml": b"", "a-1/.git/HEAD": b"ref"})
     top = unpack(sdist, _folder(tmp_path))
@@ -46,6 +52,8 @@ def test_an_sdist_is_unpacked_without_gits_folders(tmp_path: Path) -> None:
         ({"a-1/pyproject.toml": b"", "a-1/../../escaped": b"x"}, []),
         ({"a-1/pyproject.toml": b""}, [link("a-1/link", "../../../etc")]),
         ({"a-1/pyproject.toml": b""}, [link("a-1/link", "/etc/passwd")]),
+        ({"a-1/pyproject.toml": b"", "/a-1/escaped": b"x"}, []),
+        ({"a-1/pyproject.toml": b""}, [fifo("a-1/pipe")]),
     ],
 )
 def test_a_member_that_escapes_is_refused(
