@@ -74,13 +74,18 @@ class Place:
     def end_when(self, condition: Callable[[], bool], number: signal.Signals, minutes: float = 10) -> tuple[int, str]:
         """Start the job, send it a signal as soon as the condition holds; its exit code and what it said."""
         with (self.root / "said").open("w+") as said:
-            process = subprocess.Popen(self.argv(*JOB), cwd=ROOT, env=self.environment, stdout=said, stderr=said)
+            # A shell starts its background jobs with SIGINT ignored, and they pass that on; Python then obeys.
+            argv = ["env", "--default-signal=INT", *self.argv(*JOB)]
+            process = subprocess.Popen(argv, cwd=ROOT, env=self.environment, stdout=said, stderr=said)
             deadline = time.monotonic() + minutes * MINUTES
             while process.poll() is None and not condition() and time.monotonic() < deadline:
                 time.sleep(0.01)
             assert process.poll() is None, f"it ended before the condition held: {(self.root / 'said').read_text()}"
             process.send_signal(number)
-            code = process.wait(timeout=MINUTES)
+            try:
+                code = process.wait(timeout=MINUTES)
+            finally:
+                process.kill()
             said.seek(0)
             return code, said.read()
 
