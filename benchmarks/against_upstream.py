@@ -26,7 +26,7 @@ from build_matrix.index import Downloads
 from build_matrix.locks import locked_llama_releases, locked_toolkits, read_lock
 from build_matrix.model import Cell, HostCompiler, Request, Toolchain
 from build_matrix.probe import probe
-from build_matrix.provision import provision_environment, provision_toolkit, self_test
+from build_matrix.provision import provision_environment, provision_sysroot, provision_toolkit, self_test
 from build_matrix.report import Reporter, make_reporter
 from build_matrix.resolve import make_plan, require_cell
 from build_matrix.store import Store
@@ -114,7 +114,9 @@ def rows(
 
     def provision() -> None:
         provision_environment(store, downloads)
-        self_test(provision_toolkit(cell, store, downloads), cell.architectures, compiler, store)
+        toolkit = provision_toolkit(cell, store, downloads)
+        sysroot = provision_sysroot(cell.platform, compiler, store, downloads)
+        self_test(toolkit, cell.architectures, compiler, sysroot, store)
 
     yield "provisioning, cold", f"{measure(provision, jobs).seconds:.1f} s", "downloads and self-test included"
     yield "provisioning, warm", f"{measure(provision, jobs).seconds:.2f} s", ""

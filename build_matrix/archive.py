@@ -75,6 +75,16 @@ def relabel(members: Members, label: str, requirements: Sequence[str]) -> Member
     return result
 
 
+def retag(members: Members, platform: str) -> Members:
+    """The same wheel for another platform: ``manylinux_2_28_x86_64`` in place of ``linux_x86_64``."""
+    path = f"{dist_info(members)}/WHEEL"
+    lines = members[path].decode("utf-8").splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("Tag:"):
+            lines[number] = f"{line.rpartition('-')[0]}-{platform}"
+    return members | {path: ("\n".join(lines) + "\n").encode()}
+
+
 def _metadata(text: str, version: str, requirements: Sequence[str]) -> str:
     head, blank, body = text.partition("\n\n")
     lines = [f"Version: {version}" if line.startswith("Version:") else line for line in head.splitlines()]

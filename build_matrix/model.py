@@ -371,6 +371,40 @@ class BuildEnvironment(Record, frozen=True, kw_only=True):
         return self.python.parent
 
 
+class Sysroot(Record, frozen=True, kw_only=True):
+    """Headers and link stubs of an old glibc, with what of libstdc++ its systems lack; in the store.
+
+    ``c_includes`` and ``cxx_includes`` are the host compiler's own folders, which come before the sysroot's.
+    """
+
+    root: Path
+    glibc: str
+    c_includes: tuple[str, ...]
+    cxx_includes: tuple[str, ...]
+    components: tuple[Component, ...]
+    digest: str
+
+    @property
+    def c_flags(self) -> tuple[str, ...]:
+        """What makes a C compiler see its own headers and the sysroot's, and no others."""
+        return self._headers(self.c_includes)
+
+    @property
+    def cxx_flags(self) -> tuple[str, ...]:
+        """The same for a C++ compiler."""
+        return self._headers(self.cxx_includes)
+
+    @property
+    def link_flags(self) -> tuple[str, ...]:
+        """Link against the stubs: a symbol that the oldest system lacks is an error, and nothing static is exported."""
+        return (f"-L{self.root}/lib", "-Wl,-z,defs", "-Wl,--exclude-libs,ALL")
+
+    def _headers(self, own: tuple[str, ...]) -> tuple[str, ...]:
+        folders = (f"{self.root}/first", *own, f"{self.root}/include")
+        minor = self.glibc.partition(".")[2]
+        return ("-nostdinc", *(f"-isystem{folder}" for folder in folders), f"-D__GLIBC_MINOR__={minor}")
+
+
 class AppliedPatch(Record, frozen=True, kw_only=True):
     """A patch that was applied to the source."""
 
@@ -398,6 +432,7 @@ class BuildInputs(Record, frozen=True, kw_only=True):
     toolchain: Toolchain
     environment: BuildEnvironment
     compiler: HostCompiler
+    sysroot: Sysroot
 
 
 class BuildFacts(Record, frozen=True, kw_only=True):
@@ -421,6 +456,17 @@ class RawWheel(Record, frozen=True, kw_only=True):
     digest: str
 
 
+class SystemNeeds(Record, frozen=True, kw_only=True):
+    """What a wheel asks of a system.
+
+    ``tag`` is the oldest policy that it meets, as a platform tag (``linux_x86_64``: none), ``symbols`` the newest
+    symbol version of each family (``{"GLIBC": "2.27"}``).
+    """
+
+    tag: str
+    symbols: dict[str, str]
+
+
 class Member(Record, frozen=True, kw_only=True):
     """A native library in a wheel; sizes in bytes."""
 
@@ -432,7 +478,7 @@ class Member(Record, frozen=True, kw_only=True):
 class WheelRecord(Record, frozen=True, kw_only=True):
     """``<wheel>.json``: what a wheel is and everything that went into it, by digest."""
 
-    schema: Literal["build-matrix/wheel/1"] = "build-matrix/wheel/1"
+    schema: Literal["build-matrix/wheel/2"] = "build-matrix/wheel/2"
     filename: str
     sha256: str
     size: int
@@ -443,11 +489,13 @@ class WheelRecord(Record, frozen=True, kw_only=True):
     toolkit: tuple[Component, ...]
     toolkit_release: str
     build_environment: tuple[Component, ...]
+    sysroot: tuple[Component, ...]
     host_compiler: HostCompiler
     python: str
     flags: dict[str, str]
     facts: BuildFacts
     libraries: tuple[Member, ...]
+    system: SystemNeeds
     tool: str
 
 

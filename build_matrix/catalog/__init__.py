@@ -42,8 +42,31 @@ class NvidiaLibraries(Record, frozen=True, kw_only=True):
     projects: dict[str, str]
 
 
+class TargetPlatform(Record, frozen=True, kw_only=True):
+    """What a wheel may ask of a system: a manylinux policy, its glibc, its newest symbol version of each family."""
+
+    name: str
+    policy: str
+    architecture: str
+    glibc: str
+    target: str
+    symbols: dict[str, str]
+
+
+class _Platforms(Record, frozen=True, kw_only=True):
+    platform: tuple[TargetPlatform, ...]
+
+
+class Finder(Record, frozen=True, kw_only=True):
+    """The package that finds CUDA's libraries at run time."""
+
+    project: str
+    specifier: str
+
+
 class _Libraries(Record, frozen=True, kw_only=True):
     system: dict[str, tuple[str, ...]]
+    finder: Finder
     nvidia: tuple[NvidiaLibraries, ...]
 
 
@@ -79,12 +102,24 @@ def system_libraries(platform: str) -> frozenset[str]:
     return frozenset(_libraries().system.get(platform, ()))
 
 
+def library_finder() -> Finder:
+    """The package that a wheel asks where CUDA's libraries are."""
+    return _libraries().finder
+
+
 def nvidia_libraries(family: int) -> NvidiaLibraries:
     """Where the libraries of CUDA ``family`` come from; KeyError for a family without packages."""
     for row in _libraries().nvidia:
         if row.family == family:
             return row
     raise KeyError(family)
+
+
+@lru_cache
+def target_platform(name: str) -> TargetPlatform:
+    """What a wheel for platform ``name`` may ask of a system; KeyError for one without a row."""
+    table = msgspec.toml.decode((FOLDER / "platforms.toml").read_bytes(), type=_Platforms)
+    return {row.name: row for row in table.platform}[name]
 
 
 @lru_cache

@@ -108,7 +108,8 @@ def build_wheel(
     """Provision, prepare, compile and finish one cell; raises what the stages raise."""
     from build_matrix.catalog import llama_releases
     from build_matrix.compile import FIXED, compile_wheel
-    from build_matrix.provision import provision_environment, provision_toolkit, self_test
+    from build_matrix.matrix import read_matrix
+    from build_matrix.provision import provision_environment, provision_sysroot, provision_toolkit, self_test
     from build_matrix.source import check_defines, prepare_source
     from build_matrix.wheel import finish_wheel
 
@@ -116,7 +117,8 @@ def build_wheel(
     check_defines(cell.defines, source.options, FIXED, cell.llama)
     environment = provision_environment(store, downloads)
     toolchain = provision_toolkit(cell, store, downloads)
-    self_test(toolchain, cell.architectures, compiler, store)
+    sysroot = provision_sysroot(cell.platform, compiler, store, downloads)
+    self_test(toolchain, cell.architectures, compiler, sysroot, store)
     inputs = BuildInputs(
         cell=cell,
         release=llama_releases()[cell.llama],
@@ -124,9 +126,10 @@ def build_wheel(
         toolchain=toolchain,
         environment=environment,
         compiler=compiler,
+        sysroot=sysroot,
     )
     raw = compile_wheel(inputs, jobs, store, reporter)
-    return finish_wheel(raw, inputs, store, folder)
+    return finish_wheel(raw, inputs, read_matrix().budget(cell), store, folder)
 
 
 def _profile(text: str) -> Profile:

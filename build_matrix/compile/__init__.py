@@ -24,7 +24,7 @@ from build_matrix.store import Store, require_room
 
 __all__ = ["FIXED", "compile_wheel"]
 
-VERSION = 1
+VERSION = 2
 MARK = "BUILD_MATRIX_WORK"  # names the work folder in the environment of every process that compiles in it
 ROOM = 2_000_000_000  # bytes; sources, objects and libraries of one architecture take 0.7 to 1.2 GB
 FACTS = "facts.json"
@@ -34,7 +34,8 @@ _STATUS = re.compile(r"\[(\d+)/(\d+)\] ")
 
 def digest_of_inputs(work: BuildInputs) -> str:
     """Digest of everything that the compiled wheel depends on."""
-    inputs = (work.source.digest, work.toolchain.digest, work.environment.digest, work.compiler.identity)
+    parts = (work.source, work.toolchain, work.environment, work.sysroot)
+    inputs = (*(part.digest for part in parts), work.compiler.identity)
     return digest_of("compile", VERSION, inputs, work.cell, work.release.options)
 
 
@@ -44,7 +45,7 @@ def compile_wheel(work: BuildInputs, jobs: int, store: Store, reporter: Reporter
     Raises CompileError with the first error of the compiler, DiskFullError.
     """
     digest = digest_of_inputs(work)
-    flags = portable(_definitions(work, Path("/work")), work.toolchain, Path("/work"))
+    flags = portable(_definitions(work, Path("/work")), work.toolchain, work.sysroot, Path("/work"))
     folder = store.find("raw", digest)
     if not folder:
         with store.locked(f"compile-{digest[:24]}"):
@@ -55,7 +56,7 @@ def compile_wheel(work: BuildInputs, jobs: int, store: Store, reporter: Reporter
 
 def _definitions(work: BuildInputs, folder: Path) -> dict[str, str]:
     runpath = nvidia_libraries(int(work.cell.cuda.partition(".")[0])).folder
-    return definitions(work.cell, work.release, work.toolchain, work.compiler, folder, runpath)
+    return definitions(work.cell, work.release, work.toolchain, work.compiler, work.sysroot, folder, runpath)
 
 
 def _build(work: BuildInputs, jobs: int, store: Store, reporter: Reporter) -> Path:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from build_matrix.catalog import toolkits
-from build_matrix.model import BuildEnvironment, Cell, HostCompiler, LlamaRelease, Toolchain
+from build_matrix.model import BuildEnvironment, Cell, HostCompiler, LlamaRelease, Sysroot, Toolchain
 
 EPOCH = "315532800"  # 1980-01-01, the first moment that a zip file can hold
 
@@ -16,26 +16,38 @@ FIXED = frozenset(
         "CMAKE_BUILD_TYPE", "CMAKE_C_COMPILER", "CMAKE_CXX_COMPILER", "CMAKE_CUDA_COMPILER", "CMAKE_CUDA_HOST_COMPILER",
         "CMAKE_CUDA_ARCHITECTURES", "CUDAToolkit_ROOT", "GGML_CUDA", "GGML_NATIVE", "BUILD_SHARED_LIBS",
         "LLAMA_BUILD", "LLAMA_BUILD_COMMON", "LLAMA_CUDA_RUNPATH", "GGML_CCACHE",
+        "GGML_BACKEND_DL", "GGML_CPU_ALL_VARIANTS",
     }
 )  # fmt: skip
 
 
 def definitions(
-    cell: Cell, release: LlamaRelease, toolchain: Toolchain, compiler: HostCompiler, work: Path, runpath: str
+    cell: Cell,
+    release: LlamaRelease,
+    toolchain: Toolchain,
+    compiler: HostCompiler,
+    sysroot: Sysroot,
+    work: Path,
+    runpath: str,
 ) -> dict[str, str]:
     """The CMake definitions of a cell, built below ``work``; ``runpath`` is where NVIDIA's packages put libraries."""
     maps = [
         f"-ffile-prefix-map={work}/src=/src",
         f"-ffile-prefix-map={work}/build=/build",
         f"-ffile-prefix-map={toolchain.root}=/cuda",
+        f"-ffile-prefix-map={sysroot.root}=/sysroot",
     ]
-    cuda = [f"-Xcompiler={flag}" for flag in maps]
+    cxx = [*maps, *sysroot.cxx_flags]
+    cuda = [f"-Xcompiler={flag}" for flag in cxx]
     if cell.profile == "check" and toolkits()[cell.cuda].fast_compile:
         cuda.insert(0, "-Ofc=max")
+    link = " ".join(sysroot.link_flags)
     flags = {
-        "CMAKE_C_FLAGS": " ".join(maps),
-        "CMAKE_CXX_FLAGS": " ".join(maps),
+        "CMAKE_C_FLAGS": " ".join([*maps, *sysroot.c_flags]),
+        "CMAKE_CXX_FLAGS": " ".join(cxx),
         "CMAKE_CUDA_FLAGS": " ".join(cuda),
+        "CMAKE_SHARED_LINKER_FLAGS": link,
+        "CMAKE_MODULE_LINKER_FLAGS": link,
     }
     chosen = {
         "CMAKE_C_COMPILER": compiler.cc,
@@ -57,12 +69,15 @@ def definitions(
     return release.options | defines | chosen | flags
 
 
-def portable(values: dict[str, str], toolchain: Toolchain, work: Path) -> dict[str, str]:
-    """The same definitions without any path of this machine, for the wheel's record."""
-    return {
-        name: value.replace(str(toolchain.root), "<toolkit>").replace(str(work), "<work>")
-        for name, value in sorted(values.items())
-    }
+def portable(values: dict[str, str], toolchain: Toolchain, sysroot: Sysroot, work: Path) -> dict[str, str]:
+    """The same definitions without any path of this machine's store, for the wheel's record."""
+    names = {str(toolchain.root): "<toolkit>", str(sysroot.root): "<sysroot>", str(work): "<work>"}
+    result = {}
+    for name, text in sorted(values.items()):
+        for path, placeholder in names.items():
+            text = text.replace(path, placeholder)  # noqa: PLW2901
+        result[name] = text
+    return result
 
 
 def environment(build: BuildEnvironment, compiler: HostCompiler, work: Path, jobs: int) -> dict[str, str]:

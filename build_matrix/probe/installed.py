@@ -16,6 +16,7 @@ from build_matrix.probe import installed_child
 from build_matrix.runner import run
 
 SECONDS = 60.0
+EXPLAIN = "LLAMA_CPP_BACKENDS"  # our wheels then say which back ends they tried, and why one was not loaded
 _CUDA_LIBRARY = re.compile(r"libcudart\.so\.(\d+)|cudart64_(\d+)")
 
 
@@ -58,7 +59,8 @@ def _ask(python: Path, environ: Mapping[str, str]) -> dict[str, Any]:
             other.append(line.strip())
 
     try:
-        done = run([python, installed_child.__file__], env=dict(environ), on_line=collect, timeout=SECONDS)
+        variables = {**environ, EXPLAIN: "explain"}
+        done = run([python, installed_child.__file__], env=variables, on_line=collect, timeout=SECONDS)
     except OSError:
         return {}
     if done.code and "failure" not in facts:

@@ -8,7 +8,7 @@ from pathlib import Path
 from build_matrix.errors import BuildMatrixError, DiskFullError, MissingPrerequisiteError
 from build_matrix.index import Downloads, install_wheels
 from build_matrix.locks import components, read_lock, select_platform
-from build_matrix.model import Architecture, Cell, HostCompiler, Toolchain, digest_of
+from build_matrix.model import Architecture, Cell, HostCompiler, Sysroot, Toolchain, digest_of
 from build_matrix.runner import run
 from build_matrix.store import Store, require_room
 
@@ -101,14 +101,18 @@ def _complete(root: Path) -> None:
 
 
 def self_test(
-    toolchain: Toolchain, architectures: tuple[Architecture, ...], compiler: HostCompiler, store: Store
+    toolchain: Toolchain,
+    architectures: tuple[Architecture, ...],
+    compiler: HostCompiler,
+    sysroot: Sysroot,
+    store: Store,
 ) -> None:
-    """Compile and link a small kernel for each architecture with this host compiler, once.
+    """Compile and link a small kernel for each architecture with this host compiler and sysroot, once.
 
     The kernel uses CUB, half precision, the runtime and cuBLAS. Raises MissingPrerequisiteError with the
     compiler's first error.
     """
-    digest = digest_of("self-test", VERSION, KERNEL, toolchain.digest, compiler.identity, architectures)
+    digest = digest_of("self-test", VERSION, KERNEL, toolchain.digest, compiler.identity, sysroot.digest, architectures)
 
     def compile_kernel(folder: Path) -> None:
         source = folder / "self_test.cu"
@@ -125,6 +129,8 @@ def self_test(
         ]
         words += [
             *codes,
+            *(f"-Xcompiler={flag}" for flag in sysroot.cxx_flags),
+            *(flag.replace("-Wl,", "-Xlinker=") for flag in sysroot.link_flags),
             f"-L{root}/lib",
             "-cudart=shared",
             "-lcublas",

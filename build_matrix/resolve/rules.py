@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from packaging.version import Version
 
-from build_matrix.catalog import branch_for, fatbin_compression
+from build_matrix.catalog import branch_for, fatbin_compression, target_platform
 from build_matrix.model import Architecture, Driver, Finding, Gpu, HostCompiler, LlamaRelease, Machine, Toolkit
 
 BLACKWELL = range(120, 130)  # ggml-cuda/CMakeLists.txt: ^12[0-9](-real|-virtual)?$
@@ -75,15 +75,19 @@ def compiler_accepted(toolkit: Toolkit, release: LlamaRelease, compiler: HostCom
 
 
 def glibc_accepted(toolkit: Toolkit, machine: Machine) -> Finding:
-    """Whether the toolkit's headers agree with those of this machine's glibc."""
-    passed = not (toolkit.max_glibc and machine.glibc) or Version(machine.glibc) <= Version(toolkit.max_glibc)
+    """Whether the toolkit's headers agree with those of the glibc that is compiled against.
+
+    That is the sysroot's, whatever glibc this machine has.
+    """
+    glibc = target_platform(machine.platform).glibc if machine.glibc else ""
+    passed = not (toolkit.max_glibc and glibc) or Version(glibc) <= Version(toolkit.max_glibc)
     return Finding(
         rule="glibc accepted",
         kind="build",
         passed=passed,
-        fact=f"The headers of CUDA {toolkit.cuda} accept glibc up to {toolkit.max_glibc or 'any'}; here is "
-        f"{machine.glibc or 'none'}.",
-        remedy="" if passed else "Build on a system with an older glibc, or with CUDA 13.",
+        fact=f"The headers of CUDA {toolkit.cuda} accept glibc up to {toolkit.max_glibc or 'any'}; wheels are compiled "
+        f"against {glibc or 'none'}, and this machine has {machine.glibc or 'none'}.",
+        remedy="" if passed else "Choose CUDA 13.",
     )
 
 

@@ -20,7 +20,7 @@ from build_matrix.verify.static import check_static, parse_label
 
 __all__ = ["known_verdict", "parse_label", "verify_wheel"]
 
-VERSION = 1
+VERSION = 2
 
 
 def known_verdict(wheel: Path, machine: Machine) -> Verdict | None:

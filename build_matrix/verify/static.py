@@ -16,6 +16,7 @@ from build_matrix.catalog import nvidia_libraries, system_libraries
 from build_matrix.errors import VerificationError
 from build_matrix.model import Architecture, Check, Record
 from build_matrix.native import Library, read_library
+from build_matrix.platform_policy import promises_too_much, read_system_needs
 
 PROJECT = "llama-cpp-python"
 _LABEL = re.compile(r"cu(?P<family>\d{2})(?P<minor>\d)(?P<rest>(?:\.\w+)*)")
@@ -69,6 +70,8 @@ def check_static(wheel: Path) -> tuple[list[Check], Label | None]:
     ]
     if label:
         checks.append(_check_libraries(members, info, label))
+        checks.append(_check_cxx(members))
+        checks.append(_check_platform(wheel, {tag.platform for tag in tags}, label))
     return checks, label
 
 
@@ -130,6 +133,27 @@ def _check_libraries(members: Mapping[str, bytes], info: str, label: Label) -> C
         problems.append(f"no library needs CUDA {label.family}: this is a CPU-only build")
     detail = "; ".join(problems) or f"{len(libraries)} libraries need only what they may need"
     return Check(name="libraries", passed=not problems, detail=detail)
+
+
+def _check_cxx(members: Mapping[str, bytes]) -> Check:
+    """No library brings a C++ standard library of its own: streams of one copy meet locales of another."""
+    own = {name: lib.own_cxx for name, data in members.items() if (lib := read_library(data)) and lib.own_cxx}
+    detail = "; ".join(f"{name} exports {len(found)} definitions of its own copy" for name, found in own.items())
+    return Check(name="libstdc++", passed=not own, detail=detail or "that of the system, everywhere")
+
+
+def _check_platform(wheel: Path, tags: set[str], label: Label) -> Check:
+    """Every system that the platform tags name has the symbols that the libraries need."""
+    try:
+        provided: Mapping[str, str] = nvidia_libraries(label.family).projects
+        needs = read_system_needs(wheel, provided)
+    except (KeyError, VerificationError) as error:
+        detail = error.problem if isinstance(error, VerificationError) else f"nothing is known of CUDA {label.family}"
+        return Check(name="platform", passed=False, detail=detail)
+    wrong = sorted(tag for tag in tags if promises_too_much(tag, needs.tag))
+    symbols = ", ".join(f"{family} {version}" for family, version in needs.symbols.items())
+    detail = f"needs {needs.tag} ({symbols})" + (f", but is tagged {' '.join(wrong)}" if wrong else "")
+    return Check(name="platform", passed=not wrong, detail=detail)
 
 
 def _needs_cuda(library: Library, projects: Mapping[str, str]) -> bool:

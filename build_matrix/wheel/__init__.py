@@ -3,40 +3,57 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 from packaging.utils import parse_wheel_filename
 
 import build_matrix
-from build_matrix.archive import read_members, record_path, relabel, write_wheel
-from build_matrix.catalog import nvidia_libraries
-from build_matrix.model import BuildInputs, Member, RawWheel, Wheel, WheelRecord, digest_of, file_sha256
+from build_matrix.archive import dist_info, read_members, record_path, relabel, retag, write_wheel
+from build_matrix.catalog import library_finder, nvidia_libraries
+from build_matrix.errors import VerificationError
+from build_matrix.model import BuildInputs, Member, RawWheel, SystemNeeds, Wheel, WheelRecord, digest_of, file_sha256
 from build_matrix.native import read_library
+from build_matrix.platform_policy import read_system_needs
 from build_matrix.store import Store, copy_atomically, disk_errors, write_atomically
 from build_matrix.wheel.hygiene import check_members
 
 __all__ = ["finish_wheel"]
 
-VERSION = 1
+VERSION = 2
+LICENSES = ("LICENSE", "licenses/*")  # of llama.cpp, below its folder
 
 
-def finish_wheel(raw: RawWheel, work: BuildInputs, store: Store, folder: Path) -> Wheel:
-    """The finished wheel and its record, in ``folder``.
+def finish_wheel(raw: RawWheel, work: BuildInputs, budget: int, store: Store, folder: Path) -> Wheel:
+    """The finished wheel and its record, in ``folder``; ``budget`` is what it may weigh, in bytes.
 
-    Raises VerificationError for a wheel that is not clean, DiskFullError.
+    Raises VerificationError for a wheel that is not clean, promises too much or weighs too much, DiskFullError.
     """
     requirements = _requirements(raw, work)
     digest = digest_of("wheel", VERSION, raw.digest, work.cell.label, requirements)
 
     def make(aside: Path) -> None:
+        from build_matrix.wheel.sbom import NAME, write_sbom
+
         members = relabel(read_members(raw.path), work.cell.label, requirements)
+        info = dist_info(members)
+        members |= {f"{info}/licenses/{name}": text for name, text in _licenses(work.source.root)}
+        members[f"{info}/{NAME}"] = write_sbom(work)
         check_members(members, forbidden=_private_paths(store))
-        path = write_wheel(members, aside)
-        record = _record(path, raw, work)
+        first = write_wheel(members, aside)
+        system = read_system_needs(first, nvidia_libraries(_family(work)).projects)
+        first.unlink()
+        path = write_wheel(retag(members, system.tag), aside)
+        record = _record(path, raw, work, system)
         write_atomically(record_path(path), msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
 
     finished = next(store.obtain("wheel", digest, make).glob("*.whl"))
+    if (size := finished.stat().st_size) > budget:
+        raise VerificationError(
+            f"{finished.name} has {size / 1e6:.1f} MB; its budget is {budget / 1e6:.1f} MB.",
+            "Build for fewer architectures, or raise max_mb in matrix.toml.",
+        )
     target = folder / finished.name
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,15 +70,28 @@ def _requirements(raw: RawWheel, work: BuildInputs) -> tuple[str, ...]:
     The lower bound is the release that was compiled against; the upper bound is the next CUDA major, since
     NVIDIA keeps the ABI within one.
     """
-    family = int(work.cell.cuda.partition(".")[0])
+    family = _family(work)
     projects = nvidia_libraries(family).projects
     versions = {item.project: item.version for item in work.toolchain.components}
     needed = {name for data in read_members(raw.path).values() for name in _needed(data)}
-    lines = []
+    finder = library_finder()
+    lines = [f"{finder.project}{finder.specifier}"]
     for soname in sorted(needed & set(projects)):
         major, minor = versions[projects[soname]].split(".")[:2]
         lines.append(f"{projects[soname]}<{family + 1},>={major}.{minor}")
     return tuple(lines)
+
+
+def _family(work: BuildInputs) -> int:
+    return int(work.cell.cuda.partition(".")[0])
+
+
+def _licenses(source: Path) -> Iterator[tuple[str, bytes]]:
+    """llama.cpp's licence and those of what it carries, by the name that they get beside the package's own."""
+    vendored = source / "vendor" / "llama.cpp"
+    for pattern in LICENSES:
+        for path in sorted(vendored.glob(pattern)):
+            yield path.relative_to(source).as_posix(), path.read_bytes()
 
 
 def _needed(data: bytes) -> tuple[str, ...]:
@@ -74,7 +104,7 @@ def _private_paths(store: Store) -> tuple[str, ...]:
     return (str(store.root), f"{Path.home()}/", str(Path.cwd()))
 
 
-def _record(path: Path, raw: RawWheel, work: BuildInputs) -> WheelRecord:
+def _record(path: Path, raw: RawWheel, work: BuildInputs, system: SystemNeeds) -> WheelRecord:
     members = read_members(path)
     libraries = []
     for name, data in members.items():
@@ -96,10 +126,12 @@ def _record(path: Path, raw: RawWheel, work: BuildInputs) -> WheelRecord:
         toolkit=work.toolchain.components,
         toolkit_release=work.toolchain.release,
         build_environment=work.environment.components,
+        sysroot=work.sysroot.components,
         host_compiler=compiler,
         python=platform.python_version(),
         flags=raw.flags,
         facts=facts,
         libraries=tuple(libraries),
+        system=system,
         tool=f"build-matrix {build_matrix.__version__}",
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from build_matrix.archive import dist_info
 from build_matrix.errors import VerificationError
 from build_matrix.model import digest_of
-from build_matrix.native import read_library
+from build_matrix.native import Library, read_library
 
 PACKAGE = "llama_cpp"
 ADVICE = "Report this with the wheel's record; the build's result is kept in the store."
@@ -24,11 +24,23 @@ def check_members(members: Mapping[str, bytes], forbidden: Sequence[str]) -> Non
         for text in forbidden:
             if text.encode() in data:
                 raise VerificationError(f"{name} holds a path of this machine ({text}).", ADVICE)
-        library = read_library(data)
-        if not library:
-            continue
-        twin = seen.setdefault(digest_of(data.hex()), name)
-        if twin != name:
-            raise VerificationError(f"{name} is a second copy of {twin}.", ADVICE)
-        if library.soname != name.rpartition("/")[2]:
-            raise VerificationError(f"{name} calls itself {library.soname}, so nothing that needs it finds it.", ADVICE)
+        if library := read_library(data):
+            twin = seen.setdefault(digest_of(data.hex()), name)
+            if twin != name:
+                raise VerificationError(f"{name} is a second copy of {twin}.", ADVICE)
+            _check_library(name, library)
+    if not any(name.startswith(f"{info}/licenses/") for name in members):
+        raise VerificationError("The wheel holds no licence text.", ADVICE)
+
+
+def _check_library(name: str, library: Library) -> None:
+    if library.soname not in {"", name.rpartition("/")[2]}:  # a module has none, since nothing is linked to it
+        raise VerificationError(f"{name} calls itself {library.soname}, so nothing that needs it finds it.", ADVICE)
+    if not library.stripped:
+        raise VerificationError(f"{name} still has its symbol table.", ADVICE)
+    if library.own_cxx:
+        raise VerificationError(
+            f"{name} exports its own copy of libstdc++ ({len(library.own_cxx)} definitions, {library.own_cxx[0]} "
+            "among them): Python would crash at the first model.",
+            "Name a host compiler that links libstdc++ dynamically with CXX (`CXX=/usr/bin/g++`).",
+        )

@@ -24,6 +24,6 @@ def library(
         )
         others.append(str(folder / soname))
     target = folder / name
-    words = [cxx, "-shared", "-fPIC", f"-Wl,-soname,{name}", f"-Wl,-rpath,{runpath}", "-Wl,--enable-new-dtags"]
+    words = [cxx, "-shared", "-fPIC", "-s", f"-Wl,-soname,{name}", f"-Wl,-rpath,{runpath}", "-Wl,--enable-new-dtags"]
     subprocess.run([*words, "-Wl,--no-as-needed", "-o", target, folder / "empty.cpp", *others], check=True)
     return target.read_bytes()

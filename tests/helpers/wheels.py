@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from build_matrix.archive import Members, relabel, write_wheel
+from build_matrix.archive import Members, relabel, retag, write_wheel
 
 METADATA = (
     "Metadata-Version: 2.1\nName: llama_cpp_python\nVersion: 0.3.16\nRequires-Dist: numpy>=1.20.0\n"
@@ -22,6 +22,7 @@ def raw_members(libraries: dict[str, bytes] | None = None) -> Members:
         "llama_cpp_python-0.3.16.dist-info/METADATA": METADATA.encode(),
         "llama_cpp_python-0.3.16.dist-info/WHEEL": WHEEL.encode(),
         "llama_cpp_python-0.3.16.dist-info/RECORD": b"",
+        "llama_cpp_python-0.3.16.dist-info/licenses/LICENSE.md": b"MIT\n",
     }
     return members | {f"llama_cpp/lib/{name}": data for name, data in (libraries or {}).items()}
 
@@ -31,7 +32,8 @@ def make_wheel(
     libraries: dict[str, bytes] | None = None,
     label: str = "cu130.sm89",
     requirements: tuple[str, ...] = REQUIREMENTS,
+    platform: str = "linux_x86_64",
 ) -> Path:
     """A finished wheel."""
     folder.mkdir(parents=True, exist_ok=True)
-    return write_wheel(relabel(raw_members(libraries), label, requirements), folder)
+    return write_wheel(retag(relabel(raw_members(libraries), label, requirements), platform), folder)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+from importlib import resources
 from pathlib import Path
 
 import pytest
 import uv
 
-from build_matrix.catalog import toolkits
+from build_matrix.catalog import target_platform, toolkits
 from build_matrix.index import read_configuration, uv_environment
 from build_matrix.locks import read_lock
 from build_matrix.model import Toolkit
@@ -64,6 +66,19 @@ def test_features_are_those_of_nvccs_help(row: Toolkit, root: Path) -> None:
     assert row.fast_compile == ("--Ofast-compile" in said)
     assert row.compress_mode == ("--compress-mode" in said)
     assert row.random_seed == ("--frandom-seed" in said)
+
+
+def test_the_oldest_system_is_that_of_its_manylinux_policy() -> None:
+    """auditwheel's policy knows which symbol versions every system of that age has."""
+    row = target_platform("linux-x86_64")
+    table = json.loads(resources.files("auditwheel.policy").joinpath("manylinux-policy.json").read_text())
+    (policy,) = [entry for entry in table if entry["name"] == row.policy]
+    allowed = policy["symbol_versions"][row.architecture]
+    for family, version in row.symbols.items():
+        assert version in allowed[family]
+        numbers = [tuple(map(int, text.split("."))) for text in allowed[family] if text.replace(".", "").isdigit()]
+        assert tuple(map(int, version.split("."))) == max(numbers), family
+    assert row.symbols["GLIBC"] == row.glibc
 
 
 def _one(root: Path, ending: str) -> Path:

@@ -13,7 +13,7 @@ from libraries import RUNPATH, library
 from wheels import REQUIREMENTS, make_wheel, raw_members
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from build_matrix.archive import relabel
+from build_matrix.archive import read_members, relabel
 from build_matrix.errors import VerificationError
 from build_matrix.index import Downloads
 from build_matrix.model import Architecture, Cell, Toolchain
@@ -57,6 +57,45 @@ def test_a_wheel_that_would_not_run_elsewhere_is_refused_by_name(
     passed, detail = libraries_check(make_wheel(tmp_path / "w", {"libggml-cuda.so": data}, requirements=requirements))
     assert not passed
     assert words in detail
+
+
+def check_of(wheel: Path, name: str) -> tuple[bool, str]:
+    check = next(c for c in check_static(wheel)[0] if c.name == name)
+    return check.passed, check.detail
+
+
+STREAMS = "#include <sstream>\nint f(const char *x) { std::stringstream s(x); int i; s >> i; return i; }\n"
+    "#include <regex>\n#include <sstream>\nint f(const char *x) { std::stringstream s(x); int i; s >> i; return i; }\n"
+)
+
+
+@pytest.mark.parametrize(("words", "passed"), [((), True), (("-static-libstdc++",), False)])
+def test_a_library_that_exports_its_own_libstdcxx_is_refused(
+    tmp_path: Path, words: tuple[str, ...], passed: bool
+) -> None:
+    (tmp_path / "s.cpp").write_text(STREAMS)
+    target = tmp_path / "libggml-cuda.so"
+    argv = [find_compilers()[0].cxx, "-shared", "-fPIC", "-s", "-O1", *words, "-Wl,-soname,libggml-cuda.so"]
+    subprocess.run([*argv, "-o", target, tmp_path / "s.cpp"], check=True)
+    wheel = make_wheel(tmp_path / "w", {"libggml-cuda.so": target.read_bytes()})
+    found, detail = check_of(wheel, "libstdc++")
+    assert found == passed
+    assert passed or "definitions of its own copy" in detail
+    if not passed:
+        with pytest.raises(VerificationError, match=r"its own copy of libstdc\+\+"):
+            check_members(read_members(wheel), ())
+
+
+def test_a_tag_that_promises_an_older_system_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.c").write_text("#include <pthread.h>\nint f(pthread_t t) { return pthread_join(t, 0); }\n")
+    target = tmp_path / "libggml-cuda.so"
+    subprocess.run([find_compilers()[0].cc, "-shared", "-fPIC", "-s", "-o", target, tmp_path / "m.c"], check=True)
+    wheel = make_wheel(tmp_path / "w", {"libggml-cuda.so": target.read_bytes()}, platform="manylinux_2_17_x86_64")
+    passed, detail = check_of(wheel, "platform")
+    if "GLIBC 2.34" not in detail:
+        pytest.skip(f"this machine's glibc has no newer pthread_join: {detail}")
+    assert not passed
+    assert "but is tagged manylinux_2_17_x86_64" in detail
 
 
 def test_a_second_copy_and_a_wrong_soname_are_refused(tmp_path: Path) -> None:

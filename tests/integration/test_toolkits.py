@@ -14,9 +14,9 @@ from build_matrix.index import Downloads, IndexConfiguration, read_configuration
 from build_matrix.index.install import resolve
 from build_matrix.locks import read_lock
 from build_matrix.locks.update import check_same_release
-from build_matrix.model import Architecture, Cell, LockedPackage, Toolchain
+from build_matrix.model import Architecture, Cell, LockedPackage, Sysroot, Toolchain
 from build_matrix.probe import find_compilers
-from build_matrix.provision import provision_toolkit, self_test
+from build_matrix.provision import provision_sysroot, provision_toolkit, self_test
 from build_matrix.store import Store
 
 pytestmark = pytest.mark.index
@@ -42,24 +42,28 @@ def test_a_toolkit_is_complete_and_needs_the_index_once(
     assert provision_toolkit(CELL, shared_store, Downloads(shared_store, reporter, NOWHERE)) == toolchain
 
 
+@pytest.fixture
+def sysroot(shared_store: Store, reporter) -> Sysroot:  # type: ignore[no-untyped-def]
+    compiler = find_compilers()[0]
+    return provision_sysroot("linux-x86_64", compiler, shared_store, Downloads(shared_store, reporter))
+
+
 @pytest.mark.compiler
-def test_the_toolkit_compiles_a_kernel_for_the_wanted_architecture(toolchain: Toolchain, shared_store: Store) -> None:
-    self_test(
-        toolchain, (Architecture(number=89), Architecture(number=90, kind="virtual")), find_compilers()[0], shared_store
-    )
+def test_the_toolkit_compiles_a_kernel_for_the_wanted_architecture(
+    toolchain: Toolchain, sysroot: Sysroot, shared_store: Store
+) -> None:
+    architectures = (Architecture(number=89), Architecture(number=90, kind="virtual"))
+    self_test(toolchain, architectures, find_compilers()[0], sysroot, shared_store)
 
 
 @pytest.mark.compiler
 def test_a_compiler_without_headers_is_found_before_the_compilation(
-    toolchain: Toolchain, shared_store: Store, tmp_path: Path
+    toolchain: Toolchain, sysroot: Sysroot, shared_store: Store, tmp_path: Path
 ) -> None:
-    real = find_compilers()[0]
-    broken = tmp_path / "g++"
-    broken.write_text(f'#!/bin/sh\nexec {real.cxx} -nostdinc -nostdinc++ "$@"\n')
-    broken.chmod(0o755)
-    compiler = msgspec.structs.replace(real, cxx=str(broken), identity="broken")
+    compiler = msgspec.structs.replace(find_compilers()[0], identity="broken")
+    bare = msgspec.structs.replace(sysroot, cxx_includes=(str(tmp_path),))
     with pytest.raises(MissingPrerequisiteError, match="cannot compile a small kernel") as caught:
-        self_test(toolchain, CELL.architectures, compiler, shared_store)
+        self_test(toolchain, CELL.architectures, compiler, bare, shared_store)
     assert "error" in caught.value.problem.lower()
 
 

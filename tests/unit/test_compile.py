@@ -21,6 +21,7 @@ from build_matrix.model import (
     Cell,
     HostCompiler,
     LlamaRelease,
+    Sysroot,
     Toolchain,
 )
 
@@ -28,6 +29,16 @@ INSTRUCTION_SETS = {
     "GGML_SSE42", "GGML_AVX", "GGML_AVX2", "GGML_BMI2", "GGML_FMA", "GGML_F16C", "GGML_AVX_VNNI", "GGML_AVX512",
     "GGML_AVX512_VBMI", "GGML_AVX512_VNNI", "GGML_AVX512_BF16", "GGML_AMX_TILE", "GGML_AMX_INT8", "GGML_AMX_BF16",
 }  # fmt: skip
+
+
+SYSROOT = Sysroot(
+    root=Path("/store/sysroot"),
+    glibc="2.28",
+    c_includes=("/usr/lib/gcc/include",),
+    cxx_includes=("/usr/include/c++/12", "/usr/lib/gcc/include"),
+    components=(),
+    digest="s",
+)
 
 
 @pytest.fixture
@@ -58,20 +69,21 @@ def test_no_path_of_this_machine_survives_in_the_flags_of_the_record(
     cell: Cell, toolchain: Toolchain, gcc: HostCompiler, release: LlamaRelease
 ) -> None:
     work = Path("/store/work/compile-1")
-    found = definitions(cell, release, toolchain, gcc, work, "../../nvidia/cu13/lib")
+    found = definitions(cell, release, toolchain, gcc, SYSROOT, work, "../../nvidia/cu13/lib")
     assert found["CMAKE_CUDA_COMPILER"] == "/store/toolkit/bin/nvcc"
     assert found["CMAKE_CUDA_ARCHITECTURES"] == "89-real"
     assert f"-ffile-prefix-map={work}/src=/src" in found["CMAKE_CXX_FLAGS"]
     assert f"-Xcompiler=-ffile-prefix-map={work}/src=/src" in found["CMAKE_CUDA_FLAGS"]
-    assert not [v for v in portable(found, toolchain, work).values() if "/store" in v]
+    assert f"-Xcompiler=-isystem{SYSROOT.root}/include" in found["CMAKE_CUDA_FLAGS"]
+    assert not [v for v in portable(found, toolchain, SYSROOT, work).values() if "/store" in v]
 
 
 def test_the_check_profile_compiles_fast_and_says_so_in_the_label(
     cell: Cell, toolchain: Toolchain, gcc: HostCompiler, release: LlamaRelease
 ) -> None:
     check = msgspec.structs.replace(cell, profile="check")
-    assert "-Ofc=max" in definitions(check, release, toolchain, gcc, Path("/w"), "x")["CMAKE_CUDA_FLAGS"]
-    assert "-Ofc=max" not in definitions(cell, release, toolchain, gcc, Path("/w"), "x")["CMAKE_CUDA_FLAGS"]
+    assert "-Ofc=max" in definitions(check, release, toolchain, gcc, SYSROOT, Path("/w"), "x")["CMAKE_CUDA_FLAGS"]
+    assert "-Ofc=max" not in definitions(cell, release, toolchain, gcc, SYSROOT, Path("/w"), "x")["CMAKE_CUDA_FLAGS"]
     assert (cell.label, check.label) == ("cu130.sm89", "cu130.sm89.check")
 
 
@@ -79,7 +91,7 @@ def test_a_define_wins_over_the_release_and_changes_the_label(
     cell: Cell, toolchain: Toolchain, gcc: HostCompiler, release: LlamaRelease
 ) -> None:
     other = msgspec.structs.replace(cell, defines={"GGML_AVX2": "OFF", "CMAKE_CUDA_FLAGS": "-v"})
-    found = definitions(other, release, toolchain, gcc, Path("/w"), "x")
+    found = definitions(other, release, toolchain, gcc, SYSROOT, Path("/w"), "x")
     assert found["GGML_AVX2"] == "OFF"
     assert found["CMAKE_CUDA_FLAGS"].endswith(" -v")
     assert "-ffile-prefix-map" in found["CMAKE_CUDA_FLAGS"]

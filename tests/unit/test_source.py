@@ -101,6 +101,15 @@ def test_a_patch_of_two_files_changes_both_or_none(tmp_path: Path) -> None:
     assert (tree / "file").read_text() == TEXT
 
 
+def test_a_patch_may_add_a_file_but_not_in_place_of_another(tmp_path: Path) -> None:
+    tree = _tree(tmp_path)
+    added = "--- /dev/null\n+++ b/new/file.py\n@@ -0,0 +1,2 @@\n+one\n+two\n"
+    apply_patch(_patch(tmp_path, added), tree)
+    assert (tree / "new" / "file.py").read_text() == "one\ntwo\n"
+    with pytest.raises(PatchError, match=r"there is a new/file\.py already"):
+        apply_patch(_patch(tmp_path, added), tree)
+
+
 def test_a_patch_cannot_leave_the_sources(tmp_path: Path) -> None:
     tree = _tree(tmp_path)
     (tmp_path / "outside").write_text(TEXT)

@@ -36,6 +36,8 @@ def test_the_label_stands_in_the_name_the_folder_and_metadata(tmp_path: Path) ->
         "tags": True,
         "RECORD": True,
         "libraries": False,
+        "libstdc++": True,
+        "platform": False,
     }
 
 
