@@ -10,14 +10,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
+from main_job import JOB, MINUTES, ROOT, Place
 from rich.console import Console
 
 from build_matrix.archive import read_members, record_path, verdict_path
@@ -32,79 +31,6 @@ from build_matrix.verify.static import check_static
 from lab import FOUNDING, Lab
 
 pytestmark = [pytest.mark.build, pytest.mark.compiler, pytest.mark.index]
-
-ROOT = Path(__file__).parents[2]
-MINUTES = 60.0
-JOB = ("build", "--cuda", "13", "--llama", "0.3.16", "--arch", "89", "--profile", "check")
-
-
-class Place:
-    """A store, a folder of wheels, and surroundings that do all they can to leak into the build."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.store = root / "store"
-        self.wheels = root / "wheels"
-        trap = root / "trap"
-        trap.mkdir(parents=True)
-        for name in ("nvcc", "cmake", "ninja", "ccache", "git"):
-            program = trap / name
-            program.write_text("#!/bin/sh\necho 'this program of the surroundings must not be used' >&2\nexit 97\n")
-            program.chmod(0o755)
-        leaks = {name: str(trap) for name in ("CUDA_PATH", "CUDA_HOME", "CPATH", "LIBRARY_PATH", "CMAKE_PREFIX_PATH")}
-        leaks |= dict.fromkeys(("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "CFLAGS", "CUDAFLAGS"), "--no-such-flag")
-        self.environment = os.environ | leaks | {"PATH": f"{trap}:{os.environ['PATH']}", "CMAKE_ARGS": "-DX=/leak"}
-
-    def argv(self, *words: str) -> list[str]:
-        command, *rest = words
-        places = ["--store", str(self.store), "--wheels", str(self.wheels)]
-        return [sys.executable, "-m", "build_matrix", command, *places, *rest]
-
-    def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.argv(*words),
-            cwd=ROOT,
-            env=self.environment | variables,
-            capture_output=True,
-            text=True,
-            timeout=20 * MINUTES,
-            check=False,
-        )
-
-    def end_when(self, condition: Callable[[], bool], number: signal.Signals, minutes: float = 10) -> tuple[int, str]:
-        """Start the job, send it a signal as soon as the condition holds; its exit code and what it said."""
-        with (self.root / "said").open("w+") as said:
-            # A shell starts its background jobs with SIGINT ignored, and they pass that on; Python then obeys.
-            argv = ["env", "--default-signal=INT", *self.argv(*JOB)]
-            process = subprocess.Popen(argv, cwd=ROOT, env=self.environment, stdout=said, stderr=said)
-            deadline = time.monotonic() + minutes * MINUTES
-            while process.poll() is None and not condition() and time.monotonic() < deadline:
-                time.sleep(0.01)
-            assert process.poll() is None, f"it ended before the condition held: {(self.root / 'said').read_text()}"
-            process.send_signal(number)
-            try:
-                code = process.wait(timeout=MINUTES)
-            finally:
-                process.kill()
-            said.seek(0)
-            return code, said.read()
-
-    def exists(self, pattern: str) -> Callable[[], bool]:
-        return lambda: any(self.store.glob(pattern))
-
-    def compiled(self, count: int) -> Callable[[], bool]:
-        """Whether this many objects are there (beside those of CMake's own probes)."""
-        return lambda: sum(1 for _ in self.store.glob("work/compile-*/build/vendor/**/*.o")) >= count
-
-    @property
-    def wheel(self) -> Path:
-        (wheel,) = self.wheels.glob("*.whl")
-        return wheel
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return Place(tmp_path_factory.mktemp("main-job"))
 
 
 STAGES = {
@@ -182,14 +108,16 @@ def test_nothing_changed_means_no_work(place: Place) -> None:
 def test_the_wheel_is_clean_and_its_record_says_what_it_is(place: Place) -> None:
     members = read_members(place.wheel)
     record = msgspec.json.decode(record_path(place.wheel).read_bytes(), type=WheelRecord)
-    assert place.wheel.name == "llama_cpp_python-0.3.16+cu130.sm89.check-py3-none-linux_x86_64.whl"
+    name, _, tag = place.wheel.name.removesuffix("_x86_64.whl").partition("-py3-none-")
+    assert name == "llama_cpp_python-0.3.16+cu130.sm89.check"
+    assert tag in {"manylinux_2_27", "manylinux_2_28"}
     assert record.sha256 == file_sha256(place.wheel)
     assert {name.partition("/")[0] for name in members} == {
         "llama_cpp",
         "llama_cpp_python-0.3.16+cu130.sm89.check.dist-info",
     }
     libraries = [name for name, data in members.items() if read_library(data)]
-    assert len(libraries) == len({members[name] for name in libraries}) == 6
+    assert len(libraries) == len({members[name] for name in libraries}) == 13
     private = [str(place.root).encode(), str(Path.home()).encode() + b"/", str(ROOT).encode()]
     assert not [name for name, data in members.items() for path in private if path in data]
     assert str(place.root) not in record_path(place.wheel).read_text()
@@ -212,7 +140,8 @@ def test_the_verdict_is_untested_where_there_is_no_driver_and_every_check_holds(
         assert (verdict.offload, verdict.reason) == ("untested", "no NVIDIA driver")
     assert all(check.passed for check in verdict.checks)
     names = {check.name for check in verdict.checks}
-    assert {"label", "metadata", "tags", "RECORD", "libraries", "cubins", "import", "generation on the CPU"} <= names
+    assert names >= {"label", "metadata", "tags", "RECORD", "libraries", "libstdc++", "platform", "cubins", "import"}
+    assert "generation on the CPU" in names
 
 
 def test_require_gpu_is_exit_code_7_where_there_is_none(place: Place) -> None:
@@ -252,7 +181,7 @@ def test_an_old_driver_is_told_by_the_rules_and_by_the_real_runtime(place: Place
     python = install_wheel(place.wheel, label, "linux-x86_64", tmp_path, store, downloads)
     installed = examine_environment(python, os.environ | lab)
     assert (installed.cuda_family, installed.imports, installed.offload) == (13, True, False)
-    assert "CUDA driver version is insufficient for CUDA runtime version" in installed.said
+    assert "the driver speaks CUDA 12.9, and this build needs CUDA 13.0 or newer" in installed.said
 
 
 def test_a_compile_error_is_exit_code_6_with_the_compilers_own_first_error(place: Place) -> None:
@@ -262,6 +191,15 @@ def test_a_compile_error_is_exit_code_6_with_the_compilers_own_first_error(place
     assert "error:" in done.stderr
     assert "Full log:" in done.stderr
     assert len(list(place.wheels.glob("*.whl"))) == 1
+
+
+def test_a_wheel_over_its_budget_fails_and_is_not_left_behind(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "patches").symlink_to(ROOT / "patches")
+    (tmp_path / "matrix.toml").write_text("max_mb = 0.5\n")
+    before = {path: path.stat().st_mtime for path in place.wheels.glob("*")}
+    done = place.run(*JOB, cwd=tmp_path)
+    assert (done.returncode, "its budget is 0.5 MB" in done.stderr) == (7, True), done.stderr
+    assert {path: path.stat().st_mtime for path in place.wheels.glob("*")} == before
 
 
 def test_an_option_that_the_sources_do_not_know_is_exit_code_2(place: Place) -> None:

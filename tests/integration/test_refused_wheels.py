@@ -65,8 +65,6 @@ def check_of(wheel: Path, name: str) -> tuple[bool, str]:
 
 
 STREAMS = "#include <sstream>\nint f(const char *x) { std::stringstream s(x); int i; s >> i; return i; }\n"
-    "#include <regex>\n#include <sstream>\nint f(const char *x) { std::stringstream s(x); int i; s >> i; return i; }\n"
-)
 
 
 @pytest.mark.parametrize(("words", "passed"), [((), True), (("-static-libstdc++",), False)])
