@@ -47,7 +47,7 @@ def diagnose_installed(installed: InstalledLlama, machine: Machine) -> list[Find
             )
         )
     missing = [name for name in installed.missing_libraries if name != "libcuda.so.1"]
-    if missing:
+    if missing and not installed.offload:  # cuda-pathfinder may have found them elsewhere
         findings.append(
             _bad(
                 f"Its libraries need {', '.join(missing)}, which the loader does not find.",
