@@ -34,12 +34,23 @@ class _Releases(Record, frozen=True, kw_only=True):
     release: tuple[LlamaRelease, ...]
 
 
+class NvidiaLibrary(Record, frozen=True, kw_only=True):
+    """The project that carries a CUDA library, and its folder, seen from the wheel's own libraries."""
+
+    project: str
+    folder: str
+
+
 class NvidiaLibraries(Record, frozen=True, kw_only=True):
-    """Where a CUDA family's libraries come from: SONAME to project, and their folder beside the package."""
+    """Where a CUDA family's libraries come from, by SONAME."""
 
     family: int
-    folder: str
-    projects: dict[str, str]
+    libraries: dict[str, NvidiaLibrary]
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Every folder that holds one of them."""
+        return tuple(dict.fromkeys(library.folder for library in self.libraries.values()))
 
 
 class TargetPlatform(Record, frozen=True, kw_only=True):

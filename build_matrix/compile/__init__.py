@@ -55,7 +55,7 @@ def compile_wheel(work: BuildInputs, jobs: int, store: Store, reporter: Reporter
 
 
 def _definitions(work: BuildInputs, folder: Path) -> dict[str, str]:
-    runpath = nvidia_libraries(int(work.cell.cuda.partition(".")[0])).folder
+    runpath = nvidia_libraries(int(work.cell.cuda.partition(".")[0])).folders
     return definitions(work.cell, work.release, work.toolchain, work.compiler, work.sysroot, folder, runpath)
 
 

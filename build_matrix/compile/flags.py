@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from build_matrix.catalog import toolkits
@@ -28,7 +29,7 @@ def definitions(
     compiler: HostCompiler,
     sysroot: Sysroot,
     work: Path,
-    runpath: str,
+    runpath: Sequence[str],
 ) -> dict[str, str]:
     """The CMake definitions of a cell, built below ``work``; ``runpath`` is where NVIDIA's packages put libraries."""
     maps = [
@@ -57,7 +58,7 @@ def definitions(
         "CMAKE_CUDA_ARCHITECTURES": ";".join(a.cmake for a in cell.architectures),
         "CUDAToolkit_ROOT": str(toolchain.root),
         "GGML_CUDA": "ON",
-        "LLAMA_CUDA_RUNPATH": f"$ORIGIN/{runpath}",
+        "LLAMA_CUDA_RUNPATH": ";".join(f"$ORIGIN/{path}" for path in runpath),
         "LLAMA_BUILD_NUMBER": "0",
         "LLAMA_BUILD_COMMIT": "unknown",
         "CMAKE_PLATFORM_NO_VERSIONED_SONAME": "ON",  # a wheel stores a link as a copy: one name a library

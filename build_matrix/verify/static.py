@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -122,14 +122,14 @@ def _check_libraries(members: Mapping[str, bytes], info: str, label: Label) -> C
         for soname in library.needed:
             if soname in own or soname in system_libraries("linux-x86_64"):
                 continue
-            project = nvidia.projects.get(soname)
-            if project is None:
+            source = nvidia.libraries.get(soname)
+            if source is None:
                 problems.append(f"{name} needs {soname}, which nothing declared provides")
-            elif project not in declared:
-                problems.append(f"{name} needs {soname}, but {project} is not declared")
-            elif f"$ORIGIN/{nvidia.folder}" not in library.runpath:
-                problems.append(f"{name} does not look for {soname} in $ORIGIN/{nvidia.folder}")
-    if not any(_needs_cuda(library, nvidia.projects) for library in libraries.values()):
+            elif source.project not in declared:
+                problems.append(f"{name} needs {soname}, but {source.project} is not declared")
+            elif f"$ORIGIN/{source.folder}" not in library.runpath:
+                problems.append(f"{name} does not look for {soname} in $ORIGIN/{source.folder}")
+    if not any(_needs_cuda(library, nvidia.libraries) for library in libraries.values()):
         problems.append(f"no library needs CUDA {label.family}: this is a CPU-only build")
     detail = "; ".join(problems) or f"{len(libraries)} libraries need only what they may need"
     return Check(name="libraries", passed=not problems, detail=detail)
@@ -145,8 +145,7 @@ def _check_cxx(members: Mapping[str, bytes]) -> Check:
 def _check_platform(wheel: Path, tags: set[str], label: Label) -> Check:
     """Every system that the platform tags name has the symbols that the libraries need."""
     try:
-        provided: Mapping[str, str] = nvidia_libraries(label.family).projects
-        needs = read_system_needs(wheel, provided)
+        needs = read_system_needs(wheel, nvidia_libraries(label.family).libraries)
     except (KeyError, VerificationError) as error:
         detail = error.problem if isinstance(error, VerificationError) else f"nothing is known of CUDA {label.family}"
         return Check(name="platform", passed=False, detail=detail)
@@ -156,8 +155,8 @@ def _check_platform(wheel: Path, tags: set[str], label: Label) -> Check:
     return Check(name="platform", passed=not wrong, detail=detail)
 
 
-def _needs_cuda(library: Library, projects: Mapping[str, str]) -> bool:
-    return any(soname in projects for soname in library.needed)
+def _needs_cuda(library: Library, sonames: Container[str]) -> bool:
+    return any(soname in sonames for soname in library.needed)
 
 
 def _declared(members: Mapping[str, bytes], info: str) -> set[str]:

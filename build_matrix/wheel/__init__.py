@@ -42,7 +42,7 @@ def finish_wheel(raw: RawWheel, work: BuildInputs, budget: int, store: Store, fo
         members[f"{info}/{NAME}"] = write_sbom(work)
         check_members(members, forbidden=_private_paths(store))
         first = write_wheel(members, aside)
-        system = read_system_needs(first, nvidia_libraries(_family(work)).projects)
+        system = read_system_needs(first, nvidia_libraries(_family(work)).libraries)
         first.unlink()
         path = write_wheel(retag(members, system.tag), aside)
         record = _record(path, raw, work, system)
@@ -71,14 +71,14 @@ def _requirements(raw: RawWheel, work: BuildInputs) -> tuple[str, ...]:
     NVIDIA keeps the ABI within one.
     """
     family = _family(work)
-    projects = nvidia_libraries(family).projects
+    libraries = nvidia_libraries(family).libraries
     versions = {item.project: item.version for item in work.toolchain.components}
     needed = {name for data in read_members(raw.path).values() for name in _needed(data)}
     finder = library_finder()
     lines = [f"{finder.project}{finder.specifier}"]
-    for soname in sorted(needed & set(projects)):
-        major, minor = versions[projects[soname]].split(".")[:2]
-        lines.append(f"{projects[soname]}<{family + 1},>={major}.{minor}")
+    for project in sorted({libraries[soname].project for soname in needed & set(libraries)}):
+        major, minor = versions[project].split(".")[:2]
+        lines.append(f"{project}<{family + 1},>={major}.{minor}")
     return tuple(lines)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import uv
+from commands import run_tool
 
 from libraries import RUNPATH, library
 from wheels import REQUIREMENTS, make_wheel, raw_members
@@ -94,6 +96,23 @@ def test_a_tag_that_promises_an_older_system_is_refused(tmp_path: Path) -> None:
         pytest.skip(f"this machine's glibc has no newer pthread_join: {detail}")
     assert not passed
     assert "but is tagged manylinux_2_17_x86_64" in detail
+
+
+@pytest.mark.parametrize(
+    ("label", "words", "options"),
+    [
+        ("cu130.sm89", "CPU-only build", {"needs": ()}),
+        ("cu124.sm89", "needs libcudart.so.13, which nothing declared provides", {}),
+    ],
+)
+def test_verify_refuses_it_with_exit_code_7(
+    tmp_path: Path, label: str, words: str, options: dict[str, tuple[str, ...]]
+) -> None:
+    data = library(tmp_path / "b", **options)
+    wheel = make_wheel(tmp_path / "w", {"libggml-cuda.so": data}, label=label)
+    done = run_tool(("verify", str(wheel), "--store", str(tmp_path / "store")), os.environ)
+    assert done.returncode == 7, done.stderr
+    assert words in done.stderr
 
 
 def test_a_second_copy_and_a_wrong_soname_are_refused(tmp_path: Path) -> None:

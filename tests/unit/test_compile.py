@@ -69,9 +69,10 @@ def test_no_path_of_this_machine_survives_in_the_flags_of_the_record(
     cell: Cell, toolchain: Toolchain, gcc: HostCompiler, release: LlamaRelease
 ) -> None:
     work = Path("/store/work/compile-1")
-    found = definitions(cell, release, toolchain, gcc, SYSROOT, work, "../../nvidia/cu13/lib")
+    found = definitions(cell, release, toolchain, gcc, SYSROOT, work, ["a/lib", "b/lib"])
     assert found["CMAKE_CUDA_COMPILER"] == "/store/toolkit/bin/nvcc"
     assert found["CMAKE_CUDA_ARCHITECTURES"] == "89-real"
+    assert found["LLAMA_CUDA_RUNPATH"] == "$ORIGIN/a/lib;$ORIGIN/b/lib"
     assert f"-ffile-prefix-map={work}/src=/src" in found["CMAKE_CXX_FLAGS"]
     assert f"-Xcompiler=-ffile-prefix-map={work}/src=/src" in found["CMAKE_CUDA_FLAGS"]
     assert f"-Xcompiler=-isystem{SYSROOT.root}/include" in found["CMAKE_CUDA_FLAGS"]
@@ -82,8 +83,8 @@ def test_the_check_profile_compiles_fast_and_says_so_in_the_label(
     cell: Cell, toolchain: Toolchain, gcc: HostCompiler, release: LlamaRelease
 ) -> None:
     check = msgspec.structs.replace(cell, profile="check")
-    assert "-Ofc=max" in definitions(check, release, toolchain, gcc, SYSROOT, Path("/w"), "x")["CMAKE_CUDA_FLAGS"]
-    assert "-Ofc=max" not in definitions(cell, release, toolchain, gcc, SYSROOT, Path("/w"), "x")["CMAKE_CUDA_FLAGS"]
+    assert "-Ofc=max" in definitions(check, release, toolchain, gcc, SYSROOT, Path("/w"), ["x"])["CMAKE_CUDA_FLAGS"]
+    assert "-Ofc=max" not in definitions(cell, release, toolchain, gcc, SYSROOT, Path("/w"), ["x"])["CMAKE_CUDA_FLAGS"]
     assert (cell.label, check.label) == ("cu130.sm89", "cu130.sm89.check")
 
 
@@ -91,7 +92,7 @@ def test_a_define_wins_over_the_release_and_changes_the_label(
     cell: Cell, toolchain: Toolchain, gcc: HostCompiler, release: LlamaRelease
 ) -> None:
     other = msgspec.structs.replace(cell, defines={"GGML_AVX2": "OFF", "CMAKE_CUDA_FLAGS": "-v"})
-    found = definitions(other, release, toolchain, gcc, SYSROOT, Path("/w"), "x")
+    found = definitions(other, release, toolchain, gcc, SYSROOT, Path("/w"), ["x"])
     assert found["GGML_AVX2"] == "OFF"
     assert found["CMAKE_CUDA_FLAGS"].endswith(" -v")
     assert "-ffile-prefix-map" in found["CMAKE_CUDA_FLAGS"]
