@@ -77,6 +77,12 @@ def verify(session: nox.Session) -> None:
 
 
 @nox.session
+def reproduce(session: nox.Session) -> None:
+    """Build a wheel again from its record, or a cell twice under other conditions:  nox -s reproduce -- WHEEL"""
+    run_tool(session, "reproduce")
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests; the one that builds a wheel takes minutes:  nox -s tests -- -m 'not build'"""
     prepare(session)

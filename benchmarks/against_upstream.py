@@ -23,8 +23,8 @@ import msgspec
 
 from build_matrix.cli.build import build_wheel
 from build_matrix.index import Downloads
-from build_matrix.locks import locked_llama_releases, locked_toolkits, read_lock
-from build_matrix.model import Cell, HostCompiler, Request, Toolchain
+from build_matrix.locks import locked_llama_releases, locked_toolkits, select_ingredients
+from build_matrix.model import Cell, Conditions, HostCompiler, Request, Toolchain
 from build_matrix.probe import probe
 from build_matrix.provision import provision_environment, provision_sysroot, provision_toolkit, self_test
 from build_matrix.report import Reporter, make_reporter
@@ -111,21 +111,22 @@ def rows(
     store = Store(folder / "store")
     downloads = Downloads(store, reporter)
     wheels = folder / "wheels"
+    files = select_ingredients(cell)
 
     def provision() -> None:
-        provision_environment(store, downloads)
-        toolkit = provision_toolkit(cell, store, downloads)
-        sysroot = provision_sysroot(cell.platform, compiler, store, downloads)
+        provision_environment(files.environment, store, downloads)
+        toolkit = provision_toolkit(cell, files, store, downloads)
+        sysroot = provision_sysroot(cell.platform, files.sysroot, compiler, store, downloads)
         self_test(toolkit, cell.architectures, compiler, sysroot, store)
 
     yield "provisioning, cold", f"{measure(provision, jobs).seconds:.1f} s", "downloads and self-test included"
     yield "provisioning, warm", f"{measure(provision, jobs).seconds:.2f} s", ""
-    toolchain = provision_toolkit(cell, store, downloads)
-    tools = provision_environment(store, downloads).bin
-    package = next(p for p in read_lock("llama").packages if p.version == cell.llama)
-    (sdist,) = downloads.fetch([(package, package.files[0])], "the sdist")
+    toolchain = provision_toolkit(cell, files, store, downloads)
+    tools = provision_environment(files.environment, store, downloads).bin
+    (sdist,) = downloads.fetch([files.sdist], "the sdist")
 
-    ours = measure(lambda: build_wheel(cell, compiler, jobs, store, downloads, reporter, wheels), jobs)
+    conditions = Conditions(jobs=jobs)
+    ours = measure(lambda: build_wheel(cell, compiler, files, conditions, store, downloads, reporter, wheels), jobs)
     size = next(wheels.glob("*.whl")).stat().st_size / 1e6
     yield "our build, cold", f"{ours.seconds:.0f} s", f"{ours.utilisation:.3f} of {jobs} cores busy, {size:.1f} MB"
     scratch = folder / "upstream"

@@ -114,6 +114,10 @@ class CompileError(BuildMatrixError):
     exit_code = 6
 
 
+class NetworkAccessError(CompileError):
+    """A step of the build tried to reach the network."""
+
+
 # 7: verification failed
 
 
@@ -121,6 +125,15 @@ class VerificationError(BuildMatrixError):
     """A wheel is not what its label says, or does not run."""
 
     exit_code = 7
+
+
+# 8: not reproducible
+
+
+class NotReproducibleError(BuildMatrixError):
+    """Two builds of the same inputs differ, or a wheel cannot be built again from its record."""
+
+    exit_code = 8
 
 
 # 130: ended by the user

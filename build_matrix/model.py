@@ -63,6 +63,26 @@ class Lock(Record, frozen=True, kw_only=True, omit_defaults=True):
     packages: tuple[LockedPackage, ...]
 
 
+class Component(Record, frozen=True, kw_only=True):
+    """One file that is downloaded: what it is called, and its content; ``size`` in bytes (0: unknown)."""
+
+    project: str
+    version: str
+    filename: str
+    sha256: str
+    size: int = 0
+
+
+class Ingredients(Record, frozen=True, kw_only=True):
+    """Every file that is downloaded for one wheel; ``toolkit_release`` is the CUDA toolkit's own version."""
+
+    sdist: Component
+    toolkit: tuple[Component, ...]
+    toolkit_release: str
+    environment: tuple[Component, ...]
+    sysroot: tuple[Component, ...]
+
+
 # --- catalog -------------------------------------------------------------------------------------------
 
 
@@ -121,7 +141,10 @@ class LlamaRelease(Record, frozen=True, kw_only=True):
 
 
 class HostCompiler(Record, frozen=True, kw_only=True):
-    """A C and C++ compiler; ``identity`` is a digest of the programs that it consists of."""
+    """A C and C++ compiler.
+
+    ``programs`` holds the sha256 of each program that decides the machine code, ``identity`` is a digest of them.
+    """
 
     name: Literal["gcc", "clang", "msvc"]
     version: str
@@ -129,6 +152,7 @@ class HostCompiler(Record, frozen=True, kw_only=True):
     cc: str
     cxx: str
     identity: str
+    programs: dict[str, str] = {}
 
     @property
     def major(self) -> int:
@@ -333,16 +357,11 @@ class Plan(Record, frozen=True, kw_only=True):
 # --- the results of the building stages ----------------------------------------------------------------
 
 
-class Component(Record, frozen=True, kw_only=True):
-    """A downloaded input: what it is called, and its content."""
-
-    project: str
-    version: str
-    sha256: str
-
-
 class Toolchain(Record, frozen=True, kw_only=True):
-    """A complete CUDA toolkit in the store."""
+    """A complete CUDA toolkit in the store.
+
+    ``same_anywhere``: whether its output was the same in two folders when it was tested here.
+    """
 
     root: Path
     cuda: str
@@ -350,6 +369,7 @@ class Toolchain(Record, frozen=True, kw_only=True):
     nvcc_version: str
     components: tuple[Component, ...]
     digest: str
+    same_anywhere: bool = True
 
     @property
     def nvcc(self) -> Path:
@@ -435,6 +455,18 @@ class BuildInputs(Record, frozen=True, kw_only=True):
     sysroot: Sysroot
 
 
+class Conditions(Record, frozen=True, kw_only=True):
+    """How a compilation runs; nothing of it may reach the bytes.
+
+    ``isolate``: without network, and with its folders at fixed places, where the system allows it; ``under``: a
+    command that runs it, such as ``nice -n 19``.
+    """
+
+    jobs: int
+    isolate: bool = True
+    under: tuple[str, ...] = ()
+
+
 class BuildFacts(Record, frozen=True, kw_only=True):
     """What CMake itself says it chose, read from its File API."""
 
@@ -478,7 +510,7 @@ class Member(Record, frozen=True, kw_only=True):
 class WheelRecord(Record, frozen=True, kw_only=True):
     """``<wheel>.json``: what a wheel is and everything that went into it, by digest."""
 
-    schema: Literal["build-matrix/wheel/2"] = "build-matrix/wheel/2"
+    schema: Literal["build-matrix/wheel/3"] = "build-matrix/wheel/3"
     filename: str
     sha256: str
     size: int
@@ -498,12 +530,34 @@ class WheelRecord(Record, frozen=True, kw_only=True):
     system: SystemNeeds
     tool: str
 
+    @property
+    def ingredients(self) -> Ingredients:
+        """The files that it was made of."""
+        return Ingredients(
+            sdist=self.sdist,
+            toolkit=self.toolkit,
+            toolkit_release=self.toolkit_release,
+            environment=self.build_environment,
+            sysroot=self.sysroot,
+        )
+
 
 class Wheel(Record, frozen=True, kw_only=True):
     """A finished wheel."""
 
     path: Path
     record: WheelRecord
+
+
+# --- reproduce -----------------------------------------------------------------------------------------
+
+
+class Difference(Record, frozen=True, kw_only=True):
+    """Where two wheels differ: the member, the part of it (an ELF section, perhaps a symbol), and what is there."""
+
+    member: str
+    part: str
+    detail: str
 
 
 # --- verify --------------------------------------------------------------------------------------------

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from build_matrix.cli.options import (
@@ -16,15 +16,18 @@ from build_matrix.cli.options import (
     CudaOption,
     DefineOption,
     DriverCudaOption,
+    IsolateOption,
+    JobsOption,
     LlamaOption,
+    ProfileOption,
     RequireGpuOption,
     StoreOption,
     WheelsOption,
     override_variables,
     parse_defines,
+    parse_profile,
 )
-from build_matrix.errors import ConfigurationError
-from build_matrix.model import BuildInputs, Cell, HostCompiler, Profile, Request, Wheel
+from build_matrix.model import BuildInputs, Cell, Conditions, HostCompiler, Ingredients, Request, Wheel
 
 if TYPE_CHECKING:
     from build_matrix.index import Downloads
@@ -38,11 +41,13 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     cuda: CudaOption = "",
     llama: LlamaOption = "",
     arch: ArchOption = None,
-    profile: Annotated[str, typer.Option(help="release, or check: compiled fast, never to be released.")] = "release",
+    profile: ProfileOption = "release",
     define: DefineOption = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Compilers at a time.", show_default="one for each CPU")
-    ] = None,
+    jobs: JobsOption = None,
+    isolate: IsolateOption = True,  # noqa: FBT002
+    under: Annotated[
+        str, typer.Option(help="A command to run the compilation under, such as 'nice -n 19'.", show_default=False)
+    ] = "",
     cross: Annotated[bool, typer.Option("--cross", help="Build also what cannot run on this machine.")] = False,  # noqa: FBT002
     driver_cuda: DriverCudaOption = None,
     compute_capability: CapabilityOption = None,
@@ -54,7 +59,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Build a wheel, install it in a fresh environment, and test it as far as this machine allows."""
     from build_matrix.cli.common import open_store, print_verdicts, raise_for
     from build_matrix.cli.verify import why_not
-    from build_matrix.locks import locked_llama_releases, locked_toolkits
+    from build_matrix.locks import locked_llama_releases, locked_toolkits, select_ingredients
     from build_matrix.probe import probe
     from build_matrix.report import make_reporter
     from build_matrix.resolve import make_plan, require_cell
@@ -66,7 +71,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         cuda=cuda,
         llama=llama,
         architectures=tuple(arch or ()),
-        profile=_profile(profile),
+        profile=parse_profile(profile),
         defines=parse_defines(define or []),
         cross=cross,
     )
@@ -81,7 +86,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     from build_matrix.index import Downloads
 
     downloads = Downloads(store, reporter)
-    wheel = build_wheel(cell, compiler, jobs or machine.cpus, store, downloads, reporter, folder)
+    conditions = Conditions(jobs=jobs or machine.cpus, isolate=isolate, under=tuple(shlex.split(under)))
+    wheel = build_wheel(cell, compiler, select_ingredients(cell), conditions, store, downloads, reporter, folder)
     size = f"{wheel.record.size / 1e6:.1f} MB"
     reporter.say(f"{wheel.path}  {size}  sha256 {wheel.record.sha256}  ({time.monotonic() - started:.0f} s)")
     if not verify:
@@ -99,7 +105,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
 def build_wheel(
     cell: Cell,
     compiler: HostCompiler,
-    jobs: int,
+    ingredients: Ingredients,
+    conditions: Conditions,
     store: Store,
     downloads: Downloads,
     reporter: Reporter,
@@ -113,30 +120,19 @@ def build_wheel(
     from build_matrix.source import check_defines, prepare_source
     from build_matrix.wheel import finish_wheel
 
-    source = prepare_source(cell, PATCHES, store, downloads)
+    source = prepare_source(ingredients.sdist, PATCHES, store, downloads)
     check_defines(cell.defines, source.options, FIXED, cell.llama)
-    environment = provision_environment(store, downloads)
-    toolchain = provision_toolkit(cell, store, downloads)
-    sysroot = provision_sysroot(cell.platform, compiler, store, downloads)
-    self_test(toolchain, cell.architectures, compiler, sysroot, store)
+    environment = provision_environment(ingredients.environment, store, downloads)
+    toolchain = provision_toolkit(cell, ingredients, store, downloads)
+    sysroot = provision_sysroot(cell.platform, ingredients.sysroot, compiler, store, downloads)
     inputs = BuildInputs(
         cell=cell,
         release=llama_releases()[cell.llama],
         source=source,
-        toolchain=toolchain,
+        toolchain=self_test(toolchain, cell.architectures, compiler, sysroot, store),
         environment=environment,
         compiler=compiler,
         sysroot=sysroot,
     )
-    raw = compile_wheel(inputs, jobs, store, reporter)
+    raw = compile_wheel(inputs, conditions, store, reporter)
     return finish_wheel(raw, inputs, read_matrix().budget(cell), store, folder)
-
-
-def _profile(text: str) -> Profile:
-    try:
-        profile: Profile = msgspec.convert(text, Profile)
-    except msgspec.ValidationError:
-        raise ConfigurationError(
-            f"There is no profile {text!r}.", "Use --profile release or --profile check."
-        ) from None
-    return profile

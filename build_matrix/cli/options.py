@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from build_matrix.errors import ConfigurationError
+from build_matrix.model import Profile
 
 WHEELS = Path("wheels")
 
@@ -35,6 +36,18 @@ ArchOption = Annotated[
 DefineOption = Annotated[
     list[str] | None,
     typer.Option("--define", help="A CMake option of llama.cpp, NAME=VALUE; repeat it.", show_default=False),
+]
+ProfileOption = Annotated[
+    str, typer.Option("--profile", help="release, or check: compiled fast, never to be released.")
+]
+JobsOption = Annotated[
+    int | None, typer.Option("--jobs", min=1, help="Compilers at a time.", show_default="one for each CPU")
+]
+IsolateOption = Annotated[
+    bool,
+    typer.Option(
+        "--isolate/--in-the-open", help="Compile without network and at fixed places, where the system allows it."
+    ),
 ]
 DriverCudaOption = Annotated[
     str | None,
@@ -69,3 +82,16 @@ def parse_defines(words: list[str]) -> dict[str, str]:
             raise ConfigurationError(f"--define {word!r} is not NAME=VALUE.", "Write it as --define GGML_AVX512=ON.")
         defines[name] = value
     return defines
+
+
+def parse_profile(text: str) -> Profile:
+    """``release`` or ``check``; raises ConfigurationError."""
+    import msgspec
+
+    try:
+        profile: Profile = msgspec.convert(text, Profile)
+    except msgspec.ValidationError:
+        raise ConfigurationError(
+            f"There is no profile {text!r}.", "Use --profile release or --profile check."
+        ) from None
+    return profile

@@ -6,7 +6,7 @@ import re
 from itertools import takewhile
 from pathlib import Path
 
-from build_matrix.errors import BuildMatrixError, CompileError, DiskFullError
+from build_matrix.errors import BuildMatrixError, CompileError, DiskFullError, NetworkAccessError
 from build_matrix.runner import NO_SPACE
 
 _KILLED = re.compile(r"died due to signal 9|Killed signal terminated program|out of memory allocating")
@@ -18,6 +18,10 @@ _ERRORS = (
     re.compile(r"^ninja: (error|fatal)"),
     re.compile(r"^(ERROR|\*\*\*|ModuleNotFoundError|ImportError)\b.*"),
 )
+_NETWORK = re.compile(
+    r"[Cc]ould ?n[o']t resolve|[Nn]ame or service not known|name resolution|[Nn]etwork is unreachable"
+    r"|[Cc]ould ?n[o']t connect|[Ff]ailed to connect|status_code: (6|7)\b|127\.0\.0\.1:9\b|127\.0\.0\.1 port 9\b"
+)
 CONTEXT = 3  # lines after a bare "CMake Error at ..."
 
 
@@ -27,6 +31,8 @@ def explain_failure(log: Path, store: Path, jobs: int) -> BuildMatrixError:
     text = "\n".join(lines)
     if NO_SPACE.search(text):
         return DiskFullError(store)
+    if _NETWORK.search(text):
+        return explain_network(log)
     first = first_error(lines)
     if _KILLED.search(text):
         fewer = max(1, jobs // 2)
@@ -35,6 +41,16 @@ def explain_failure(log: Path, store: Path, jobs: int) -> BuildMatrixError:
             f"Try again with --jobs {fewer}; what is compiled already is kept. Full log: {log}",
         )
     return CompileError(f"Compiling failed: {first}", f"Full log: {log}")
+
+
+def explain_network(log: Path) -> NetworkAccessError:
+    """The error for a build in which something tried to reach the network, with the line that tells, if one does."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    evidence = next((line.strip() for line in lines if _NETWORK.search(line)), "no line of the log tells which")
+    return NetworkAccessError(
+        f"A step of the build tried to reach the network: {evidence}",
+        f"What is compiled must be in the lock: leave out the --define or the patch that downloads. Full log: {log}",
+    )
 
 
 def first_error(lines: list[str]) -> str:

@@ -28,8 +28,8 @@ def write_query(build: Path) -> None:
         (folder / kind).touch()
 
 
-def read_facts(build: Path) -> BuildFacts:
-    """CMake's answers; raises CompileError when there are none."""
+def read_facts(build: Path, seen: Path | None = None) -> BuildFacts:
+    """CMake's answers from ``build``, which CMake saw as ``seen``; raises CompileError when there are none."""
     reply = build / API / "reply"
     indexes = sorted(reply.glob("index-*.json"))
     if not indexes:
@@ -46,7 +46,7 @@ def read_facts(build: Path) -> BuildFacts:
         generator=index["cmake"]["generator"]["name"],
         architectures=_architectures(reply, codemodel),
         cuda_compiler=compilers["CUDA"]["path"],
-        cuda_compiler_version=_cuda_version(build, _read(reply / answers["cmakeFiles-v1"]["jsonFile"])),
+        cuda_compiler_version=_cuda_version(build, seen or build, _read(reply / answers["cmakeFiles-v1"]["jsonFile"])),
         cxx_compiler_version=compilers["CXX"]["version"],
         cmake_version=index["cmake"]["version"]["string"],
         steps=0,
@@ -70,14 +70,16 @@ def check_facts(facts: BuildFacts, cell: Cell, toolchain: Toolchain) -> None:
             )
 
 
-def _cuda_version(build: Path, files: dict[str, Any]) -> str:
+def _cuda_version(build: Path, seen: Path, files: dict[str, Any]) -> str:
     """Version of nvcc, from the file in which CMake wrote what it found; the File API lists it among its inputs.
 
     llama.cpp enables CUDA in a subfolder, and then the toolchains answer leaves the version out.
     """
     for entry in files["inputs"]:
         if entry["path"].endswith("/CMakeCUDACompiler.cmake"):
-            match = _CUDA_VERSION.search((build / entry["path"]).read_text(encoding="utf-8"))
+            path = Path(entry["path"])
+            path = build / (path.relative_to(seen) if path.is_relative_to(seen) else path)
+            match = _CUDA_VERSION.search(path.read_text(encoding="utf-8"))
             return match["version"] if match else ""
     return ""
 

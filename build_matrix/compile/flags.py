@@ -6,10 +6,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from build_matrix import nvcc_launcher
 from build_matrix.catalog import toolkits
-from build_matrix.model import BuildEnvironment, Cell, HostCompiler, LlamaRelease, Sysroot, Toolchain
+from build_matrix.model import BuildEnvironment, BuildInputs, HostCompiler
+from build_matrix.nvcc_launcher import launcher
 
 EPOCH = "315532800"  # 1980-01-01, the first moment that a zip file can hold
+
+NOWHERE = "http://127.0.0.1:9"  # the discard port (RFC 863): downloads fail also where a network cannot be taken away
 
 # Chosen by this tool for every wheel: a --define may not change them.
 FIXED = frozenset(
@@ -17,27 +21,19 @@ FIXED = frozenset(
         "CMAKE_BUILD_TYPE", "CMAKE_C_COMPILER", "CMAKE_CXX_COMPILER", "CMAKE_CUDA_COMPILER", "CMAKE_CUDA_HOST_COMPILER",
         "CMAKE_CUDA_ARCHITECTURES", "CUDAToolkit_ROOT", "GGML_CUDA", "GGML_NATIVE", "BUILD_SHARED_LIBS",
         "LLAMA_BUILD", "LLAMA_BUILD_COMMON", "LLAMA_CUDA_RUNPATH", "GGML_CCACHE",
-        "GGML_BACKEND_DL", "GGML_CPU_ALL_VARIANTS",
+        "GGML_BACKEND_DL", "GGML_CPU_ALL_VARIANTS", "CMAKE_CUDA_COMPILER_LAUNCHER", "FETCHCONTENT_FULLY_DISCONNECTED",
     }
 )  # fmt: skip
 
 
-def definitions(
-    cell: Cell,
-    release: LlamaRelease,
-    toolchain: Toolchain,
-    compiler: HostCompiler,
-    sysroot: Sysroot,
-    work: Path,
-    runpath: Sequence[str],
-) -> dict[str, str]:
+def definitions(inputs: BuildInputs, work: Path, runpath: Sequence[str]) -> dict[str, str]:
     """The CMake definitions of a cell, built below ``work``; ``runpath`` is where NVIDIA's packages put libraries."""
-    maps = [
-        f"-ffile-prefix-map={work}/src=/src",
-        f"-ffile-prefix-map={work}/build=/build",
-        f"-ffile-prefix-map={toolchain.root}=/cuda",
-        f"-ffile-prefix-map={sysroot.root}=/sysroot",
-    ]
+    cell, release, compiler = inputs.cell, inputs.release, inputs.compiler
+    toolchain, sysroot = inputs.toolchain, inputs.sysroot
+    names = {f"{work}/src": "/src", f"{work}/build": "/build"}
+    folders = names | {str(toolchain.root): "/cuda", str(sysroot.root): "/sysroot"}
+    maps = [f"-ffile-prefix-map={real}={name}" for real, name in folders.items()]
+    before = launcher(inputs.environment.python, names, random_seed=toolkits()[cell.cuda].random_seed)
     cxx = [*maps, *sysroot.cxx_flags]
     cuda = [f"-Xcompiler={flag}" for flag in cxx]
     if cell.profile == "check" and toolkits()[cell.cuda].fast_compile:
@@ -55,6 +51,7 @@ def definitions(
         "CMAKE_CXX_COMPILER": compiler.cxx,
         "CMAKE_CUDA_COMPILER": str(toolchain.nvcc),
         "CMAKE_CUDA_HOST_COMPILER": compiler.cxx,
+        "CMAKE_CUDA_COMPILER_LAUNCHER": ";".join(before),
         "CMAKE_CUDA_ARCHITECTURES": ";".join(a.cmake for a in cell.architectures),
         "CUDAToolkit_ROOT": str(toolchain.root),
         "GGML_CUDA": "ON",
@@ -70,9 +67,15 @@ def definitions(
     return release.options | defines | chosen | flags
 
 
-def portable(values: dict[str, str], toolchain: Toolchain, sysroot: Sysroot, work: Path) -> dict[str, str]:
+def portable(values: dict[str, str], inputs: BuildInputs, work: Path) -> dict[str, str]:
     """The same definitions without any path of this machine's store, for the wheel's record."""
-    names = {str(toolchain.root): "<toolkit>", str(sysroot.root): "<sysroot>", str(work): "<work>"}
+    names = {
+        str(inputs.toolchain.root): "<toolkit>",
+        str(inputs.sysroot.root): "<sysroot>",
+        str(inputs.environment.python): "<python>",
+        nvcc_launcher.__file__: "<launcher>",
+        str(work): "<work>",
+    }
     result = {}
     for name, text in sorted(values.items()):
         for path, placeholder in names.items():
@@ -98,4 +101,5 @@ def environment(build: BuildEnvironment, compiler: HostCompiler, work: Path, job
         "CMAKE_BUILD_PARALLEL_LEVEL": str(jobs),
         "NINJA_STATUS": "[%f/%t] ",
         "TERM": "dumb",
+        **dict.fromkeys(("http_proxy", "https_proxy", "ftp_proxy", "all_proxy"), NOWHERE),
     }

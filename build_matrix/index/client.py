@@ -20,7 +20,7 @@ from urllib3.util import Retry
 
 from build_matrix.errors import DownloadError, FileMissingError, HashMismatchError, IndexUnreachableError
 from build_matrix.index.configuration import IndexConfiguration, read_configuration
-from build_matrix.model import LockedFile, LockedPackage, file_sha256
+from build_matrix.model import Component, file_sha256
 from build_matrix.report import Meter, Reporter
 from build_matrix.store import Store, disk_errors, require_room
 
@@ -55,24 +55,24 @@ class Downloads:
         self._lock = threading.Lock()
         self._received: dict[str, int] = {}
 
-    def fetch(self, wanted: Iterable[tuple[LockedPackage, LockedFile]], what: str) -> list[Path]:
+    def fetch(self, wanted: Iterable[Component], what: str) -> list[Path]:
         """Paths of these files, in order; what the store does not hold yet is downloaded.
 
         Raises IndexUnreachableError, FileMissingError, HashMismatchError, DiskFullError.
         """
-        pairs = list(wanted)
-        missing = [(package, file) for package, file in pairs if not self._path(file).is_file()]
+        files = list(wanted)
+        missing = [file for file in files if not self._path(file).is_file()]
         if missing:
-            total = sum(file.size for _, file in missing)
+            total = sum(file.size for file in missing)
             require_room(self._store.root, total)
             with self._reporter.meter(f"downloading {what}", "bytes", total or None) as meter:
                 self._received.clear()
                 pool = ThreadPoolExecutor(PARALLEL_DOWNLOADS)
                 try:
-                    list(pool.map(lambda pair: self._obtain(pair[0], pair[1], meter), missing))
+                    list(pool.map(lambda file: self._obtain(file, meter), missing))
                 finally:
                     pool.shutdown(wait=True, cancel_futures=True)
-        return [self._path(file) for _, file in pairs]
+        return [self._path(file) for file in files]
 
     def listing(self, project: str) -> list[tuple[str, str, str]]:
         """``(filename, url, sha256)`` of each file that the configured indexes carry for ``project``."""
@@ -97,17 +97,17 @@ class Downloads:
     def _configuration(self) -> IndexConfiguration:
         return self._given or read_configuration()
 
-    def _path(self, file: LockedFile) -> Path:
+    def _path(self, file: Component) -> Path:
         return self._store.root / "files" / file.sha256 / file.filename
 
-    def _obtain(self, package: LockedPackage, file: LockedFile, meter: Meter) -> None:
+    def _obtain(self, file: Component, meter: Meter) -> None:
         final = self._path(file)
         with self._store.locked(f"file-{file.sha256[:24]}"), disk_errors(self._store.root):
             if final.is_file():
                 return
             part = self._store.root / "files" / f"{file.sha256}.part"
             part.parent.mkdir(parents=True, exist_ok=True)
-            self._download(self._locate(package, file), file, part, meter)
+            self._download(self._locate(file), file, part, meter)
             actual = file_sha256(part)
             if actual != file.sha256:
                 part.unlink()
@@ -119,10 +119,10 @@ class Downloads:
             final.parent.mkdir(exist_ok=True)
             part.replace(final)
 
-    def _locate(self, package: LockedPackage, file: LockedFile) -> str:
+    def _locate(self, file: Component) -> str:
         """The URL of the file with this hash; of this name, where the index gives no hashes."""
         named = ""
-        for filename, url, sha256 in self.listing(package.project):
+        for filename, url, sha256 in self.listing(file.project):
             if sha256 == file.sha256:
                 return url
             if filename == file.filename:
@@ -131,7 +131,7 @@ class Downloads:
             return named
         raise FileMissingError(
             f"Your package index does not carry {file.filename}.",
-            f"It is needed for {package.project} {package.version}. Let your mirror fetch it, or configure "
+            f"It is needed for {file.project} {file.version}. Let your mirror fetch it, or configure "
             "an index that has it (pip's index-url, or UV_DEFAULT_INDEX).",
         )
 
@@ -162,7 +162,7 @@ class Downloads:
             ) from failure
         return found
 
-    def _download(self, url: str, file: LockedFile, part: Path, meter: Meter) -> None:
+    def _download(self, url: str, file: Component, part: Path, meter: Meter) -> None:
         """Fill ``part``, going on where an earlier attempt or an earlier run broke off."""
         for attempt in range(ATTEMPTS):
             try:
@@ -183,7 +183,7 @@ class Downloads:
             else:
                 return
 
-    def _receive(self, url: str, file: LockedFile, part: Path, meter: Meter) -> None:
+    def _receive(self, url: str, file: Component, part: Path, meter: Meter) -> None:
         have = part.stat().st_size if part.exists() else 0
         if file.size and have == file.size:
             return

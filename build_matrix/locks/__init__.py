@@ -15,7 +15,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
 from build_matrix.errors import ConfigurationError, NoCompatibleChoiceError
-from build_matrix.model import Component, Lock, LockedFile, LockedPackage, Platform
+from build_matrix.model import Cell, Component, Ingredients, Lock, LockedFile, LockedPackage, Platform
 
 FOLDER = Path(__file__).parent
 
@@ -45,7 +45,7 @@ def locked_llama_releases() -> tuple[str, ...]:
     return tuple(sorted((p.version for p in read_lock("llama").packages), key=Version))
 
 
-def select_wheels(lock: Lock) -> list[tuple[LockedPackage, LockedFile]]:
+def select_wheels(lock: Lock) -> tuple[Component, ...]:
     """The wheel of each package that this interpreter accepts best; raises NoCompatibleChoiceError."""
     environment = {key: str(value) for key, value in default_environment().items()}
     order = {tag: rank for rank, tag in enumerate(sys_tags())}
@@ -59,11 +59,11 @@ def select_wheels(lock: Lock) -> list[tuple[LockedPackage, LockedFile]]:
                 f"The lock holds no wheel of {package.project} {package.version} for this Python.",
                 "Use CPython 3.10 to 3.14 on Linux x86-64 with glibc, or Windows x86-64.",
             )
-        chosen.append((package, min(ranked, key=lambda pair: pair[0])[1]))
-    return chosen
+        chosen.append(_component(package, min(ranked, key=lambda pair: pair[0])[1]))
+    return tuple(chosen)
 
 
-def select_platform(lock: Lock, platform: Platform) -> list[tuple[LockedPackage, LockedFile]]:
+def select_platform(lock: Lock, platform: Platform) -> tuple[Component, ...]:
     """The files of each package for ``platform``, whatever machine this is."""
     chosen = []
     for package in lock.packages:
@@ -73,8 +73,8 @@ def select_platform(lock: Lock, platform: Platform) -> list[tuple[LockedPackage,
                 f"The lock holds no file of {package.project} {package.version} for {platform}.",
                 "Choose another CUDA version with --cuda.",
             )
-        chosen.append((package, files[0]))
-    return chosen
+        chosen.append(_component(package, files[0]))
+    return tuple(chosen)
 
 
 def wheel_platform(filename: str) -> Platform | str:
@@ -91,9 +91,32 @@ def wheel_platform(filename: str) -> Platform | str:
     return "windows-x86_64" if "win_amd64" in platforms else ""
 
 
-def components(files: list[tuple[LockedPackage, LockedFile]]) -> tuple[Component, ...]:
-    """The same files, as inputs of a record."""
-    return tuple(Component(project=p.project, version=p.version, sha256=f.sha256) for p, f in files)
+def select_sdist(version: str) -> Component:
+    """The sdist of this llama-cpp-python release."""
+    package = next(p for p in read_lock("llama").packages if p.version == version)
+    return _component(package, package.files[0])
+
+
+def select_ingredients(cell: Cell) -> Ingredients:
+    """Every locked file that ``cell`` is made of; raises ConfigurationError, NoCompatibleChoiceError."""
+    toolkit = read_lock(f"cuda-{cell.cuda}")
+    return Ingredients(
+        sdist=select_sdist(cell.llama),
+        toolkit=select_platform(toolkit, cell.platform),
+        toolkit_release=toolkit.release,
+        environment=select_wheels(read_lock("build")),
+        sysroot=select_wheels(read_lock("sysroot")),
+    )
+
+
+def _component(package: LockedPackage, file: LockedFile) -> Component:
+    return Component(
+        project=package.project,
+        version=package.version,
+        filename=file.filename,
+        sha256=file.sha256,
+        size=file.size,
+    )
 
 
 def _rank(filename: str, order: dict[Tag, int]) -> int | None:

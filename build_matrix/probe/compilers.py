@@ -82,6 +82,7 @@ def _examine(cxx: Path) -> HostCompiler | None:
     cc = cxx.with_name(stem)
     if not version or not os.access(cc, os.X_OK):
         return None
+    programs = _programs(cxx)
     description = banner.splitlines()[0].partition(" ")[2]  # without the name that it was called by
     return HostCompiler(
         name=name,
@@ -89,20 +90,21 @@ def _examine(cxx: Path) -> HostCompiler | None:
         description=description,
         cc=str(cc),
         cxx=str(cxx),
-        identity=_identity(cxx, description),
+        identity=digest_of(description, programs),
+        programs=programs,
     )
 
 
-def _identity(cxx: Path, description: str) -> str:
-    """Digest of what decides the machine code: the compiler proper, its specs, the assembler, the linker."""
-    parts = [description, _ask(cxx, "-dumpspecs")]
-    for program in ("cc1plus", "as", "ld"):
+def _programs(cxx: Path) -> dict[str, str]:
+    """Sha256 of what decides the machine code: the compilers proper, their specs, the assembler, the linker."""
+    found = {"specs": hashlib.sha256(_ask(cxx, "-dumpspecs").encode()).hexdigest()}
+    for program in ("cc1", "cc1plus", "as", "ld"):
         answer = _ask(cxx, f"-print-prog-name={program}").strip()
-        found = shutil.which(answer) if answer else None
-        parts.append(_content(Path(found).resolve()) if found else "")
-    if not parts[2]:  # clang is one program
-        parts.append(_content(cxx.resolve()))
-    return digest_of(parts)
+        if answer and (path := shutil.which(answer)):
+            found[program] = _content(Path(path).resolve())
+    if "cc1plus" not in found:  # clang is one program
+        found[cxx.name] = _content(cxx.resolve())
+    return found
 
 
 def _content(path: Path) -> str:

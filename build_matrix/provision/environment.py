@@ -6,18 +6,16 @@ import platform
 from pathlib import Path
 
 from build_matrix.index import Downloads, create_environment, install_wheels
-from build_matrix.locks import components, read_lock, select_wheels
-from build_matrix.model import BuildEnvironment, digest_of
+from build_matrix.model import BuildEnvironment, Component, digest_of
 from build_matrix.store import Store
 
 VERSION = 1
 READY = "environment"
 
 
-def provision_environment(store: Store, downloads: Downloads) -> BuildEnvironment:
+def provision_environment(files: tuple[Component, ...], store: Store, downloads: Downloads) -> BuildEnvironment:
     """The build environment in the store; raises DownloadError and its kinds, MissingPrerequisiteError."""
-    files = select_wheels(read_lock("build"))
-    digest = digest_of("build-environment", VERSION, components(files), platform.python_version(), _interpreter())
+    digest = digest_of("build-environment", VERSION, files, platform.python_version(), _interpreter())
 
     def install(folder: Path) -> None:
         paths = downloads.fetch(files, "CMake, Ninja, scikit-build-core")
@@ -25,7 +23,7 @@ def provision_environment(store: Store, downloads: Downloads) -> BuildEnvironmen
         install_wheels(paths, store.root / "uv-cache", python=python)
 
     root = store.obtain("build-environment", digest, install) / READY
-    return BuildEnvironment(root=root, python=root / "bin" / "python", components=components(files), digest=digest)
+    return BuildEnvironment(root=root, python=root / "bin" / "python", components=files, digest=digest)
 
 
 def _interpreter() -> str:

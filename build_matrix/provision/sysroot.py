@@ -20,8 +20,7 @@ from typing import NamedTuple
 from build_matrix.catalog import TargetPlatform, target_platform
 from build_matrix.errors import BuildMatrixError, DiskFullError, MissingPrerequisiteError
 from build_matrix.index import Downloads, install_wheels
-from build_matrix.locks import components, read_lock, select_wheels
-from build_matrix.model import HostCompiler, Platform, Sysroot, digest_of, file_sha256
+from build_matrix.model import Component, HostCompiler, Platform, Sysroot, digest_of, file_sha256
 from build_matrix.runner import run
 from build_matrix.store import Store, require_room
 
@@ -47,7 +46,9 @@ ABSENT = ("sys/single_threaded.h",)  # libstdc++ asks whether the header is ther
 _SYMBOL_VERSION = re.compile(r"(?P<name>[A-Z]+)_(?P<number>\d+(?:\.\d+)*)")
 
 
-def provision_sysroot(platform: Platform, compiler: HostCompiler, store: Store, downloads: Downloads) -> Sysroot:
+def provision_sysroot(
+    platform: Platform, files: tuple[Component, ...], compiler: HostCompiler, store: Store, downloads: Downloads
+) -> Sysroot:
     """The sysroot for ``platform`` and this host compiler, in the store.
 
     Raises MissingPrerequisiteError when the compiler has no static libstdc++, DownloadError and its kinds,
@@ -55,8 +56,7 @@ def provision_sysroot(platform: Platform, compiler: HostCompiler, store: Store, 
     """
     target = target_platform(platform)
     static, shared = (_library(compiler, name) for name in ("libstdc++.a", "libstdc++.so"))
-    files = select_wheels(read_lock("sysroot"))
-    inputs = (components(files), target, compiler.identity, file_sha256(static), file_sha256(shared))
+    inputs = (files, target, compiler.identity, file_sha256(static), file_sha256(shared))
     digest = digest_of("sysroot", VERSION, inputs, file_sha256(COMPAT), CXX_CONFIG)
 
     def assemble(folder: Path) -> None:
@@ -72,7 +72,7 @@ def provision_sysroot(platform: Platform, compiler: HostCompiler, store: Store, 
         glibc=target.glibc,
         c_includes=_own_includes(compiler.cc, "c"),
         cxx_includes=_own_includes(compiler.cxx, "c++"),
-        components=components(files),
+        components=files,
         digest=digest,
     )
 

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
+import msgspec
+
+from build_matrix import nvcc_launcher
+from build_matrix.catalog import toolkits
 from build_matrix.errors import BuildMatrixError, DiskFullError, MissingPrerequisiteError
 from build_matrix.index import Downloads, install_wheels
-from build_matrix.locks import components, read_lock, select_platform
-from build_matrix.model import Architecture, Cell, HostCompiler, Sysroot, Toolchain, digest_of
+from build_matrix.model import (
+    Architecture,
+    Cell,
+    HostCompiler,
+    Ingredients,
+    Sysroot,
+    Toolchain,
+    digest_of,
+    file_sha256,
+)
+from build_matrix.nvcc_launcher import launcher
 from build_matrix.runner import run
 from build_matrix.store import Store, require_room
 
@@ -51,29 +65,40 @@ extern "C" int build_matrix_self_test(half *values, int count) {
 """
 
 
-def provision_toolkit(cell: Cell, store: Store, downloads: Downloads) -> Toolchain:
+# What nvcc names after the file's path and its own process: things local to the file, and code that runs at the start.
+LOCAL_NAMES = """\
+#include <cstdio>
+namespace {
+__global__ void scale(float *values) { values[threadIdx.x] *= 2; }
+struct Start { Start() { std::puts(__FILE__); } } start;
+}
+void build_matrix_local_names(float *values) { scale<<<1, 32>>>(values); }
+"""
+SAME = "same"  # file that holds whether both objects were the same
+
+
+def provision_toolkit(cell: Cell, ingredients: Ingredients, store: Store, downloads: Downloads) -> Toolchain:
     """The toolkit of ``cell`` in the store.
 
     Raises DownloadError and its kinds, DiskFullError, NoCompatibleChoiceError.
     """
-    lock = read_lock(f"cuda-{cell.cuda}")
-    files = select_platform(lock, cell.platform)
-    digest = digest_of("toolkit", VERSION, components(files))
+    files = ingredients.toolkit
+    digest = digest_of("toolkit", VERSION, files)
 
     def assemble(folder: Path) -> None:
         paths = downloads.fetch(files, f"CUDA {cell.cuda} toolkit")
-        require_room(store.root, int(sum(file.size for _, file in files) * UNPACKED_RATIO))
+        require_room(store.root, int(sum(file.size for file in files) * UNPACKED_RATIO))
         install_wheels(paths, store.root / "uv-cache", target=folder)
         _complete(_root(folder, cell))
 
     root = _root(store.obtain("toolkit", digest, assemble), cell)
-    versions = {package.project: package.version for package, _ in files}
+    versions = {file.project: file.version for file in files}
     return Toolchain(
         root=root,
         cuda=cell.cuda,
-        release=lock.release,
+        release=ingredients.toolkit_release,
         nvcc_version=versions["nvidia-cuda-nvcc"],
-        components=components(files),
+        components=files,
         digest=digest,
     )
 
@@ -106,38 +131,21 @@ def self_test(
     compiler: HostCompiler,
     sysroot: Sysroot,
     store: Store,
-) -> None:
+) -> Toolchain:
     """Compile and link a small kernel for each architecture with this host compiler and sysroot, once.
 
-    The kernel uses CUB, half precision, the runtime and cuBLAS. Raises MissingPrerequisiteError with the
-    compiler's first error.
+    The kernel uses CUB, half precision, the runtime and cuBLAS. Another one is compiled in two folders, to see
+    whether the objects are the same: the result is in the toolkit that is returned.
+    Raises MissingPrerequisiteError with the compiler's first error.
     """
-    digest = digest_of("self-test", VERSION, KERNEL, toolchain.digest, compiler.identity, sysroot.digest, architectures)
+    inputs = (KERNEL, LOCAL_NAMES, toolchain.digest, compiler.identity, sysroot.digest, architectures)
+    digest = digest_of("self-test", VERSION, file_sha256(Path(nvcc_launcher.__file__)), inputs)
 
-    def compile_kernel(folder: Path) -> None:
-        source = folder / "self_test.cu"
-        source.write_text(KERNEL)
-        codes = [f"-gencode=arch=compute_{a.number}{a.feature},code={_code(a)}" for a in architectures]
-        root = toolchain.root
-        words: list[str | Path] = [
-            root / "bin/nvcc",
-            "-ccbin",
-            compiler.cxx,
-            "-std=c++17",
-            "-shared",
-            "-Xcompiler=-fPIC",
-        ]
-        words += [
-            *codes,
-            *(f"-Xcompiler={flag}" for flag in sysroot.cxx_flags),
-            *(flag.replace("-Wl,", "-Xlinker=") for flag in sysroot.link_flags),
-            f"-L{root}/lib",
-            "-cudart=shared",
-            "-lcublas",
-            "-o",
-            folder / "self_test.so",
-            source,
-        ]
+    codes = [f"-gencode=arch=compute_{a.number}{a.feature},code={_code(a)}" for a in architectures]
+    nvcc: list[str | Path] = [toolchain.nvcc, "-ccbin", compiler.cxx, "-std=c++17", "-Xcompiler=-fPIC", *codes]
+    nvcc += [f"-Xcompiler={flag}" for flag in sysroot.cxx_flags]
+
+    def compile_kernel(words: list[str | Path], folder: Path) -> None:
         environment = {"PATH": str(Path(compiler.cxx).parent), "TMPDIR": str(folder), "LC_ALL": "C"}
         done = run(words, env=environment, cwd=folder, timeout=SECONDS)
         if done.disk_full:
@@ -150,7 +158,24 @@ def self_test(
                 "Install the C++ compiler's own headers and libraries (`apt install g++`), or name another with CXX.",
             )
 
-    store.obtain("self-test", digest, compile_kernel)
+    def test(folder: Path) -> None:
+        (folder / "self_test.cu").write_text(KERNEL)
+        link = [flag.replace("-Wl,", "-Xlinker=") for flag in sysroot.link_flags]
+        link += [f"-L{toolchain.root}/lib", "-cudart=shared", "-lcublas"]
+        compile_kernel([*nvcc, "-shared", *link, "-o", folder / "self_test.so", folder / "self_test.cu"], folder)
+        digests = set()
+        for name in ("first", "another-folder"):
+            place = folder / name
+            place.mkdir()
+            (place / "local_names.cu").write_text(LOCAL_NAMES)
+            before = launcher(sys.executable, {str(place): "/src"}, random_seed=toolkits()[toolchain.cuda].random_seed)
+            maps = f"-Xcompiler=-ffile-prefix-map={place}=/src"
+            compile_kernel([*before, *nvcc, maps, "-x", "cu", "-c", place / "local_names.cu", "-o", "object.o"], place)
+            digests.add(file_sha256(place / "object.o"))
+        (folder / SAME).write_text("yes" if len(digests) == 1 else "no")
+
+    result = store.obtain("self-test", digest, test) / SAME
+    return msgspec.structs.replace(toolchain, same_anywhere=result.read_text() == "yes")
 
 
 def _code(architecture: Architecture) -> str:

@@ -11,8 +11,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from build_matrix.errors import ConfigurationError, UnsafeArchiveError
 from build_matrix.index import Downloads
-from build_matrix.locks import components, read_lock
-from build_matrix.model import AppliedPatch, Cell, SourceTree, digest_of, file_sha256
+from build_matrix.model import AppliedPatch, Component, SourceTree, digest_of, file_sha256
 from build_matrix.source.options import check_defines, declared_options
 from build_matrix.source.patches import apply_patch, read_headers
 from build_matrix.store import Store, disk_errors
@@ -30,19 +29,17 @@ __all__ = [
 VERSION = 1
 
 
-def prepare_source(cell: Cell, patches: Path, store: Store, downloads: Downloads) -> SourceTree:
-    """The patched sources of ``cell``'s llama-cpp-python in the store.
+def prepare_source(sdist: Component, patches: Path, store: Store, downloads: Downloads) -> SourceTree:
+    """The patched sources of this llama-cpp-python in the store.
 
     Raises DownloadError and its kinds, UnsafeArchiveError, PatchError.
     """
-    package = next(p for p in read_lock("llama").packages if p.version == cell.llama)
-    files = [(package, package.files[0])]
-    chosen = patches_for(cell.llama, patches)
+    chosen = patches_for(sdist.version, patches)
     applied = tuple(AppliedPatch(name=path.name, sha256=file_sha256(path)) for path in chosen)
-    digest = digest_of("source", VERSION, components(files), applied)
+    digest = digest_of("source", VERSION, sdist, applied)
 
     def make(folder: Path) -> None:
-        (archive,) = downloads.fetch(files, f"llama-cpp-python {cell.llama}")
+        (archive,) = downloads.fetch([sdist], f"llama-cpp-python {sdist.version}")
         tree = unpack(archive, folder)
         tree.rename(folder / "tree")
         for path in chosen:
@@ -51,8 +48,8 @@ def prepare_source(cell: Cell, patches: Path, store: Store, downloads: Downloads
     root = store.obtain("source", digest, make) / "tree"
     return SourceTree(
         root=root,
-        llama=cell.llama,
-        sdist=components(files)[0],
+        llama=sdist.version,
+        sdist=sdist,
         patches=applied,
         options=declared_options(root),
         digest=digest,

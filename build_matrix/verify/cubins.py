@@ -8,7 +8,7 @@ from pathlib import Path
 from build_matrix.archive import read_members
 from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.index import Downloads, install_wheels
-from build_matrix.locks import components, read_lock, select_wheels
+from build_matrix.locks import read_lock, select_wheels
 from build_matrix.model import Check, digest_of
 from build_matrix.runner import run
 from build_matrix.store import Store
@@ -53,7 +53,7 @@ def _list(program: Path, option: str, library: Path, pattern: re.Pattern[str]) -
 
 def _cuobjdump(store: Store, downloads: Downloads) -> Path:
     files = select_wheels(read_lock("inspect"))
-    digest = digest_of("inspect", components(files))
+    digest = digest_of("inspect", files)
 
     def install(folder: Path) -> None:
         install_wheels(downloads.fetch(files, "cuobjdump"), store.root / "uv-cache", target=folder)

@@ -16,12 +16,13 @@ from build_matrix.errors import VerificationError
 from build_matrix.model import BuildInputs, Member, RawWheel, SystemNeeds, Wheel, WheelRecord, digest_of, file_sha256
 from build_matrix.native import read_library
 from build_matrix.platform_policy import read_system_needs
+from build_matrix.sandbox import ROOT
 from build_matrix.store import Store, copy_atomically, disk_errors, write_atomically
 from build_matrix.wheel.hygiene import check_members
 
 __all__ = ["finish_wheel"]
 
-VERSION = 2
+VERSION = 3
 LICENSES = ("LICENSE", "licenses/*")  # of llama.cpp, below its folder
 
 
@@ -41,7 +42,7 @@ def finish_wheel(raw: RawWheel, work: BuildInputs, budget: int, store: Store, fo
         members |= {f"{info}/licenses/{name}": text for name, text in _licenses(work.source.root)}
         members[f"{info}/{NAME}"] = write_sbom(work)
         check_members(members, forbidden=_private_paths(store))
-        first = write_wheel(members, aside)
+        first = write_wheel(members, aside, level=1)
         system = read_system_needs(first, nvidia_libraries(_family(work)).libraries)
         first.unlink()
         path = write_wheel(retag(members, system.tag), aside)
@@ -101,7 +102,7 @@ def _needed(data: bytes) -> tuple[str, ...]:
 
 def _private_paths(store: Store) -> tuple[str, ...]:
     """Texts that must stand in no file of a wheel: they would tell where it was built."""
-    return (str(store.root), f"{Path.home()}/", str(Path.cwd()))
+    return (str(store.root), f"{Path.home()}/", str(Path.cwd()), f"{ROOT}/")
 
 
 def _record(path: Path, raw: RawWheel, work: BuildInputs, system: SystemNeeds) -> WheelRecord:

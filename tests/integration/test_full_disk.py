@@ -49,12 +49,13 @@ PROVISION = """
 from pathlib import Path
 from build_matrix.errors import BuildMatrixError
 from build_matrix.index import Downloads
+from build_matrix.locks import read_lock, select_wheels
 from build_matrix.provision import provision_environment
 from build_matrix.report import make_reporter
 from build_matrix.store import Store
 store = Store(Path('{0}'))
 try:
-    provision_environment(store, Downloads(store, make_reporter()))
+    provision_environment(select_wheels(read_lock('build')), store, Downloads(store, make_reporter()))
 except BuildMatrixError as error:
     print(type(error).__name__, error.exit_code, error.problem)
 print(sorted(path.name for path in (store.root / 'work').iterdir()))

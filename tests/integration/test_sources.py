@@ -11,8 +11,8 @@ from packaging.specifiers import SpecifierSet
 from build_matrix.catalog import llama_releases
 from build_matrix.errors import PatchError, UnknownOptionError
 from build_matrix.index import Downloads
-from build_matrix.locks import locked_llama_releases, read_lock
-from build_matrix.model import Architecture, Cell, SourceTree
+from build_matrix.locks import locked_llama_releases, select_sdist
+from build_matrix.model import SourceTree
 from build_matrix.source import apply_patch, check_defines, prepare_source, read_headers, unpack
 from build_matrix.store import Store
 
@@ -23,8 +23,7 @@ NAMES = sorted(PATCHES.glob("*.patch"))
 
 
 def prepared(version: str, store: Store, reporter) -> SourceTree:  # type: ignore[no-untyped-def]
-    cell = Cell(llama=version, cuda="13.0", architectures=(Architecture(number=89),), platform="linux-x86_64")
-    return prepare_source(cell, PATCHES, store, Downloads(store, reporter))
+    return prepare_source(select_sdist(version), PATCHES, store, Downloads(store, reporter))
 
 
 @pytest.mark.parametrize("version", locked_llama_releases())
@@ -56,8 +55,7 @@ def test_patches_apply_to_exactly_the_releases_that_they_claim(
     tmp_path: Path,  # type: ignore[no-untyped-def]
 ) -> None:
     prepared(version, shared_store, reporter)
-    package = next(p for p in read_lock("llama").packages if p.version == version)
-    (archive,) = Downloads(shared_store, reporter).fetch([(package, package.files[0])], version)
+    (archive,) = Downloads(shared_store, reporter).fetch([select_sdist(version)], version)
     tree = unpack(archive, tmp_path)
     changed = [tree / "CMakeLists.txt", tree / "vendor/llama.cpp/tools/mtmd/CMakeLists.txt"]
     for path in NAMES:

@@ -12,6 +12,7 @@ import pytest
 from build_matrix.catalog import target_platform
 from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.index import Downloads
+from build_matrix.locks import read_lock, select_wheels
 from build_matrix.model import HostCompiler, Sysroot
 from build_matrix.native import read_library
 from build_matrix.platform_policy import promises_too_much, read_system_needs
@@ -21,6 +22,8 @@ from build_matrix.store import Store
 from wheels import make_wheel
 
 pytestmark = [pytest.mark.index, pytest.mark.compiler]
+
+FILES = select_wheels(read_lock("sysroot"))
 
 # Each line uses what libstdc++ or glibc got after the oldest system: GLIBCXX_3.4.26 to 3.4.30, GLIBC_2.29 to 2.34.
 SOURCE = r"""
@@ -65,7 +68,7 @@ def compiler() -> HostCompiler:
 
 @pytest.fixture
 def sysroot(compiler: HostCompiler, shared_store: Store, reporter) -> Sysroot:  # type: ignore[no-untyped-def]
-    return provision_sysroot("linux-x86_64", compiler, shared_store, Downloads(shared_store, reporter))
+    return provision_sysroot("linux-x86_64", FILES, compiler, shared_store, Downloads(shared_store, reporter))
 
 
 def compile_library(
@@ -110,5 +113,5 @@ def test_a_compiler_without_a_static_libstdcxx_is_exit_code_3(
     program.chmod(0o755)
     bare = msgspec.structs.replace(compiler, cxx=str(program))
     with pytest.raises(MissingPrerequisiteError, match=r"has no libstdc\+\+\.a") as caught:
-        provision_sysroot("linux-x86_64", bare, shared_store, Downloads(shared_store, reporter))
+        provision_sysroot("linux-x86_64", FILES, bare, shared_store, Downloads(shared_store, reporter))
     assert "libstdc++-static" in caught.value.remedy

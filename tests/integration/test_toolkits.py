@@ -12,22 +12,24 @@ from packaging.requirements import Requirement
 from build_matrix.errors import ConfigurationError, MissingPrerequisiteError
 from build_matrix.index import Downloads, IndexConfiguration, read_configuration
 from build_matrix.index.install import resolve
-from build_matrix.locks import read_lock
+from build_matrix.locks import read_lock, select_ingredients
 from build_matrix.locks.update import check_same_release
 from build_matrix.model import Architecture, Cell, LockedPackage, Sysroot, Toolchain
 from build_matrix.probe import find_compilers
 from build_matrix.provision import provision_sysroot, provision_toolkit, self_test
+from build_matrix.provision import toolkit as provisioning
 from build_matrix.store import Store
 
 pytestmark = pytest.mark.index
 
 CELL = Cell(llama="0.3.16", cuda="13.0", architectures=(Architecture(number=89),), platform="linux-x86_64")
+FILES = select_ingredients(CELL)
 NOWHERE = IndexConfiguration(endpoints=("http://127.0.0.1:9/simple/",))
 
 
 @pytest.fixture
 def toolchain(shared_store: Store, reporter) -> Toolchain:  # type: ignore[no-untyped-def]
-    return provision_toolkit(CELL, shared_store, Downloads(shared_store, reporter))
+    return provision_toolkit(CELL, FILES, shared_store, Downloads(shared_store, reporter))
 
 
 def test_a_toolkit_is_complete_and_needs_the_index_once(
@@ -39,13 +41,13 @@ def test_a_toolkit_is_complete_and_needs_the_index_once(
         assert (toolchain.root / "lib64" / name).resolve().is_file()
     said = subprocess.run([toolchain.nvcc, "--version"], capture_output=True, text=True, env={}, check=True).stdout
     assert f"V{toolchain.nvcc_version}" in said
-    assert provision_toolkit(CELL, shared_store, Downloads(shared_store, reporter, NOWHERE)) == toolchain
+    assert provision_toolkit(CELL, FILES, shared_store, Downloads(shared_store, reporter, NOWHERE)) == toolchain
 
 
 @pytest.fixture
 def sysroot(shared_store: Store, reporter) -> Sysroot:  # type: ignore[no-untyped-def]
     compiler = find_compilers()[0]
-    return provision_sysroot("linux-x86_64", compiler, shared_store, Downloads(shared_store, reporter))
+    return provision_sysroot("linux-x86_64", FILES.sysroot, compiler, shared_store, Downloads(shared_store, reporter))
 
 
 @pytest.mark.compiler
@@ -53,7 +55,17 @@ def test_the_toolkit_compiles_a_kernel_for_the_wanted_architecture(
     toolchain: Toolchain, sysroot: Sysroot, shared_store: Store
 ) -> None:
     architectures = (Architecture(number=89), Architecture(number=90, kind="virtual"))
-    self_test(toolchain, architectures, find_compilers()[0], sysroot, shared_store)
+    tested = self_test(toolchain, architectures, find_compilers()[0], sysroot, shared_store)
+    assert tested.same_anywhere
+
+
+@pytest.mark.compiler
+def test_a_toolkit_whose_output_depends_on_the_folder_is_noticed(
+    toolchain: Toolchain, sysroot: Sysroot, shared_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provisioning, "launcher", lambda *_args, **_options: [])
+    compiler = msgspec.structs.replace(find_compilers()[0], identity="without the launcher")
+    assert not self_test(toolchain, CELL.architectures, compiler, sysroot, shared_store).same_anywhere
 
 
 @pytest.mark.compiler

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "build_matrix"
-STAGES = ("probe", "resolve", "provision", "source", "compile", "wheel", "verify")
+STAGES = ("probe", "resolve", "provision", "source", "compile", "wheel", "verify", "reproduce")
 MODULES = [path for stage in STAGES for path in sorted((PACKAGE / stage).glob("*.py"))]
 
 

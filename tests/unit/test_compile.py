@@ -12,15 +12,18 @@ from build_matrix.catalog import llama_releases
 from build_matrix.compile.diagnosis import explain_failure, first_error
 from build_matrix.compile.file_api import API, check_facts, read_facts, write_query
 from build_matrix.compile.flags import definitions, environment, portable
-from build_matrix.errors import CompileError, DiskFullError
-from build_matrix.locks import locked_llama_releases
+from build_matrix.compile.isolation import fixed_places
+from build_matrix.errors import CompileError, DiskFullError, NetworkAccessError
+from build_matrix.locks import locked_llama_releases, select_sdist
 from build_matrix.model import (
     Architecture,
     BuildEnvironment,
     BuildFacts,
+    BuildInputs,
     Cell,
     HostCompiler,
     LlamaRelease,
+    SourceTree,
     Sysroot,
     Toolchain,
 )
@@ -58,6 +61,32 @@ def toolchain() -> Toolchain:
     )
 
 
+@pytest.fixture
+def inputs(cell: Cell, toolchain: Toolchain, gcc: HostCompiler, release: LlamaRelease) -> BuildInputs:
+    return BuildInputs(
+        cell=cell,
+        release=release,
+        source=SourceTree(
+            root=Path("/store/source"),
+            llama=cell.llama,
+            sdist=select_sdist(cell.llama),
+            patches=(),
+            options=(),
+            digest="s",
+        ),
+        toolchain=toolchain,
+        environment=BuildEnvironment(
+            root=Path("/store/env"), python=Path("/store/env/bin/python"), components=(), digest="e"
+        ),
+        compiler=gcc,
+        sysroot=SYSROOT,
+    )
+
+
+def with_cell(inputs: BuildInputs, **changes: object) -> BuildInputs:
+    return msgspec.structs.replace(inputs, cell=msgspec.structs.replace(inputs.cell, **changes))
+
+
 @pytest.mark.parametrize("version", locked_llama_releases())
 def test_every_cpu_instruction_set_is_set_explicitly(version: str) -> None:
     options = llama_releases()[version].options
@@ -65,38 +94,43 @@ def test_every_cpu_instruction_set_is_set_explicitly(version: str) -> None:
     assert options["GGML_NATIVE"] == "OFF"
 
 
-def test_no_path_of_this_machine_survives_in_the_flags_of_the_record(
-    cell: Cell, toolchain: Toolchain, gcc: HostCompiler, release: LlamaRelease
-) -> None:
+def test_no_path_of_this_machine_survives_in_the_flags_of_the_record(inputs: BuildInputs) -> None:
     work = Path("/store/work/compile-1")
-    found = definitions(cell, release, toolchain, gcc, SYSROOT, work, ["a/lib", "b/lib"])
+    found = definitions(inputs, work, ["a/lib", "b/lib"])
     assert found["CMAKE_CUDA_COMPILER"] == "/store/toolkit/bin/nvcc"
     assert found["CMAKE_CUDA_ARCHITECTURES"] == "89-real"
     assert found["LLAMA_CUDA_RUNPATH"] == "$ORIGIN/a/lib;$ORIGIN/b/lib"
     assert f"-ffile-prefix-map={work}/src=/src" in found["CMAKE_CXX_FLAGS"]
     assert f"-Xcompiler=-ffile-prefix-map={work}/src=/src" in found["CMAKE_CUDA_FLAGS"]
     assert f"-Xcompiler=-isystem{SYSROOT.root}/include" in found["CMAKE_CUDA_FLAGS"]
-    assert not [v for v in portable(found, toolchain, SYSROOT, work).values() if "/store" in v]
+    recorded = portable(found, inputs, work)
+    assert not [v for v in recorded.values() if "/store" in v or str(Path.cwd()) in v]
+    assert recorded["CMAKE_CUDA_COMPILER_LAUNCHER"].startswith("<python>;-I;-S;<launcher>;<work>/src=/src;")
 
 
-def test_the_check_profile_compiles_fast_and_says_so_in_the_label(
-    cell: Cell, toolchain: Toolchain, gcc: HostCompiler, release: LlamaRelease
-) -> None:
-    check = msgspec.structs.replace(cell, profile="check")
-    assert "-Ofc=max" in definitions(check, release, toolchain, gcc, SYSROOT, Path("/w"), ["x"])["CMAKE_CUDA_FLAGS"]
-    assert "-Ofc=max" not in definitions(cell, release, toolchain, gcc, SYSROOT, Path("/w"), ["x"])["CMAKE_CUDA_FLAGS"]
-    assert (cell.label, check.label) == ("cu130.sm89", "cu130.sm89.check")
+def test_the_check_profile_compiles_fast_and_says_so_in_the_label(inputs: BuildInputs) -> None:
+    check = with_cell(inputs, profile="check")
+    assert "-Ofc=max" in definitions(check, Path("/w"), ["x"])["CMAKE_CUDA_FLAGS"]
+    assert "-Ofc=max" not in definitions(inputs, Path("/w"), ["x"])["CMAKE_CUDA_FLAGS"]
+    assert (inputs.cell.label, check.cell.label) == ("cu130.sm89", "cu130.sm89.check")
 
 
-def test_a_define_wins_over_the_release_and_changes_the_label(
-    cell: Cell, toolchain: Toolchain, gcc: HostCompiler, release: LlamaRelease
-) -> None:
-    other = msgspec.structs.replace(cell, defines={"GGML_AVX2": "OFF", "CMAKE_CUDA_FLAGS": "-v"})
-    found = definitions(other, release, toolchain, gcc, SYSROOT, Path("/w"), ["x"])
+def test_a_define_wins_over_the_release_and_changes_the_label(inputs: BuildInputs) -> None:
+    other = with_cell(inputs, defines={"GGML_AVX2": "OFF", "CMAKE_CUDA_FLAGS": "-v"})
+    found = definitions(other, Path("/w"), ["x"])
     assert found["GGML_AVX2"] == "OFF"
     assert found["CMAKE_CUDA_FLAGS"].endswith(" -v")
     assert "-ffile-prefix-map" in found["CMAKE_CUDA_FLAGS"]
-    assert other.label != cell.label
+    assert other.cell.label != inputs.cell.label
+
+
+def test_at_fixed_places_nothing_names_the_store(inputs: BuildInputs) -> None:
+    view = fixed_places(inputs, Path("/store/work/compile-1"))
+    found = definitions(view.inputs, view.work, ["x"])
+    texts = [text for text in found.values() if "/store" in text]
+    assert texts == [found["CMAKE_CUDA_COMPILER_LAUNCHER"]]  # the program that starts nvcc is not compiled in
+    assert found["CMAKE_CUDA_COMPILER"] == "/srv/toolkit/bin/nvcc"
+    assert {"/store/work/compile-1=/srv/work", "/store/toolkit=/srv/toolkit"} <= set(view.before)
 
 
 def test_nothing_of_the_surroundings_reaches_the_compilation(
@@ -225,3 +259,21 @@ def _reply(build: Path, code: str, languages: tuple[str, ...] = ("C", "CXX", "CU
     }
     for name, content in files.items():
         (reply / name).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "  Could not resolve host: example.com",
+        "urllib.error.URLError: <urlopen error [Errno -3] Temporary failure in name resolution>",
+        "curl: (7) Failed to connect to 127.0.0.1 port 9 after 0 ms: Couldn't connect to server",
+        "    status_code: 7\n",
+    ],
+)
+def test_a_failed_download_is_named_as_what_it_is(tmp_path: Path, line: str) -> None:
+    log = tmp_path / "log"
+    log.write_text(f"-- Configuring\n{line}\nCMake Error at CMakeLists.txt:1 (file):\n  no\n")
+    error = explain_failure(log, tmp_path, 2)
+    assert isinstance(error, NetworkAccessError)
+    assert error.exit_code == 6
+    assert line.strip() in error.problem

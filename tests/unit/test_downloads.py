@@ -12,7 +12,7 @@ from werkzeug import Request, Response
 
 from build_matrix.errors import DownloadError, FileMissingError, HashMismatchError, IndexUnreachableError
 from build_matrix.index import Downloads, IndexConfiguration, client
-from build_matrix.model import LockedFile, LockedPackage
+from build_matrix.model import Component
 from build_matrix.store import Store
 
 CONTENT = bytes(range(256)) * 4096
@@ -36,9 +36,8 @@ def serve_page(httpserver: HTTPServer, sha256: str = SHA256) -> None:
     httpserver.expect_request("/simple/thing/").respond_with_data(page, content_type="text/html")
 
 
-def want(sha256: str = SHA256, size: int = len(CONTENT)) -> list[tuple[LockedPackage, LockedFile]]:
-    file = LockedFile(filename=NAME, sha256=sha256, size=size)
-    return [(LockedPackage(project="thing", version="1.0", files=(file,)), file)]
+def want(sha256: str = SHA256, size: int = len(CONTENT)) -> list[Component]:
+    return [Component(project="thing", version="1.0", filename=NAME, sha256=sha256, size=size)]
 
 
 def test_a_file_is_downloaded_once_and_kept_under_its_hash(

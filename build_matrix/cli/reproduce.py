@@ -1,0 +1,248 @@
+"""``reproduce``: whether a wheel can be built again, byte for byte."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from build_matrix.cli.options import (
+    WHEELS,
+    ArchOption,
+    CudaOption,
+    DefineOption,
+    JobsOption,
+    LlamaOption,
+    ProfileOption,
+    StoreOption,
+    WheelsOption,
+    parse_defines,
+    parse_profile,
+)
+from build_matrix.errors import NotReproducibleError
+from build_matrix.model import Cell, Conditions, Difference, HostCompiler, Machine, Request, WheelRecord, file_sha256
+
+if TYPE_CHECKING:
+    from build_matrix.index import Downloads
+    from build_matrix.report import Reporter
+    from build_matrix.reproduce import Variation
+    from build_matrix.store import Store
+
+CLEAN = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+
+def command(  # noqa: PLR0913, PLR0917 - one parameter an option
+    wheel: Annotated[
+        Path | None,
+        typer.Argument(help="A wheel with its record beside it.", show_default="build twice under other conditions"),
+    ] = None,
+    cuda: CudaOption = "",
+    llama: LlamaOption = "",
+    arch: ArchOption = None,
+    profile: ProfileOption = "release",
+    define: DefineOption = None,
+    jobs: JobsOption = None,
+    folder: WheelsOption = WHEELS,
+    store_folder: StoreOption = None,
+) -> None:
+    """Build a wheel again from its record, or a cell twice under other conditions, and compare (exit 8: different)."""
+    from build_matrix.cli.common import open_store
+    from build_matrix.index import Downloads
+    from build_matrix.probe import probe
+    from build_matrix.report import make_reporter
+
+    reporter = make_reporter()
+    store = open_store(store_folder, reporter)
+    downloads = Downloads(store, reporter)
+    machine = probe(store.root)
+    jobs = jobs or machine.cpus
+    if wheel:
+        rebuild(wheel, machine, jobs, store, downloads, reporter, folder)
+        return
+    request = Request(
+        cuda=cuda,
+        llama=llama,
+        architectures=tuple(arch or ()),
+        profile=parse_profile(profile),
+        defines=parse_defines(define or []),
+        cross=True,
+    )
+    vary(request, machine, jobs, store, downloads, reporter, folder)
+
+
+def rebuild(
+    wheel: Path, machine: Machine, jobs: int, store: Store, downloads: Downloads, reporter: Reporter, folder: Path
+) -> None:
+    """Build ``wheel`` again from its record alone, in another folder; raises NotReproducibleError."""
+    import build_matrix
+    from build_matrix.cli.build import build_wheel
+    from build_matrix.reproduce import read_record, require_same_recipe
+    from build_matrix.store import Store
+
+    started = time.monotonic()
+    record = read_record(wheel)
+    compiler = choose_compiler(record, machine, reporter)
+    reporter.say(f"building {record.filename} again, from its record")
+    with store.scratch(f"reproduce-{record.sha256[:12]}") as scratch:
+        conditions = Conditions(jobs=jobs)
+        again = build_wheel(
+            record.cell,
+            compiler,
+            record.ingredients,
+            conditions,
+            Store(scratch),
+            downloads,
+            reporter,
+            scratch / "wheels",
+        )
+        tool = f"build-matrix {build_matrix.__version__}"
+        require_same_recipe(record, tool, again.record.patches, again.record.flags)
+        causes = []
+        if compiler.identity != record.host_compiler.identity:
+            causes = [compiler_difference(record.host_compiler, compiler)]
+        conclude(wheel, again.path, causes, folder, reporter)
+    reporter.say(f"identical: {record.filename}  sha256 {record.sha256}  ({time.monotonic() - started:.0f} s)")
+
+
+def choose_compiler(record: WheelRecord, machine: Machine, reporter: Reporter) -> HostCompiler:
+    """The compiler of the record, or the one that comes nearest to it, and then says so."""
+    from build_matrix.errors import MissingPrerequisiteError
+
+    wanted = record.host_compiler
+    ranked = sorted(
+        machine.compilers,
+        key=lambda c: (c.identity != wanted.identity, c.name != wanted.name, c.version != wanted.version),
+    )
+    if not ranked:
+        raise MissingPrerequisiteError("There is no C++ compiler here.", f"Install {wanted.name} {wanted.version}.")
+    if ranked[0].identity != wanted.identity:
+        reporter.say(f"  {compiler_difference(wanted, ranked[0])}")
+    return ranked[0]
+
+
+def compiler_difference(wanted: HostCompiler, found: HostCompiler) -> str:
+    """Which of the programs that decide the machine code are not those of the record."""
+    names = sorted(wanted.programs.keys() | found.programs.keys())
+    other = [name for name in names if wanted.programs.get(name) != found.programs.get(name)]
+    return (
+        f"the compiler is not the recorded one ({wanted.description}) but {found.description}; "
+        f"other {', '.join(other) or 'specs'}"
+    )
+
+
+def vary(
+    request: Request,
+    machine: Machine,
+    jobs: int,
+    store: Store,
+    downloads: Downloads,
+    reporter: Reporter,
+    folder: Path,
+) -> None:
+    """Build a cell twice under conditions that must not matter; raises NotReproducibleError."""
+    from build_matrix.locks import locked_llama_releases, locked_toolkits, select_ingredients
+    from build_matrix.reproduce import choose_variations
+    from build_matrix.reproduce.variation import surroundings
+    from build_matrix.resolve import make_plan, require_cell
+
+    started = time.monotonic()
+    plan = make_plan(request, machine, locked_llama_releases(), locked_toolkits())
+    cell, _ = require_cell(plan, machine, locked_toolkits())
+    files = select_ingredients(cell)
+    downloads.fetch([files.sdist, *files.toolkit, *files.environment, *files.sysroot], "what both builds need")
+    with store.scratch(f"vary-{cell.llama}+{cell.label}") as scratch:
+        (scratch / "try").mkdir()
+        variations = choose_variations(jobs, scratch / "try")
+        print_variations(variations)
+        other = surroundings(variations, scratch)
+        names = ("a", "another-folder-with-a-longer-name")
+        first = _build(cell, scratch / names[0], store, jobs, CLEAN, 0o022, (), reporter)
+        second = _build(cell, scratch / names[1], store, 1, other.variables, other.umask, other.under, reporter)
+        conclude(first, second, [], folder, reporter)
+        sha256, name = file_sha256(first), first.name
+    reporter.say(f"identical: {name}  sha256 {sha256}  ({time.monotonic() - started:.0f} s)")
+
+
+def _build(
+    cell: Cell,
+    folder: Path,
+    store: Store,
+    jobs: int,
+    variables: dict[str, str],
+    umask: int,
+    under: tuple[str, ...],
+    reporter: Reporter,
+) -> Path:
+    """The wheel of one build by a process of its own, in a store of its own that shares only the downloads."""
+    from build_matrix.runner import run
+
+    (folder / "store").mkdir(parents=True)
+    (folder / "store" / "files").symlink_to(store.root / "files")
+    words = [sys.executable, "-m", "build_matrix", "build", "--no-verify", "--cross", "--jobs", str(jobs)]
+    words += ["--store", str(folder / "store"), "--wheels", str(folder / "wheels")]
+    words += ["--cuda", cell.cuda, "--llama", cell.llama, "--profile", cell.profile]
+    words += [word for a in cell.architectures for word in ("--arch", a.cmake)]
+    words += [word for name, value in cell.defines.items() for word in ("--define", f"{name}={value}")]
+    if under:
+        words += ["--in-the-open", "--under", shlex.join(under)]
+    before = os.umask(umask)
+    try:
+        done = run(words, env=os.environ | variables, on_line=lambda line: reporter.say(f"  {line}"))
+    finally:
+        os.umask(before)
+    if done.code:
+        raise NotReproducibleError(
+            f"The {'second' if under else 'first'} build failed: {done.tail[-2] if done.tail[1:] else done.output}",
+            "See the lines above.",
+        )
+    return next((folder / "wheels").glob("*.whl"))
+
+
+def print_variations(variations: tuple[Variation, ...]) -> None:
+    """What is varied, and what is not and why."""
+    from rich.table import Table
+
+    from build_matrix.cli.common import standard_output
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("varied", "first build", "second build"):
+        table.add_column(name, overflow="fold")
+    for item in variations:
+        table.add_row(item.what, item.first, f"the same: {item.why_not}" if item.why_not else item.second)
+    standard_output().print(table)
+
+
+def conclude(first: Path, second: Path, causes: list[str], folder: Path, reporter: Reporter) -> None:
+    """Compare; on a difference keep the second wheel and a report in ``folder`` and raise NotReproducibleError."""
+    from build_matrix.reproduce import compare_wheels, full_report
+
+    differences = compare_wheels(first, second)
+    if not differences:
+        return
+    for difference in differences:
+        reporter.say(f"  {describe(difference)}")
+    kept = folder / "different"
+    kept.mkdir(parents=True, exist_ok=True)
+    for place, path in (("first", first), ("second", second)):
+        (kept / place).mkdir(exist_ok=True)
+        shutil.copyfile(path, kept / place / path.name)
+    report = kept / f"{first.name}.txt"
+    lines = [*causes, *map(describe, differences), "", full_report(first, second)]
+    report.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    because = f" ({causes[0]})" if causes else ""
+    raise NotReproducibleError(
+        f"{first.name} is not reproducible{because}: {describe(differences[0])}",
+        f"Both wheels and the whole report ({len(differences)} differences) are in {kept}.",
+    )
+
+
+def describe(difference: Difference) -> str:
+    """One line for people."""
+    place = " ".join(part for part in (difference.member, difference.part) if part)
+    return f"{place}: {difference.detail}"

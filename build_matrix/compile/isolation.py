@@ -1,0 +1,51 @@
+"""Where a compilation runs: alone and with its folders at fixed places, or in the open with real ones."""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from build_matrix.model import BuildInputs
+from build_matrix.runner import run
+from build_matrix.sandbox import ROOT, sandbox
+
+SECONDS = 30
+WORK, TOOLKIT, SYSROOT = (ROOT / name for name in ("work", "toolkit", "sysroot"))
+
+
+class View(NamedTuple):
+    """What the compilers see: ``inputs`` with its folders as they see them, the work folder, words that lead there."""
+
+    inputs: BuildInputs
+    work: Path
+    before: list[str]
+
+
+def fixed_places(inputs: BuildInputs, work: Path) -> View:
+    """The same paths on every machine, so that nothing can depend on them, and compile caches fit everywhere."""
+    binds = {work: WORK, inputs.toolchain.root: TOOLKIT, inputs.sysroot.root: SYSROOT}
+    seen = msgspec.structs.replace(
+        inputs,
+        toolchain=msgspec.structs.replace(inputs.toolchain, root=TOOLKIT),
+        sysroot=msgspec.structs.replace(inputs.sysroot, root=SYSROOT),
+    )
+    return View(seen, WORK, sandbox(inputs.environment.python, binds, WORK / "src"))
+
+
+def real_places(inputs: BuildInputs, work: Path) -> View:
+    """The paths as they are."""
+    return View(inputs, work, [])
+
+
+@lru_cache
+def why_not_isolated(python: Path) -> str:
+    """Why this system cannot run a compilation alone, in its own words; empty when it can."""
+    if sys.platform != "linux":
+        return "namespaces are a thing of Linux"
+    words: list[str | Path] = [*sandbox(python, {Path("/usr"): ROOT / "usr"}, ROOT), python, "-I", "-S", "-c", ""]
+    done = run(words, env={}, timeout=SECONDS)
+    return "" if done.code == 0 else done.output or f"exit code {done.code}"

@@ -1,0 +1,14 @@
+"""Whether two builds of one wheel are the same, byte for byte, and where they differ if not."""
+
+from build_matrix.reproduce.compare import compare_wheels, full_report
+from build_matrix.reproduce.record import read_record, require_same_recipe
+from build_matrix.reproduce.variation import Variation, choose_variations
+
+__all__ = [
+    "Variation",
+    "choose_variations",
+    "compare_wheels",
+    "full_report",
+    "read_record",
+    "require_same_recipe",
+]

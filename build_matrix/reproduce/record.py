@@ -1,0 +1,48 @@
+"""A wheel's record: whether it belongs to the wheel, and whether this checkout can build from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from build_matrix.archive import record_path
+from build_matrix.errors import ConfigurationError, NotReproducibleError
+from build_matrix.model import AppliedPatch, WheelRecord, file_sha256
+
+
+def read_record(wheel: Path) -> WheelRecord:
+    """The record beside ``wheel``; raises ConfigurationError when there is none or it is another file's."""
+    path = record_path(wheel)
+    if not wheel.is_file():
+        raise ConfigurationError(f"There is no wheel {wheel}.", "Name a wheel that build-matrix built.")
+    try:
+        record = msgspec.json.decode(path.read_bytes(), type=WheelRecord)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ConfigurationError(
+            f"{wheel.name} has no readable record ({path.name}): {error}",
+            "Get the record that was published beside the wheel, and a build-matrix that knows its schema.",
+        ) from error
+    if file_sha256(wheel) != record.sha256:
+        raise ConfigurationError(
+            f"{path.name} is the record of another file: it names sha256 {record.sha256}.",
+            "Get the wheel and its record from the same place.",
+        )
+    return record
+
+
+def require_same_recipe(
+    record: WheelRecord, tool: str, patches: tuple[AppliedPatch, ...], flags: dict[str, str]
+) -> None:
+    """Check that this checkout would do what was done then; raises NotReproducibleError naming what differs.
+
+    What was downloaded comes from the record; how it is put together is this tool: its patches and its flags.
+    """
+    remedy = f"Use the checkout that built it ({record.tool}; this is {tool}), with the same patches/."
+    then, now = ({patch.sha256: patch.name for patch in side} for side in (record.patches, patches))
+    if other := sorted({name for sha256, name in (then | now).items() if (sha256 in then) != (sha256 in now)}):
+        raise NotReproducibleError(f"{record.filename} was built with other patches: {', '.join(other)}.", remedy)
+    if other := sorted(
+        name for name in flags.keys() | record.flags.keys() if flags.get(name) != record.flags.get(name)
+    ):
+        raise NotReproducibleError(f"{record.filename} was built with other flags: {', '.join(other)}.", remedy)

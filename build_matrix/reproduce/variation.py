@@ -1,0 +1,91 @@
+"""What is varied between two builds of the same inputs, and what this machine does not allow to vary."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from build_matrix.reproduce import disturb
+from build_matrix.runner import run
+
+SECONDS = 60
+DAYS = 400
+OTHER_NAME = "another-host"
+OTHER_DATE = 946684800  # 2000-01-01, older than any source
+FAKETIME = "*/faketime/libfaketime.so.1"
+LIBRARIES = (Path("/usr/lib"), Path("/usr/lib64"))
+
+
+class Variation(NamedTuple):
+    """One thing: how it is in the first build and in the second; ``why_not`` where it stays the same."""
+
+    what: str
+    first: str
+    second: str
+    words: tuple[str, ...] = ()
+    why_not: str = ""
+
+
+class Surroundings(NamedTuple):
+    """The second build's surroundings: environment variables and umask of the tool, the command that disturbs."""
+
+    variables: dict[str, str]
+    umask: int
+    under: tuple[str, ...]
+
+
+def choose_variations(cpus: int, scratch: Path) -> tuple[Variation, ...]:
+    """Everything that can be varied here, tried out one by one in ``scratch``."""
+    return (*_outside(cpus), *(_tried(variation, scratch) for variation in _inside(cpus)))
+
+
+def surroundings(variations: tuple[Variation, ...], folder: Path) -> Surroundings:
+    """Those of the second build, with its own HOME and TMPDIR below ``folder``."""
+    words = [word for variation in variations if not variation.why_not for word in variation.words]
+    for name in ("another-home", "another-tmp"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    return Surroundings(
+        variables={
+            "HOME": str(folder / "another-home"),
+            "TMPDIR": str(folder / "another-tmp"),
+            "LC_ALL": "tr_TR.UTF-8",
+            "TZ": "Pacific/Kiritimati",
+            "PYTHONHASHSEED": "1",
+        },
+        umask=0o077,
+        under=(sys.executable, disturb.__file__, *words),
+    )
+
+
+def _outside(cpus: int) -> Iterator[Variation]:
+    yield Variation("folders", "fixed places where the system allows it", "their real paths, longer ones")
+    yield Variation("toolkit", "unpacked into one store", "unpacked again into another")
+    yield Variation("HOME, TMPDIR", "the user's", "others")
+    yield Variation("umask", "022", "077")
+    yield Variation("locale, time zone", "C.UTF-8, UTC", "tr_TR.UTF-8, Pacific/Kiritimati")
+    yield Variation("hash seed of Python", "0", "1")
+    same = "one CPU only" if cpus == 1 else ""
+    yield Variation("compilers at a time", str(cpus), "1", why_not=same)
+
+
+def _inside(cpus: int) -> Iterator[Variation]:
+    yield Variation("load", "none", f"{cpus} busy processes", ("--load", str(cpus)))
+    yield Variation("dates of the sources", "the sdist's", "2000-01-01", ("--modified", str(OTHER_DATE)))
+    yield Variation("host name", "this machine's", OTHER_NAME, ("--host-name", OTHER_NAME))
+    library = next((str(path) for folder in LIBRARIES for path in sorted(folder.glob(FAKETIME))), "")
+    missing = "" if library else "libfaketime is not installed (`apt install faketime`)"
+    yield Variation("clock", "now", f"{DAYS} days later", ("--clock", f"{library}=+{DAYS}d"), missing)
+    missing = "" if shutil.which("disorderfs") else "disorderfs is not installed (`apt install disorderfs`)"
+    yield Variation("order of folders", "the file system's", "backwards", ("--reverse",), missing)
+
+
+def _tried(variation: Variation, scratch: Path) -> Variation:
+    if variation.why_not:
+        return variation
+    words = [sys.executable, disturb.__file__, *variation.words, sys.executable, "-c", ""]
+    done = run(words, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, cwd=scratch, timeout=SECONDS)
+    last = done.tail[-1] if done.tail else f"exit code {done.code}"
+    return variation._replace(why_not=last) if done.code else variation

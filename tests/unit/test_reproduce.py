@@ -1,0 +1,205 @@
+"""Two wheels are compared down to the section and the text; a record is refused when it is another's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from build_matrix.archive import record_path, relabel, write_wheel
+from build_matrix.cli import app
+from build_matrix.cli.reproduce import choose_compiler, compiler_difference, conclude
+from build_matrix.errors import ConfigurationError, NotReproducibleError
+from build_matrix.locks import select_sdist
+from build_matrix.model import (
+    AppliedPatch,
+    BuildFacts,
+    Cell,
+    HostCompiler,
+    Machine,
+    SystemNeeds,
+    WheelRecord,
+    file_sha256,
+)
+from build_matrix.reproduce import choose_variations, compare_wheels, read_record, require_same_recipe
+from build_matrix.reproduce.variation import surroundings
+from wheels import make_wheel, raw_members
+
+GOLDEN = "bb12d383c572501a22589f5f1fe13ae388b001eb0aed61c01b4b2b78df09f21b"  # of libdeflate 1.2x
+
+
+def library(folder: Path, text: str) -> bytes:
+    folder.mkdir(parents=True, exist_ok=True)
+    source = folder / "x.c"
+    source.write_text(f'const char greeting[] = "{text}"; const char *same(void) {{ return greeting; }}\n')
+    subprocess.run(["gcc", "-shared", "-fPIC", "-s", "-o", folder / "x.so", source], check=True)
+    return (folder / "x.so").read_bytes()
+
+
+def recorded(wheel: Path, gcc: HostCompiler) -> WheelRecord:
+    record = WheelRecord(
+        filename=wheel.name,
+        sha256=file_sha256(wheel),
+        size=wheel.stat().st_size,
+        unpacked_size=1,
+        cell=Cell(llama="0.3.16", cuda="13.0", architectures=(), platform="linux-x86_64"),
+        sdist=select_sdist("0.3.16"),
+        patches=(AppliedPatch(name="0001.patch", sha256="1" * 64),),
+        toolkit=(),
+        toolkit_release="13.0.3.0",
+        build_environment=(),
+        sysroot=(),
+        host_compiler=gcc,
+        python="3.11.2",
+        flags={"A": "1"},
+        facts=BuildFacts(
+            generator="Ninja",
+            architectures=(),
+            cuda_compiler="",
+            cuda_compiler_version="",
+            cxx_compiler_version="",
+            cmake_version="",
+            steps=1,
+        ),
+        libraries=(),
+        system=SystemNeeds(tag="linux_x86_64", symbols={}),
+        tool="build-matrix 0.1.0",
+    )
+    record_path(wheel).write_bytes(msgspec.json.encode(record))
+    return record
+
+
+def test_a_wheel_is_the_same_bytes_for_every_python_and_every_zlib(tmp_path: Path) -> None:
+    path = write_wheel(relabel(raw_members({"libx.so": bytes(range(256)) * 64}), "cu130.sm89", ()), tmp_path)
+    assert file_sha256(path) == GOLDEN
+
+
+def test_a_wheel_is_an_archive_that_everybody_reads(tmp_path: Path) -> None:
+    members = relabel(raw_members({"libx.so": b"a" * 100_000, "leer.txt": b"", "größe.txt": b"x"}), "cu130.sm89", ())
+    path = write_wheel(members, tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        assert {name: archive.read(name) for name in members} == members
+        assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert {info.external_attr >> 16 for info in archive.infolist()} == {0o100644}
+    subprocess.run([sys.executable, "-m", "zipfile", "-t", path], check=True, capture_output=True)
+
+
+def test_the_same_wheels_have_no_difference(tmp_path: Path) -> None:
+    wheels = [make_wheel(tmp_path / name, {"libx.so": b"x"}) for name in ("a", "b")]
+    assert compare_wheels(*wheels) == ()
+
+
+@pytest.mark.compiler
+def test_a_text_that_differs_is_found_in_its_section_and_symbol(tmp_path: Path) -> None:
+    wheels = [
+        make_wheel(tmp_path / text.replace(" ", ""), {"libx.so": library(tmp_path / "c", text)})
+        for text in ("Nov 24 2026", "Dec 29 2027")
+    ]
+    found = compare_wheels(*wheels)
+    (rodata,) = [item for item in found if item.part == ".rodata"]
+    assert rodata.member == "llama_cpp/lib/libx.so"
+    assert "in greeting" in rodata.detail
+    assert "only in the first: 'Nov 24 2026'" in rodata.detail
+    assert "only in the second: 'Dec 29 2027'" in rodata.detail
+    assert {item.part for item in found} <= {".rodata", ".note.gnu.build-id", "text"}
+
+
+def test_a_member_that_is_in_one_wheel_only_and_a_line_that_differs_are_named(tmp_path: Path) -> None:
+    first = make_wheel(tmp_path / "a", {"one.txt": b"same\nthis\n"})
+    second = make_wheel(tmp_path / "b", {"one.txt": b"same\nthat\n", "two.txt": b""})
+    details = {item.member: item.detail for item in compare_wheels(first, second)}
+    assert details["llama_cpp/lib/one.txt"] == "this | that"
+    assert details["llama_cpp/lib/two.txt"] == "only in the second"
+
+
+def test_a_container_that_differs_alone_is_a_difference(tmp_path: Path) -> None:
+    members = relabel(raw_members(), "cu130.sm89", ())
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    found = compare_wheels(write_wheel(members, tmp_path / "a", 1), write_wheel(members, tmp_path / "b", 12))
+    assert [item.part for item in found] == ["archive"]
+
+
+def test_a_difference_is_exit_code_8_and_leaves_both_wheels_and_a_report(tmp_path: Path, reporter) -> None:  # type: ignore[no-untyped-def]
+    first = make_wheel(tmp_path / "a", {"one.txt": b"this\n"})
+    second = make_wheel(tmp_path / "b", {"one.txt": b"that\n"})
+    with pytest.raises(NotReproducibleError, match=r"because of the weather.*this \| that") as caught:
+        conclude(first, second, ["because of the weather"], tmp_path / "wheels", reporter)
+    assert caught.value.exit_code == 8
+    kept = tmp_path / "wheels" / "different"
+    assert (kept / "first" / first.name).read_bytes() == first.read_bytes()
+    assert (kept / "second" / second.name).read_bytes() == second.read_bytes()
+    assert "this | that" in (kept / f"{first.name}.txt").read_text()
+
+
+def test_a_record_of_another_file_is_refused(tmp_path: Path, gcc: HostCompiler) -> None:
+    wheel = make_wheel(tmp_path)
+    record = recorded(wheel, gcc)
+    assert read_record(wheel) == record
+    wheel.write_bytes(wheel.read_bytes() + b"x")
+    with pytest.raises(ConfigurationError, match="is the record of another file"):
+        read_record(wheel)
+    record_path(wheel).write_text("{}")
+    with pytest.raises(ConfigurationError, match="has no readable record"):
+        read_record(wheel)
+
+
+def test_a_wheel_without_record_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
+    answer = CliRunner().invoke(app, ["reproduce", "--store", str(tmp_path / "s"), str(tmp_path / "no.whl")])
+    assert isinstance(answer.exception, ConfigurationError)
+    assert "There is no wheel" in answer.exception.problem
+
+
+def test_another_recipe_is_refused_by_what_differs(tmp_path: Path, gcc: HostCompiler) -> None:
+    record = recorded(make_wheel(tmp_path), gcc)
+    require_same_recipe(record, "t", record.patches, {"A": "1"})
+    with pytest.raises(NotReproducibleError, match=r"other patches: 0001.patch, 0002.patch"):
+        require_same_recipe(record, "t", (AppliedPatch(name="0002.patch", sha256="2" * 64),), {"A": "1"})
+    with pytest.raises(NotReproducibleError, match=r"other flags: A, B"):
+        require_same_recipe(record, "t", record.patches, {"A": "2", "B": "1"})
+
+
+def test_the_recorded_compiler_is_taken_and_another_one_is_named(
+    tmp_path: Path, gcc: HostCompiler, machine: Machine, reporter
+) -> None:  # type: ignore[no-untyped-def]
+    wanted = msgspec.structs.replace(gcc, programs={"as": "1", "cc1plus": "2"})
+    record = msgspec.structs.replace(recorded(make_wheel(tmp_path), gcc), host_compiler=wanted)
+    newer = msgspec.structs.replace(gcc, version="13.3.0", identity="j", description="13.3")
+    here = msgspec.structs.replace(machine, compilers=(newer, wanted))
+    assert choose_compiler(record, here, reporter) == wanted
+    assert not reporter.lines
+    other = msgspec.structs.replace(wanted, identity="k", programs={"as": "1", "cc1plus": "3"})
+    assert choose_compiler(record, msgspec.structs.replace(machine, compilers=(newer, other)), reporter) == other
+    assert "other cc1plus" in reporter.lines[0]
+    assert "specs" in compiler_difference(wanted, msgspec.structs.replace(wanted, description="patched"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="varies Linux things")
+def test_each_variation_is_tried_out_and_what_cannot_be_varied_says_why(tmp_path: Path) -> None:
+    variations = choose_variations(2, tmp_path)
+    assert {"folders", "umask", "clock", "host name", "order of folders"} <= {item.what for item in variations}
+    by_name = {item.what: item for item in variations}
+    assert not by_name["load"].why_not
+    assert not by_name["dates of the sources"].why_not
+    words = surroundings(variations, tmp_path).under
+    for item in variations:
+        assert bool(item.words and set(item.words) <= set(words)) == bool(item.words and not item.why_not)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="varies Linux things")
+def test_what_is_disturbed_reaches_the_command(tmp_path: Path) -> None:
+    (tmp_path / "source.c").touch()
+    variations = [item for item in choose_variations(1, tmp_path) if item.words and not item.why_not]
+    code = "import os, socket, time; print(int(os.stat('source.c').st_mtime), socket.gethostname(), time.time())"
+    words = [*surroundings(tuple(variations), tmp_path / "x").under, sys.executable, "-c", code]
+    said = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split()
+    expected = {item.what: item.second for item in variations}
+    assert said[0] == "946684800"
+    if "host name" in expected:
+        assert said[1] == expected["host name"]

@@ -1,0 +1,65 @@
+"""What runs in the sandbox sees fixed places and no network, and its attempts are counted."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from build_matrix.compile.isolation import why_not_isolated
+from build_matrix.runner import Completed, run
+from build_matrix.sandbox import NETWORK, ROOT, UNAVAILABLE, network_attempts, sandbox
+
+HERE = Path(sys.executable)
+needs_namespaces = pytest.mark.skipif(bool(why_not_isolated(HERE)), reason=why_not_isolated(HERE))
+
+
+def inside(folder: Path, code: str) -> Completed:
+    words: list[str | Path] = [*sandbox(HERE, {folder: ROOT / "work"}, ROOT / "work"), HERE, "-c", code]
+    return run(words, env={"PATH": os.defpath}, timeout=60)
+
+
+@needs_namespaces
+def test_a_folder_appears_at_its_fixed_place_and_what_is_written_there_stays(tmp_path: Path) -> None:
+    done = inside(tmp_path, "import os; open('made', 'w').write('x'); print(os.getcwd(), os.listdir('..'))")
+    assert done.output == "/srv/work ['work']"
+    assert (tmp_path / "made").read_text() == "x"
+    assert (tmp_path / "made").stat().st_uid == os.getuid()
+
+
+@needs_namespaces
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "import socket; socket.create_connection(('192.0.2.1', 443))",
+        "import socket; socket.create_connection(('127.0.0.1', 9))",
+        "import socket\ntry: socket.getaddrinfo('example.com', 80)\nexcept OSError: pass",  # it hides its failure
+    ],
+)
+def test_an_attempt_to_reach_the_network_fails_the_build(tmp_path: Path, attempt: str) -> None:
+    done = inside(tmp_path, attempt)
+    assert done.code == NETWORK
+    assert "attempts to reach the network: " in done.output
+
+
+@needs_namespaces
+@pytest.mark.parametrize(
+    ("code", "exit_code"), [("raise SystemExit(7)", 7), ("import os; os.kill(os.getpid(), 9)", 137)]
+)
+def test_the_commands_own_exit_code_comes_through(tmp_path: Path, code: str, exit_code: int) -> None:
+    assert inside(tmp_path, code).code == exit_code
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    done = run([*sandbox(HERE, {tmp_path / "no": ROOT / "x"}, ROOT), HERE], env={}, timeout=60)
+    assert done.code == UNAVAILABLE
+    assert done.output.startswith("this system allows no namespaces: ")
+
+
+def test_the_kernels_counters_are_read_by_name(tmp_path: Path) -> None:
+    (tmp_path / "snmp").write_text("Ip: Forwarding OutNoRoutes X\nIp: 2 3 9\nIcmp: A\nIcmp: 1\n")
+    assert network_attempts(tmp_path) == 3
+    (tmp_path / "snmp6").write_text("Ip6InReceives 5\nIp6OutNoRoutes \t4\n")
+    assert network_attempts(tmp_path) == 7
