@@ -11,6 +11,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,13 +19,19 @@ ROOT = Path("/srv")  # the Filesystem Hierarchy Standard has it everywhere, and 
 UNAVAILABLE = 95  # exit code: the system does not allow this
 NETWORK = 96  # exit code: something tried to reach the network
 END = "--"
+POLL_SECONDS = 0.5
+GRACE_SECONDS = 5.0
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000  # linux/sched.h
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000  # linux/mount.h
 
 
 def sandbox(python: str | Path, binds: Mapping[Path, Path], cwd: Path) -> list[str]:
-    """The words before a command's own: each real folder of ``binds`` appears as the other one, below ROOT."""
+    """The words before a command's own: each real folder of ``binds`` appears as the other one, below ROOT.
+
+    Start them as the leader of a process group of their own (as runner does): all of it is ended at the first
+    attempt to reach the network.
+    """
     words = [str(python), "-I", "-S", __file__, str(cwd)]
     return [*words, *(f"{real}={seen}" for real, seen in binds.items()), END]
 
@@ -39,12 +46,7 @@ def main(argv: Sequence[str]) -> int:
     except OSError as error:
         sys.stdout.write(f"this system allows no namespaces: {error}\n")
         return UNAVAILABLE
-    code = _run(argv[end + 1 :])
-    attempts = network_attempts(Path("/proc/self/net"))
-    if attempts:
-        sys.stdout.write(f"attempts to reach the network: {attempts}\n")
-        return NETWORK
-    return code
+    return _run(argv[end + 1 :])
 
 
 def network_attempts(statistics: Path) -> int:
@@ -82,7 +84,10 @@ def _call(name: str, *arguments: int | bytes | None) -> None:
 
 
 def _run(words: Sequence[str]) -> int:
-    """The command's exit code; Ctrl-C is for the command, which belongs to the same process group."""
+    """The command's exit code; NETWORK as soon as something tries to reach one, and then everything is ended.
+
+    Ctrl-C is for the command, which belongs to the same process group.
+    """
     child = os.fork()
     if not child:
         try:
@@ -91,9 +96,32 @@ def _run(words: Sequence[str]) -> int:
             sys.stderr.write(f"{words[0]}: {error.strerror}\n")
             os._exit(127)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
+    status, attempts = None, 0
+    while status is None and not attempts:
+        status = _wait(child, POLL_SECONDS)
+        attempts = network_attempts(Path("/proc/self/net"))
+    if attempts:
+        sys.stdout.write(f"attempts to reach the network: {attempts}\n")
+        sys.stdout.flush()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(0, signal.SIGTERM)
+        if status is None and _wait(child, GRACE_SECONDS) is None:
+            os.kill(child, signal.SIGKILL)
+        return NETWORK
+    code = os.waitstatus_to_exitcode(status or 0)
     return code if code >= 0 else 128 - code
+
+
+def _wait(child: int, seconds: float) -> int | None:
+    """The child's wait status, or None when it still runs after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return status
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.02)
 
 
 if __name__ == "__main__":

@@ -153,12 +153,12 @@ def vary(
 
     started = time.monotonic()
     plan = make_plan(request, machine, locked_llama_releases(), locked_toolkits())
-    cell, _ = require_cell(plan, machine, locked_toolkits())
+    cell, compiler = require_cell(plan, machine, locked_toolkits())
     files = select_ingredients(cell)
     downloads.fetch([files.sdist, *files.toolkit, *files.environment, *files.sysroot], "what both builds need")
     with store.scratch(f"vary-{cell.llama}+{cell.label}") as scratch:
         (scratch / "try").mkdir()
-        variations = choose_variations(jobs, scratch / "try")
+        variations = choose_variations(jobs, compiler.cc, scratch / "try")
         print_variations(variations)
         other = surroundings(variations, scratch)
         names = ("a", "another-folder-with-a-longer-name")

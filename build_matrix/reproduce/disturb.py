@@ -33,9 +33,7 @@ def main() -> int:
             os.utime(path, (options.modified, options.modified), follow_symlinks=False)
     variables = dict(os.environ)
     if options.clock:
-        library, _, offset = options.clock.partition("=")
-        variables |= {"LD_PRELOAD": library, "FAKETIME": offset, "NO_FAKE_STAT": "1"}
-        variables |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_RESET": "1"}
+        variables["LD_PRELOAD"] = options.clock
     # Ctrl-C is for the command, which is in the same process group; what is ignored (SIG_IGN) it would ignore too.
     signal.signal(signal.SIGINT, lambda *_: None)
     helpers = [_reverse(Path.cwd())] if options.reverse else []
@@ -77,7 +75,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--host-name")
     parser.add_argument("--modified", type=float, help="seconds since 1970: the time of every source")
     parser.add_argument("--reverse", action="store_true", help="list folders backwards (disorderfs)")
-    parser.add_argument("--clock", help="LIBRARY=OFFSET of libfaketime")
+    parser.add_argument("--clock", help="a library to preload, with another clock")
     parser.add_argument("--load", type=int, default=0, help="processes that do nothing, busily")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     return parser.parse_args()

@@ -12,11 +12,11 @@ from build_matrix.reproduce import disturb
 from build_matrix.runner import run
 
 SECONDS = 60
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 DAYS = 400
 OTHER_NAME = "another-host"
 OTHER_DATE = 946684800  # 2000-01-01, older than any source
-FAKETIME = "*/faketime/libfaketime.so.1"
-LIBRARIES = (Path("/usr/lib"), Path("/usr/lib64"))
+CLOCK = Path(__file__).with_name("clock.c")
 
 
 class Variation(NamedTuple):
@@ -37,9 +37,14 @@ class Surroundings(NamedTuple):
     under: tuple[str, ...]
 
 
-def choose_variations(cpus: int, scratch: Path) -> tuple[Variation, ...]:
-    """Everything that can be varied here, tried out one by one in ``scratch``."""
-    return (*_outside(cpus), *(_tried(variation, scratch) for variation in _inside(cpus)))
+def choose_variations(cpus: int, cc: str, scratch: Path) -> tuple[Variation, ...]:
+    """Everything that can be varied here, tried out one by one in ``scratch``; ``cc`` compiles the clock."""
+    folder = scratch / "sources"
+    folder.mkdir()
+    (folder / "source.c").touch()
+    clock = scratch / "clock.so"
+    made = run([cc, "-shared", "-fPIC", f"-DDAYS={DAYS}", "-o", clock, CLOCK], env=ENVIRONMENT, timeout=SECONDS)
+    return (*_outside(cpus), *(_tried(item, folder) for item in _inside(cpus, clock, made.output)))
 
 
 def surroundings(variations: tuple[Variation, ...], folder: Path) -> Surroundings:
@@ -71,21 +76,19 @@ def _outside(cpus: int) -> Iterator[Variation]:
     yield Variation("compilers at a time", str(cpus), "1", why_not=same)
 
 
-def _inside(cpus: int) -> Iterator[Variation]:
+def _inside(cpus: int, clock: Path, problem: str) -> Iterator[Variation]:
     yield Variation("load", "none", f"{cpus} busy processes", ("--load", str(cpus)))
     yield Variation("dates of the sources", "the sdist's", "2000-01-01", ("--modified", str(OTHER_DATE)))
     yield Variation("host name", "this machine's", OTHER_NAME, ("--host-name", OTHER_NAME))
-    library = next((str(path) for folder in LIBRARIES for path in sorted(folder.glob(FAKETIME))), "")
-    missing = "" if library else "libfaketime is not installed (`apt install faketime`)"
-    yield Variation("clock", "now", f"{DAYS} days later", ("--clock", f"{library}=+{DAYS}d"), missing)
+    yield Variation("clock", "now", f"{DAYS} days later", ("--clock", str(clock)), problem)
     missing = "" if shutil.which("disorderfs") else "disorderfs is not installed (`apt install disorderfs`)"
     yield Variation("order of folders", "the file system's", "backwards", ("--reverse",), missing)
 
 
-def _tried(variation: Variation, scratch: Path) -> Variation:
+def _tried(variation: Variation, folder: Path) -> Variation:
     if variation.why_not:
         return variation
     words = [sys.executable, disturb.__file__, *variation.words, sys.executable, "-c", ""]
-    done = run(words, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, cwd=scratch, timeout=SECONDS)
+    done = run(words, env=ENVIRONMENT, cwd=folder, timeout=SECONDS)
     last = done.tail[-1] if done.tail else f"exit code {done.code}"
     return variation._replace(why_not=last) if done.code else variation

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -20,6 +21,7 @@ from main_job import JOB, MINUTES, ROOT, Place
 from rich.console import Console
 
 from build_matrix.archive import read_members, record_path, verdict_path
+from build_matrix.compile.isolation import why_not_isolated
 from build_matrix.index import Downloads
 from build_matrix.model import Verdict, WheelRecord, file_sha256
 from build_matrix.native import read_library
@@ -200,6 +202,36 @@ def test_a_wheel_over_its_budget_fails_and_is_not_left_behind(place: Place, tmp_
     done = place.run(*JOB, cwd=tmp_path)
     assert (done.returncode, "its budget is 0.5 MB" in done.stderr) == (7, True), done.stderr
     assert {path: path.stat().st_mtime for path in place.wheels.glob("*")} == before
+
+
+DOWNLOADING = """\
+Purpose: A step that downloads, and hides that it could not.
+Versions: ==0.3.16
+Upstream: none
+
+--- a/CMakeLists.txt
++++ b/CMakeLists.txt
+@@ -1,3 +1,4 @@
+ cmake_minimum_required(VERSION 3.21)
+{}
+ project(llama_cpp)
++file(DOWNLOAD "https://192.0.2.1/kernels.cu" "${CMAKE_BINARY_DIR}/kernels.cu" STATUS ignored)
+""".replace("{}\n", " \n")
+
+
+@pytest.mark.skipif(bool(why_not_isolated(Path(sys.executable))), reason="this system allows no namespaces")
+def test_a_build_that_tries_to_reach_the_network_is_exit_code_6_even_if_it_hides_that(
+    place: Place, tmp_path: Path
+) -> None:
+    shutil.copytree(ROOT / "patches", tmp_path / "patches")
+    (tmp_path / "patches" / "9999-download.patch").write_text(DOWNLOADING)
+    (tmp_path / "matrix.toml").symlink_to(ROOT / "matrix.toml")
+    before = sorted(place.wheels.glob("*"))
+    done = place.run(*JOB, cwd=tmp_path)
+    assert done.returncode == 6, done.stderr
+    assert "A step of the build tried to reach the network" in done.stderr
+    assert "must be in the lock" in done.stderr
+    assert sorted(place.wheels.glob("*")) == before
 
 
 def test_an_option_that_the_sources_do_not_know_is_exit_code_2(place: Place) -> None:
