@@ -24,7 +24,7 @@ from build_matrix.model import Component, HostCompiler, Platform, Sysroot, diges
 from build_matrix.runner import run
 from build_matrix.store import Store, require_room
 
-VERSION = 1
+VERSION = 2
 ROOM = 700_000_000  # bytes; zig's package unpacked, for as long as it is needed
 SECONDS = 600
 COMPAT = Path(__file__).with_name("compat.c")
@@ -141,12 +141,22 @@ def _add_glibc(scratch: Path, folder: Path, target: TargetPlatform) -> None:
     lib.mkdir()
     made = {path.name: path for path in (scratch / "cache" / "o").glob("*/lib*")}
     made["ld-linux-x86-64.so.2"] = made.pop("libld.so.2")
-    for name in ("libc.so.6", "libc_nonshared.a", *SPLIT):
+    for name in ("libc.so.6", *SPLIT):
         shutil.copyfile(made[name], lib / name)
+    _copy_archive(made["libc_nonshared.a"], scratch, lib)
     for name in SPLIT:
         (lib / f"{name.partition('.so')[0]}.so").symlink_to(name)
     # Code that was written for newer systems expects threads and dlopen in libc.
     (lib / "libc.so").write_text(f"GROUP ( libc.so.6 libc_nonshared.a AS_NEEDED ( {' '.join(SPLIT)} ) )\n")
+
+
+def _copy_archive(archive: Path, scratch: Path, folder: Path) -> None:
+    """The same archive without the paths of zig's cache, which the linker would count into a library's build id."""
+    objects = scratch / archive.stem
+    objects.mkdir()
+    copies = [shutil.copyfile(path, objects / Path(path).name) for path in _make(["ar", "t", archive], scratch)]
+    _make(["strip", "--strip-unneeded", *copies], scratch)
+    _make(["ar", "rcD", folder / archive.name, *copies], scratch)
 
 
 def _add_cxx(folder: Path, compiler: HostCompiler, static: Path, shared: Path, target: TargetPlatform) -> None:

@@ -105,6 +105,18 @@ def test_a_function_that_the_oldest_system_lacks_is_an_error_when_linking(
     assert "undefined reference to `pidfd_getfd'" in done.stderr
 
 
+def test_a_sysroot_is_the_same_bytes_in_every_store(
+    tmp_path: Path, compiler: HostCompiler, shared_store: Store, reporter
+) -> None:  # type: ignore[no-untyped-def]
+    downloads = Downloads(shared_store, reporter)
+    stores = [Store(tmp_path / name) for name in ("a", "another-folder")]
+    roots = [provision_sysroot("linux-x86_64", FILES, compiler, store, downloads).root for store in stores]
+    trees = [
+        {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()} for root in roots
+    ]
+    assert trees[0] == trees[1]
+
+
 def test_a_compiler_without_a_static_libstdcxx_is_exit_code_3(
     tmp_path: Path, compiler: HostCompiler, shared_store: Store, reporter
 ) -> None:  # type: ignore[no-untyped-def]
