@@ -459,12 +459,13 @@ class Conditions(Record, frozen=True, kw_only=True):
     """How a compilation runs; nothing of it may reach the bytes.
 
     ``isolate``: without network, and with its folders at fixed places, where the system allows it; ``under``: a
-    command that runs it, such as ``nice -n 19``.
+    command that runs it, such as ``nice -n 19``; ``cache``: the folder of the compile cache, if it may use one.
     """
 
     jobs: int
     isolate: bool = True
     under: tuple[str, ...] = ()
+    cache: Path | None = None
 
 
 class BuildFacts(Record, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+CACHE = "BUILD_MATRIX_COMPILE_CACHE"  # environment variable: the program that caches what nvcc compiles
 SEED = "--seed"
 END = "--"
 
@@ -47,6 +48,8 @@ def main(argv: Sequence[str]) -> int:
     end = argv.index(END)
     words = list(argv[end + 1 :])
     words += additions(argv[:end], words)
+    if cache := os.environ.get(CACHE):
+        words.insert(0, cache)
     if os.name == "posix":
         os.execv(words[0], words)  # noqa: S606 - no shell is what is wanted
     return subprocess.call(words)

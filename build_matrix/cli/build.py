@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from build_matrix.cli.options import (
+    CACHE_FOLDER,
     WHEELS,
     ArchOption,
+    CacheOption,
     CapabilityOption,
     CudaOption,
     DefineOption,
@@ -45,6 +47,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     define: DefineOption = None,
     jobs: JobsOption = None,
     isolate: IsolateOption = True,  # noqa: FBT002
+    cache: CacheOption = True,  # noqa: FBT002
     under: Annotated[
         str, typer.Option(help="A command to run the compilation under, such as 'nice -n 19'.", show_default=False)
     ] = "",
@@ -86,7 +89,12 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     from build_matrix.index import Downloads
 
     downloads = Downloads(store, reporter)
-    conditions = Conditions(jobs=jobs or machine.cpus, isolate=isolate, under=tuple(shlex.split(under)))
+    conditions = Conditions(
+        jobs=jobs or machine.cpus,
+        isolate=isolate,
+        under=tuple(shlex.split(under)),
+        cache=store.root / CACHE_FOLDER if cache else None,
+    )
     wheel = build_wheel(cell, compiler, select_ingredients(cell), conditions, store, downloads, reporter, folder)
     size = f"{wheel.record.size / 1e6:.1f} MB"
     reporter.say(f"{wheel.path}  {size}  sha256 {wheel.record.sha256}  ({time.monotonic() - started:.0f} s)")

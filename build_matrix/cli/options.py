@@ -12,6 +12,7 @@ from build_matrix.errors import ConfigurationError
 from build_matrix.model import Profile
 
 WHEELS = Path("wheels")
+CACHE_FOLDER = "compile-cache"  # in the store
 
 StoreOption = Annotated[
     Path | None,
@@ -49,6 +50,7 @@ IsolateOption = Annotated[
         "--isolate/--in-the-open", help="Compile without network and at fixed places, where the system allows it."
     ),
 ]
+CacheOption = Annotated[bool, typer.Option("--cache/--no-cache", help="Use the compile cache in the store.")]
 DriverCudaOption = Annotated[
     str | None,
     typer.Option(

@@ -7,12 +7,14 @@ import shlex
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from build_matrix.cli.options import (
+    CACHE_FOLDER,
     WHEELS,
     ArchOption,
     CudaOption,
@@ -146,6 +148,7 @@ def vary(
     folder: Path,
 ) -> None:
     """Build a cell twice under conditions that must not matter; raises NotReproducibleError."""
+    from build_matrix.compile.cache import cache_program
     from build_matrix.locks import locked_llama_releases, locked_toolkits, select_ingredients
     from build_matrix.reproduce import choose_variations
     from build_matrix.reproduce.variation import surroundings
@@ -154,43 +157,48 @@ def vary(
     started = time.monotonic()
     plan = make_plan(request, machine, locked_llama_releases(), locked_toolkits())
     cell, compiler = require_cell(plan, machine, locked_toolkits())
+    cached = cache_program() is not None
     files = select_ingredients(cell)
     downloads.fetch([files.sdist, *files.toolkit, *files.environment, *files.sysroot], "what both builds need")
     with store.scratch(f"vary-{cell.llama}+{cell.label}") as scratch:
         (scratch / "try").mkdir()
-        variations = choose_variations(jobs, compiler.cc, scratch / "try")
+        variations = choose_variations(jobs, compiler.cc, scratch / "try", cached=cached)
         print_variations(variations)
         other = surroundings(variations, scratch)
-        names = ("a", "another-folder-with-a-longer-name")
-        first = _build(cell, scratch / names[0], store, jobs, CLEAN, 0o022, (), reporter)
-        second = _build(cell, scratch / names[1], store, 1, other.variables, other.umask, other.under, reporter)
+        build = partial(_build, cell, store, reporter)
+        first = build("first", scratch / "a", CLEAN, 0o022, ["--jobs", str(jobs)])
+        varied = ["--jobs", "1", "--no-cache", "--in-the-open", "--under", shlex.join(other.under)]
+        second = build("second", scratch / "another-folder-with-a-longer-name", other.variables, other.umask, varied)
         conclude(first, second, [], folder, reporter)
+        if cached:
+            third = scratch / "from-the-cache"
+            (third / "store").mkdir(parents=True)
+            (scratch / "a" / "store" / CACHE_FOLDER).rename(third / "store" / CACHE_FOLDER)
+            conclude(first, build("third", third, CLEAN, 0o022, ["--jobs", str(jobs)]), [], folder, reporter)
         sha256, name = file_sha256(first), first.name
     reporter.say(f"identical: {name}  sha256 {sha256}  ({time.monotonic() - started:.0f} s)")
 
 
 def _build(
     cell: Cell,
-    folder: Path,
     store: Store,
-    jobs: int,
+    reporter: Reporter,
+    which: str,
+    folder: Path,
     variables: dict[str, str],
     umask: int,
-    under: tuple[str, ...],
-    reporter: Reporter,
+    options: list[str],
 ) -> Path:
     """The wheel of one build by a process of its own, in a store of its own that shares only the downloads."""
     from build_matrix.runner import run
 
-    (folder / "store").mkdir(parents=True)
+    (folder / "store").mkdir(parents=True, exist_ok=True)
     (folder / "store" / "files").symlink_to(store.root / "files")
-    words = [sys.executable, "-m", "build_matrix", "build", "--no-verify", "--cross", "--jobs", str(jobs)]
+    words = [sys.executable, "-m", "build_matrix", "build", "--no-verify", "--cross", *options]
     words += ["--store", str(folder / "store"), "--wheels", str(folder / "wheels")]
     words += ["--cuda", cell.cuda, "--llama", cell.llama, "--profile", cell.profile]
     words += [word for a in cell.architectures for word in ("--arch", a.cmake)]
     words += [word for name, value in cell.defines.items() for word in ("--define", f"{name}={value}")]
-    if under:
-        words += ["--in-the-open", "--under", shlex.join(under)]
     before = os.umask(umask)
     try:
         done = run(words, env=os.environ | variables, on_line=lambda line: reporter.say(f"  {line}"))
@@ -198,7 +206,7 @@ def _build(
         os.umask(before)
     if done.code:
         raise NotReproducibleError(
-            f"The {'second' if under else 'first'} build failed: {done.tail[-2] if done.tail[1:] else done.output}",
+            f"The {which} build failed: {done.tail[-2] if done.tail[1:] else done.output}",
             "See the lines above.",
         )
     return next((folder / "wheels").glob("*.whl"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from build_matrix.catalog import nvidia_libraries
+from build_matrix.compile.cache import cache_environment, cache_use
 from build_matrix.compile.diagnosis import explain_failure, explain_network
 from build_matrix.compile.file_api import check_facts, read_facts, write_query
 from build_matrix.compile.flags import FIXED, definitions, environment, portable
@@ -31,6 +32,7 @@ VERSION = 3
 MARK = "BUILD_MATRIX_WORK"  # names the work folder in the environment of every process that compiles in it
 ROOM = 2_000_000_000  # bytes; sources, objects and libraries of one architecture take 0.7 to 1.2 GB
 FACTS = "facts.json"
+CACHE_LOG = "cache.log"
 
 _STATUS = re.compile(r"\[(\d+)/(\d+)\] ")
 
@@ -71,6 +73,7 @@ def _build(inputs: BuildInputs, conditions: Conditions, store: Store, reporter: 
     log_path = store.root / "logs" / f"compile-{inputs.cell.llama}+{inputs.cell.label}-{digest[:8]}.log"
     reporter.say(f"  compiling with {conditions.jobs} jobs; full log: {log_path}")
     variables = environment(inputs.environment, inputs.compiler, view.work, conditions.jobs) | {MARK: str(folder)}
+    variables |= cache_environment(conditions.cache, inputs, view.work / CACHE_LOG)
     words = [*view.before, *conditions.under, *_command(view.inputs, view.work)]
     with log_path.open("w", encoding="utf-8") as log, reporter.meter("compiling", "steps", None) as meter:
         watch = _Watch(view, folder / "build", meter)
@@ -80,6 +83,8 @@ def _build(inputs: BuildInputs, conditions: Conditions, store: Store, reporter: 
         raise explain_network(log_path)
     if done.code:
         raise explain_failure(log_path, store.root, conditions.jobs)
+    if use := cache_use(folder / CACHE_LOG):
+        reporter.say(f"  compile cache: {use.hits} of {use.hits + use.misses} compilations were found in it")
     result = folder / "out"
     facts = watch.facts or watch.check()
     (result / FACTS).write_bytes(msgspec.json.encode(msgspec.structs.replace(facts, steps=watch.steps)))

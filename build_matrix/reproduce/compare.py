@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from build_matrix.archive import read_members
 from build_matrix.model import Difference
 from build_matrix.runner import run
 
 TEXTS = 5  # of each side, in a summary
 LONGEST = 120  # characters of one
+BUILD_ID = ".note.gnu.build-id"  # a checksum that the linker makes of everything it was given
+STRIPPED = "the rest is the same: what differed was stripped (debug information, symbols, names of object files)"
 SECONDS = 1800  # diffoscope disassembles
 
 _TEXT = re.compile(rb"[\x20-\x7e]{5,}")
@@ -68,6 +72,13 @@ def _compare_libraries(name: str, first: bytes, second: bytes) -> Iterator[Diffe
     tables: list[dict[str, Any]] = [{str(s.name): s for s in file.sections} for file in files if file is not None]
     if len(tables) < len(files):
         return
+    found = list(_compare_sections(name, files[0], tables))
+    if [item.part for item in found] == [BUILD_ID]:
+        found[0] = msgspec.structs.replace(found[0], detail=f"{found[0].detail}; {STRIPPED}")
+    yield from found
+
+
+def _compare_sections(name: str, elf: Any, tables: list[dict[str, Any]]) -> Iterator[Difference]:
     for section in tables[0] | tables[1]:
         sides = [table.get(section) for table in tables]
         if sides[0] is None or sides[1] is None:
@@ -77,7 +88,7 @@ def _compare_libraries(name: str, first: bytes, second: bytes) -> Iterator[Diffe
             continue
         one, other = (bytes(side.content) for side in (sides[0], sides[1]))
         if one != other:
-            yield Difference(member=name, part=section, detail=_describe(one, other, files[0], sides[0]))
+            yield Difference(member=name, part=section, detail=_describe(one, other, elf, sides[0]))
 
 
 def _describe(one: bytes, other: bytes, elf: Any, section: Any) -> str:

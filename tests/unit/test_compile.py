@@ -9,6 +9,8 @@ import msgspec
 import pytest
 
 from build_matrix.catalog import llama_releases
+from build_matrix.compile import cache
+from build_matrix.compile.cache import CacheUse, cache_environment, cache_program, cache_use
 from build_matrix.compile.diagnosis import explain_failure, first_error
 from build_matrix.compile.file_api import API, check_facts, read_facts, write_query
 from build_matrix.compile.flags import definitions, environment, portable
@@ -27,6 +29,7 @@ from build_matrix.model import (
     Sysroot,
     Toolchain,
 )
+from build_matrix.nvcc_launcher import CACHE
 
 INSTRUCTION_SETS = {
     "GGML_SSE42", "GGML_AVX", "GGML_AVX2", "GGML_BMI2", "GGML_FMA", "GGML_F16C", "GGML_AVX_VNNI", "GGML_AVX512",
@@ -277,3 +280,27 @@ def test_a_failed_download_is_named_as_what_it_is(tmp_path: Path, line: str) -> 
     assert isinstance(error, NetworkAccessError)
     assert error.exit_code == 6
     assert line.strip() in error.problem
+
+
+def test_without_a_folder_or_a_program_nothing_is_cached(inputs: BuildInputs, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    off = {"CCACHE_DISABLE": "1"}
+    assert cache_environment(None, inputs, tmp_path / "log") == off
+    monkeypatch.setattr(cache, "cache_program", lambda: None)
+    assert cache_environment(tmp_path, inputs, tmp_path / "log") == off
+
+
+def test_all_compilers_are_cached_and_identified_by_digest(inputs: BuildInputs, tmp_path: Path) -> None:
+    variables = cache_environment(tmp_path / "cache", inputs, tmp_path / "log")
+    program = str(cache_program())
+    assert Path(program).is_file()
+    assert {variables[name] for name in (CACHE, "CMAKE_C_COMPILER_LAUNCHER", "CMAKE_CXX_COMPILER_LAUNCHER")} == {
+        program
+    }
+    assert variables["CCACHE_COMPILERCHECK"].startswith("string:")
+
+
+def test_the_use_is_counted_from_the_log(tmp_path: Path) -> None:
+    assert not cache_use(tmp_path / "none")
+    log = tmp_path / "log"
+    log.write_text("# a.cu\ncache_miss\ndirect_cache_miss\n# b.cu\ndirect_cache_hit\n# c.cpp\npreprocessed_cache_hit\n")
+    assert cache_use(log) == CacheUse(hits=2, misses=1)

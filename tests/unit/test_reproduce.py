@@ -111,6 +111,21 @@ def test_a_text_that_differs_is_found_in_its_section_and_symbol(tmp_path: Path) 
     assert {item.part for item in found} <= {".rodata", ".note.gnu.build-id", "text"}
 
 
+@pytest.mark.compiler
+def test_a_build_id_that_differs_alone_is_explained(tmp_path: Path) -> None:
+    sides = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.c").write_text("int f(void) { return 1; }\n")
+        words = ["gcc", "-g", "-shared", "-fPIC", "-Wl,--build-id", "-o", "x.so", "x.c"]
+        subprocess.run(words, cwd=tmp_path / name, check=True)
+        subprocess.run(["strip", "x.so"], cwd=tmp_path / name, check=True)
+        sides.append(make_wheel(tmp_path / f"wheel-{name}", {"libx.so": (tmp_path / name / "x.so").read_bytes()}))
+    found, _ = compare_wheels(*sides)  # the second is RECORD, which follows
+    assert found.part == ".note.gnu.build-id"
+    assert "what differed was stripped" in found.detail
+
+
 def test_a_member_that_is_in_one_wheel_only_and_a_line_that_differs_are_named(tmp_path: Path) -> None:
     first = make_wheel(tmp_path / "a", {"one.txt": b"same\nthis\n"})
     second = make_wheel(tmp_path / "b", {"one.txt": b"same\nthat\n", "two.txt": b""})
@@ -183,7 +198,7 @@ def test_the_recorded_compiler_is_taken_and_another_one_is_named(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="varies Linux things")
 def test_each_variation_is_tried_out_and_what_cannot_be_varied_says_why(tmp_path: Path) -> None:
-    variations = choose_variations(2, "gcc", tmp_path)
+    variations = choose_variations(2, "gcc", tmp_path, cached=True)
     assert {"folders", "umask", "clock", "host name", "order of folders"} <= {item.what for item in variations}
     by_name = {item.what: item for item in variations}
     assert not by_name["load"].why_not
@@ -196,7 +211,9 @@ def test_each_variation_is_tried_out_and_what_cannot_be_varied_says_why(tmp_path
 
 @pytest.mark.skipif(sys.platform != "linux", reason="varies Linux things")
 def test_what_is_disturbed_reaches_the_command(tmp_path: Path) -> None:
-    variations = [item for item in choose_variations(1, "gcc", tmp_path) if item.words and not item.why_not]
+    variations = [
+        item for item in choose_variations(1, "gcc", tmp_path, cached=False) if item.words and not item.why_not
+    ]
     code = "import os, socket, time; print(int(os.stat('source.c').st_mtime), socket.gethostname(), time.time())"
     words = [*surroundings(tuple(variations), tmp_path / "x").under, sys.executable, "-c", code]
     said = subprocess.run(words, cwd=tmp_path / "sources", capture_output=True, text=True, check=True).stdout.split()
