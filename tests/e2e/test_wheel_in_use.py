@@ -172,6 +172,6 @@ def test_its_bill_of_materials_is_valid_and_names_every_input(place: Place) -> N
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     names = {component["name"] for component in json.loads(text)["components"]}
     assert {"llama.cpp", "llama-cpp-python", "nvidia-cuda-nvcc", "nvidia-cublas", "ziglang", "gcc"} <= names
-    assert sum(name.startswith("patches/") for name in names) == 5
+    assert sum(name.startswith("patches/") for name in names) == 6
     assert "timestamp" not in text
     assert f"{dist_info(members)}/licenses/vendor/llama.cpp/LICENSE" in members
