@@ -21,6 +21,7 @@ COMPILER_LAUNCHERS = ("CMAKE_C_COMPILER_LAUNCHER", "CMAKE_CXX_COMPILER_LAUNCHER"
 
 _HITS = ("direct_cache_hit", "preprocessed_cache_hit")
 _MISS = "cache_miss"
+_PROBE = "/CMakeFiles/CMakeScratch/"  # a folder with a random name below it
 
 
 class CacheUse(NamedTuple):
@@ -58,8 +59,14 @@ def cache_environment(folder: Path | None, inputs: BuildInputs, log: Path) -> di
 
 
 def cache_use(log: Path) -> CacheUse:
-    """What ccache noted in its statistics log."""
+    """What ccache noted in its statistics log: a line ``# FILE``, then its events; CMake's own probes do not count."""
     if not log.is_file():
         return CacheUse(0, 0)
-    events = Counter(log.read_text(encoding="utf-8").split("\n"))
+    events: Counter[str] = Counter()
+    probe = False
+    for line in log.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# "):
+            probe = _PROBE in line
+        elif not probe:
+            events[line] += 1
     return CacheUse(sum(events[name] for name in _HITS), events[_MISS])

@@ -302,5 +302,8 @@ def test_all_compilers_are_cached_and_identified_by_digest(inputs: BuildInputs, 
 def test_the_use_is_counted_from_the_log(tmp_path: Path) -> None:
     assert not cache_use(tmp_path / "none")
     log = tmp_path / "log"
-    log.write_text("# a.cu\ncache_miss\ndirect_cache_miss\n# b.cu\ndirect_cache_hit\n# c.cpp\npreprocessed_cache_hit\n")
+    log.write_text(
+        "# a.cu\ncache_miss\ndirect_cache_miss\n# b.cu\ndirect_cache_hit\n# c.cpp\npreprocessed_cache_hit\n"
+        "# /srv/work/build/CMakeFiles/CMakeScratch/TryCompile-x/src.c\ncache_miss\n"
+    )
     assert cache_use(log) == CacheUse(hits=2, misses=1)
