@@ -26,10 +26,9 @@ from build_matrix.cli.options import (
     StoreOption,
     WheelsOption,
     override_variables,
-    parse_defines,
-    parse_profile,
+    parse_request,
 )
-from build_matrix.model import BuildInputs, Cell, Conditions, HostCompiler, Ingredients, Request, Wheel
+from build_matrix.model import BuildInputs, Cell, Conditions, HostCompiler, Ingredients, Wheel
 
 if TYPE_CHECKING:
     from build_matrix.index import Downloads
@@ -70,14 +69,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     started = time.monotonic()
     reporter = make_reporter()
-    request = Request(
-        cuda=cuda,
-        llama=llama,
-        architectures=tuple(arch or ()),
-        profile=parse_profile(profile),
-        defines=parse_defines(define or []),
-        cross=cross,
-    )
+    request = parse_request(cuda, llama, arch, define, profile, cross=cross)
     machine = probe(store_folder or default_store(), override_variables(driver_cuda, compute_capability))
     plan = make_plan(request, machine, locked_llama_releases(), locked_toolkits())
     cell, compiler = require_cell(plan, machine, locked_toolkits())

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from build_matrix.errors import ConfigurationError
-from build_matrix.model import Profile
+from build_matrix.model import Profile, Request
 
 WHEELS = Path("wheels")
 CACHE_FOLDER = "compile-cache"  # in the store
@@ -73,6 +73,20 @@ def override_variables(driver_cuda: str | None, capabilities: list[str] | None) 
     if capabilities:
         variables["BUILD_MATRIX_COMPUTE_CAPABILITIES"] = ",".join(capabilities)
     return variables
+
+
+def parse_request(
+    cuda: str, llama: str, arch: list[str] | None, define: list[str] | None, profile: str = "release", *, cross: bool
+) -> Request:
+    """What these options ask for; raises ConfigurationError."""
+    return Request(
+        cuda=cuda,
+        llama=llama,
+        architectures=tuple(arch or ()),
+        profile=parse_profile(profile),
+        defines=parse_defines(define or []),
+        cross=cross,
+    )
 
 
 def parse_defines(words: list[str]) -> dict[str, str]:

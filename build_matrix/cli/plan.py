@@ -15,9 +15,9 @@ from build_matrix.cli.options import (
     LlamaOption,
     StoreOption,
     override_variables,
-    parse_defines,
+    parse_request,
 )
-from build_matrix.model import Candidate, Plan, Request
+from build_matrix.model import Candidate, Plan
 
 
 def command(
@@ -36,7 +36,7 @@ def command(
     from build_matrix.resolve import make_plan
     from build_matrix.store import default_store
 
-    request = Request(cuda=cuda, llama=llama, architectures=tuple(arch or ()), defines=parse_defines(define or []))
+    request = parse_request(cuda, llama, arch, define, cross=False)
     machine = probe(store_folder or default_store(), override_variables(driver_cuda, compute_capability))
     plan = make_plan(request, machine, locked_llama_releases(), locked_toolkits())
     if as_json:

@@ -24,8 +24,7 @@ from build_matrix.cli.options import (
     ProfileOption,
     StoreOption,
     WheelsOption,
-    parse_defines,
-    parse_profile,
+    parse_request,
 )
 from build_matrix.errors import NotReproducibleError
 from build_matrix.model import Cell, Conditions, Difference, HostCompiler, Machine, Request, WheelRecord, file_sha256
@@ -59,6 +58,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     from build_matrix.probe import probe
     from build_matrix.report import make_reporter
 
+    request = parse_request(cuda, llama, arch, define, profile, cross=True)
     reporter = make_reporter()
     store = open_store(store_folder, reporter)
     downloads = Downloads(store, reporter)
@@ -67,14 +67,6 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     if wheel:
         rebuild(wheel, machine, jobs, store, downloads, reporter, folder)
         return
-    request = Request(
-        cuda=cuda,
-        llama=llama,
-        architectures=tuple(arch or ()),
-        profile=parse_profile(profile),
-        defines=parse_defines(define or []),
-        cross=True,
-    )
     vary(request, machine, jobs, store, downloads, reporter, folder)
 
 
