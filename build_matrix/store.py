@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -82,14 +82,9 @@ class Store:
         with self.locked(f"{stage}-{digest[:KEY_LENGTH]}"), disk_errors(self.root):
             if found := self.find(stage, digest):
                 return found
-            aside = self.root / "work" / f"{stage}-{digest[:KEY_LENGTH]}.new"
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
-            try:
+            with self._aside(f"{stage}-{digest[:KEY_LENGTH]}") as aside:
                 make(aside)
                 return self.keep(stage, digest, aside)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
 
     def keep(self, stage: str, digest: str, folder: Path) -> Path:
         """Make ``folder`` (on the store's disk) the result of ``stage`` for these inputs, atomically."""
@@ -108,15 +103,9 @@ class Store:
 
     @contextlib.contextmanager
     def scratch(self, name: str) -> Iterator[Path]:
-        """An empty folder for as long as the context lasts; what a killed run left in it is removed first."""
-        folder = self.root / "work" / name
-        with self.locked(name), disk_errors(self.root):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            try:
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+        """An empty folder for as long as the context lasts; what killed runs left of that name is removed first."""
+        with self.locked(name), disk_errors(self.root), self._aside(name) as folder:
+            yield folder
 
     @contextlib.contextmanager
     def locked(self, name: str) -> Iterator[None]:
@@ -133,8 +122,29 @@ class Store:
         finally:
             lock.release()
 
+    @contextlib.contextmanager
+    def _aside(self, name: str) -> Iterator[Path]:
+        """An empty folder that no other process has had, removed at the end; the caller holds the lock of ``name``.
+
+        A run that is killed can leave a program of its behind, which goes on to write for a moment (uv, unpacking an
+        environment). It writes into that run's folder, so never into this one.
+        """
+        work = self.root / "work"
+        folder = work / f"{name}.{os.getpid()}.new"
+        _remove(work.glob(f"{name}.*.new"))
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            _remove(work.glob(f"{name}.*.new"))  # once more: what was written into meanwhile has stayed
+
     def _path(self, stage: str, digest: str) -> Path:
         return self.root / stage / digest[:KEY_LENGTH]
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -77,6 +77,32 @@ def test_after_kill_9_the_next_run_succeeds(store: Store) -> None:
     assert [p.name for p in path.iterdir()] == ["result"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is a thing of POSIX")
+def test_a_program_that_a_killed_run_left_behind_writes_into_no_other_runs_folder(store: Store) -> None:
+    orphan = "import pathlib, sys, time; f = pathlib.Path(sys.argv[1]); time.sleep(1); (f / 'stray').touch()"
+    code = (
+        "import pathlib, subprocess, sys; from build_matrix.store import Store\n"
+        "def make(folder):\n"
+        f"    subprocess.Popen([sys.executable, '-c', {orphan!r}, str(folder)])\n"
+        "    print(flush=True)\n"
+        "    sys.stdin.read()\n"
+        f"Store(pathlib.Path(sys.argv[1])).obtain('stage', {DIGEST!r}, make)\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code, str(store.root)], **pipes) as killed:
+        assert killed.stdout
+        killed.stdout.readline()
+        killed.send_signal(signal.SIGKILL)
+
+        def slow(folder: Path) -> None:
+            killed.communicate()  # the orphan has the other end, so this lasts until it has ended
+            fill(folder)
+
+        path = store.obtain("stage", DIGEST, slow)
+    assert [entry.name for entry in path.iterdir()] == ["result"]
+    assert not list((store.root / "work").iterdir())
+
+
 def test_a_store_that_is_a_file_is_refused_with_its_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreNotWritableError, match="--store") as caught:
