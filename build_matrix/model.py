@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import signal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -572,17 +573,73 @@ class Check(Record, frozen=True, kw_only=True):
     detail: str
 
 
-class Verdict(Record, frozen=True, kw_only=True):
-    """``<wheel>.verdict.json``: what was verified of a wheel, on which machine."""
+class RunFacts(Record, frozen=True, kw_only=True):
+    """What a process that uses a wheel said, and how it ended.
 
-    schema: Literal["build-matrix/verdict/1"] = "build-matrix/verdict/1"
+    ``offload`` is what llama_supports_gpu_offload() answered, None when it was never asked; ``backends`` are the lines
+    of the wheel's own loader; ``code`` is negative for a signal; ``timed_out`` is the limit in seconds, if that ended
+    it; ``job`` is what it was at; ``log`` are the last lines.
+    """
+
+    version: str = ""
+    folder: str = ""
+    offload: bool | None = None
+    backends: tuple[str, ...] = ()
+    finished: bool = False
+    code: int = 0
+    timed_out: float = 0.0
+    memory_exceeded: bool = False
+    job: str = ""
+    log: tuple[str, ...] = ()
+
+    @property
+    def end(self) -> str:
+        """How it ended, in words."""
+        if self.memory_exceeded:
+            return "ended because it took too much memory"
+        if self.timed_out:
+            return f"no end within {self.timed_out:.0f} s"
+        if self.code < 0:
+            return f"ended by signal {-self.code} ({_signal_name(-self.code)})"
+        return f"exit code {self.code}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"
+
+
+class GpuVerdict(Record, frozen=True, kw_only=True):
+    """What was verified of a wheel on one GPU; ``uuid_sha256`` names the GPU without telling its UUID."""
+
+    name: str
+    uuid_sha256: str
+    compute_capability: str
+    offload: Offload
+    reason: str
+    checks: tuple[Check, ...] = ()
+    cause: Finding | None = None
+
+
+class Verdict(Record, frozen=True, kw_only=True):
+    """``<wheel>.verdict.json``: what was verified of a wheel, on which machine.
+
+    ``cause`` is why it does not offload: what was found, and the remedy.
+    """
+
+    schema: Literal["build-matrix/verdict/2"] = "build-matrix/verdict/2"
     filename: str
     sha256: str
     offload: Offload
     reason: str
+    cause: Finding | None = None
     checks: tuple[Check, ...]
     driver: Driver | None = None
-    gpus: tuple[str, ...] = ()
+    gpus: tuple[GpuVerdict, ...] = ()
+    seconds: float = 0.0
+    libc: str = ""
     python: str
     tool: str
     inputs: str

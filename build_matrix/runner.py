@@ -47,12 +47,14 @@ def run(
     cwd: Path | None = None,
     log: TextIO | None = None,
     on_line: Callable[[str], None] | None = None,
+    on_start: Callable[[int], None] | None = None,
     timeout: float | None = None,
 ) -> Completed:
     """Run a program to its end and return how it ended; its output goes line by line to ``log`` and ``on_line``.
 
-    ``env`` is the whole environment, ``timeout`` is in seconds. Whatever interrupts the wait (Ctrl-C, an
-    exception out of ``on_line``) ends the program and all that it started. Raises FileNotFoundError.
+    ``env`` is the whole environment, ``timeout`` is in seconds, ``on_start`` gets the process id. Whatever interrupts
+    the wait (Ctrl-C, an exception out of ``on_line``) ends the program and all that it started. Raises
+    FileNotFoundError.
     """
     words = [str(word) for word in argv]
     tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -67,6 +69,8 @@ def run(
         errors="replace",
         start_new_session=True,
     )
+    if on_start:
+        on_start(process.pid)
     expired = threading.Event()
 
     def expire() -> None:

@@ -60,7 +60,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Build a wheel, install it in a fresh environment, and test it as far as this machine allows."""
     from build_matrix.cli.common import open_store, print_verdicts, raise_for
-    from build_matrix.cli.verify import why_not
+    from build_matrix.cli.verify import targets
     from build_matrix.locks import locked_llama_releases, locked_toolkits, select_ingredients
     from build_matrix.probe import probe
     from build_matrix.report import make_reporter
@@ -97,7 +97,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     verdict = known_verdict(wheel.path, machine)
     if not verdict or not verdict.passed:
-        verdict = verify_wheel(wheel.path, machine, why_not(wheel.path, machine), store, downloads, reporter)
+        verdict = verify_wheel(wheel.path, machine, targets(wheel.path, machine), store, downloads, reporter)
     print_verdicts([verdict])
     raise_for([verdict], require_gpu=require_gpu)
 

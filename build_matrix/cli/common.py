@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -26,6 +27,13 @@ def standard_output() -> Console:
     return terminal if terminal.is_terminal else Console(width=LOG_WIDTH)
 
 
+def print_json(value: object) -> None:
+    """On standard output, indented."""
+    import msgspec
+
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
 def print_verdicts(verdicts: list[Verdict]) -> None:
     """A short table for people, on standard output."""
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -35,6 +43,13 @@ def print_verdicts(verdicts: list[Verdict]) -> None:
         failed = [check for check in verdict.checks if not check.passed]
         checks = f"{len(verdict.checks) - len(failed)} of {len(verdict.checks)} hold"
         table.add_row(verdict.filename, checks, f"{verdict.offload} ({verdict.reason})")
+        if verdict.cause and verdict.offload != "untested":
+            table.add_row("", "", verdict.cause.remedy)
+        for gpu in verdict.gpus:
+            held = sum(check.passed for check in gpu.checks)
+            told = f"{held} of {len(gpu.checks)} hold" if gpu.checks else "not run"
+            table.add_row(f"  on {gpu.name}", told, gpu.offload)
+            failed += [check for check in gpu.checks if not check.passed]
         for check in failed:
             table.add_row("", f"{check.name}: {check.detail}", "")
     standard_output().print(table)
@@ -47,7 +62,9 @@ def raise_for(verdicts: list[Verdict], *, require_gpu: bool) -> None:
         return
     first = bad[0]
     problems = [f"{check.name}: {check.detail}" for check in first.checks if not check.passed]
-    if problems:
+    if first.cause and first.offload != "untested":
+        why, remedy = first.cause.fact.rstrip("."), first.cause.remedy
+    elif problems:
         why, remedy = "; ".join(problems), "The verdict beside the wheel holds every check."
     else:
         why = f"offload is {first.offload} ({first.reason})"

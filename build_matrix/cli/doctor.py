@@ -52,11 +52,12 @@ def command(
 
 
 def _prediction(wheel: Path, machine: Machine) -> str:
-    from build_matrix.cli.verify import why_not
+    from build_matrix.cli.verify import targets
 
     if machine.driver is None:
         return f"cannot be judged: {machine.driver_problem}"
-    return why_not(wheel, machine) or "runs here: nox -s verify"
+    reasons = [target.impossible.fact for target in targets(wheel, machine) if target.impossible]
+    return " ".join(dict.fromkeys(reasons)) or "runs here: nox -s verify"
 
 
 def _print(machine: Machine, findings: list[Finding], wheels: dict[str, str]) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec import structs
 
 from build_matrix.cli.options import WHEELS, RequireGpuOption, StoreOption, WheelsOption
 from build_matrix.errors import ConfigurationError
 from build_matrix.model import Machine
+
+if TYPE_CHECKING:
+    from build_matrix.verify import Target
 
 
 def command(
@@ -17,16 +21,27 @@ def command(
         list[Path] | None, typer.Argument(help="Wheels to verify.", show_default="all in wheels/")
     ] = None,
     folder: WheelsOption = WHEELS,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="A GGUF to load and compute too.", show_default="none")
+    ] = None,
     require_gpu: RequireGpuOption = False,  # noqa: FBT002 - typer's way
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,  # noqa: FBT002
+    schema: Annotated[bool, typer.Option("--schema", help="Print the verdict's JSON Schema, and do nothing.")] = False,  # noqa: FBT002
     store_folder: StoreOption = None,
 ) -> None:
-    """Check wheels against their labels, install each in a fresh environment and run it."""
-    from build_matrix.cli.common import open_store, print_verdicts, raise_for
+    """Check wheels against their labels, install each in a fresh environment and run it on every GPU here."""
+    import msgspec
+
+    from build_matrix.cli.common import open_store, print_json, print_verdicts, raise_for
     from build_matrix.index import Downloads
+    from build_matrix.model import Verdict
     from build_matrix.probe import probe
     from build_matrix.report import make_reporter
     from build_matrix.verify import verify_wheel
 
+    if schema:
+        print_json(msgspec.json.schema(Verdict))
+        return
     reporter = make_reporter()
     store = open_store(store_folder, reporter)
     chosen = wheels or sorted(folder.glob("*.whl"))
@@ -34,23 +49,30 @@ def command(
         raise ConfigurationError(f"There is no wheel in {folder}.", "Build one: `nox -s build-cuda13`.")
     downloads = Downloads(store, reporter)
     machine = probe(store.root)
-    verdicts = [verify_wheel(w, machine, why_not(w, machine), store, downloads, reporter) for w in chosen]
-    print_verdicts(verdicts)
+    verdicts = [
+        verify_wheel(wheel, machine, targets(wheel, machine), store, downloads, reporter, model) for wheel in chosen
+    ]
+    if as_json:
+        print_json(verdicts)
+    else:
+        print_verdicts(verdicts)
     raise_for(verdicts, require_gpu=require_gpu)
 
 
-def why_not(wheel: Path, machine: Machine) -> str:
-    """Why this wheel cannot run on this machine's driver and GPUs, by the rules; empty when it can."""
+def targets(wheel: Path, machine: Machine) -> tuple[Target, ...]:
+    """Each GPU of this machine, with the rule by which this wheel cannot run there."""
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
     from build_matrix.resolve import predict
-    from build_matrix.verify import parse_label
+    from build_matrix.verify import Target, parse_label
 
     try:
         label = parse_label(parse_wheel_filename(wheel.name)[1].local or "")
     except InvalidWheelFilename:
-        return ""
-    if label is None:
-        return ""
-    findings = predict(label.cuda, label.architectures, machine, {})
-    return " ".join(finding.fact for finding in findings if not finding.passed)
+        label = None
+    found = []
+    for gpu in machine.gpus:
+        alone = structs.replace(machine, gpus=(gpu,))
+        findings = predict(label.cuda, label.architectures, alone, {}) if label else []
+        found.append(Target(gpu=gpu, impossible=next((item for item in findings if not item.passed), None)))
+    return tuple(found)

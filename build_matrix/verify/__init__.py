@@ -2,75 +2,121 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import platform
+import time
 from pathlib import Path
 
 import msgspec
 
 import build_matrix
 from build_matrix.archive import record_path, verdict_path
-from build_matrix.errors import ConfigurationError
+from build_matrix.diagnosis import diagnose_run, diagnose_static
+from build_matrix.errors import ConfigurationError, InstallError
 from build_matrix.index import Downloads
-from build_matrix.model import NO_DRIVER, Check, Machine, Offload, Verdict, WheelRecord, digest_of, file_sha256
+from build_matrix.model import (
+    NO_DRIVER,
+    Check,
+    Finding,
+    Gpu,
+    GpuVerdict,
+    Machine,
+    Offload,
+    Record,
+    Verdict,
+    WheelRecord,
+    digest_of,
+    file_sha256,
+)
 from build_matrix.report import Reporter
 from build_matrix.store import KEY_LENGTH, Store, write_atomically
 from build_matrix.verify.cubins import check_cubins
-from build_matrix.verify.smoke import SmokeResult, run_smoke
-from build_matrix.verify.static import check_static, parse_label
+from build_matrix.verify.smoke import Bench, install_wheel, prepare_bench, run_on_cpu, run_on_gpu
+from build_matrix.verify.static import Label, check_static, parse_label
 
-__all__ = ["known_verdict", "parse_label", "verify_wheel"]
+__all__ = ["Target", "known_verdict", "parse_label", "read_verdict", "verify_wheel"]
 
-VERSION = 2
+VERSION = 3
+HIDDEN = {"", "-1", "NoDevFiles"}  # values of CUDA_VISIBLE_DEVICES under which no GPU is left
+
+
+class Target(Record, frozen=True, kw_only=True):
+    """A GPU, and the rule by which the wheel cannot run there (None: it is tried)."""
+
+    gpu: Gpu
+    impossible: Finding | None = None
+
+
+def read_verdict(wheel: Path) -> Verdict:
+    """The verdict beside ``wheel``; raises ConfigurationError when there is none or it is another file's."""
+    path = verdict_path(wheel)
+    remedy = f"Verify it: `nox -s verify -- {wheel}`."
+    try:
+        verdict = msgspec.json.decode(path.read_bytes(), type=Verdict)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ConfigurationError(f"{wheel.name} has no readable verdict: {error}", remedy) from error
+    if verdict.sha256 != file_sha256(wheel) or verdict.filename != wheel.name:
+        raise ConfigurationError(f"{path.name} is the verdict of another file, with sha256 {verdict.sha256}.", remedy)
+    return verdict
 
 
 def known_verdict(wheel: Path, machine: Machine) -> Verdict | None:
     """The verdict beside the wheel, if it is of this very file on this very machine by this very tool."""
-    path = verdict_path(wheel)
-    if not path.is_file():
-        return None
     try:
-        verdict = msgspec.json.decode(path.read_bytes(), type=Verdict)
-    except msgspec.DecodeError:
+        verdict = read_verdict(wheel)
+    except ConfigurationError:
         return None
-    return verdict if verdict.inputs == _inputs(file_sha256(wheel), machine) else None
+    return verdict if verdict.inputs == _inputs(verdict.sha256, machine) else None
 
 
 def verify_wheel(
-    wheel: Path, machine: Machine, impossible: str, store: Store, downloads: Downloads, reporter: Reporter
+    wheel: Path,
+    machine: Machine,
+    targets: tuple[Target, ...],
+    store: Store,
+    downloads: Downloads,
+    reporter: Reporter,
+    model: Path | None = None,
 ) -> Verdict:
-    """Verify a wheel and write its verdict beside it.
-
-    ``impossible`` is the rule by which it cannot run on this machine's GPU, or an empty text: then it is tried.
+    """Verify a wheel on each of ``targets`` and write its verdict beside it; ``model`` is a GGUF to try too.
 
     A wheel that fails is a verdict, not an error. Raises ConfigurationError for a file that is not there,
     DownloadError and its kinds, MissingPrerequisiteError.
     """
-    if not wheel.is_file():
-        raise ConfigurationError(f"There is no wheel {wheel}.", "Build one: `nox -s build-cuda13`.")
+    for path in (wheel, *([model] if model else [])):
+        if not path.is_file():
+            raise ConfigurationError(f"There is no file {path}.", "Build a wheel: `nox -s build-cuda13`.")
+    started = time.monotonic()
     reporter.say(f"  verifying {wheel.name}")
     sha256 = file_sha256(wheel)
     checks, label = check_static(wheel)
     checks.append(_check_record(wheel, sha256))
-    offload: Offload = "untested"
-    reason = machine.driver_problem or NO_DRIVER
+    gpus: tuple[GpuVerdict, ...] = ()
+    cause = diagnose_static(checks, label.family if label else 0)
     if label and all(check.passed for check in checks):
         with store.scratch(f"verify-{sha256[:KEY_LENGTH]}") as scratch:
             checks.append(check_cubins(wheel, label, scratch, store, downloads))
-            smoke = run_smoke(wheel, label, machine, scratch, store, downloads, gpu=not impossible)
-        checks += smoke.checks
-        offload, reason = _judge(smoke, machine, impossible)
-    else:
-        reason = "the wheel contradicts its own label, so it was not run"
-    if not all(check.passed for check in checks):
-        offload = "failed"
+            try:
+                python = install_wheel(wheel, label, machine.platform, scratch, store, downloads)
+            except InstallError as error:
+                checks.append(Check(name="install", passed=False, detail=error.problem))
+            else:
+                bench = prepare_bench(python, scratch, machine.cpus, model.absolute() if model else None, store)
+                more, gpus, cause = _run(bench, label, wheel.name.split("-")[1], machine, targets, reporter)
+                checks += more
+    offload, reason, cause = _judge(checks, gpus, cause, machine)
     verdict = Verdict(
         filename=wheel.name,
         sha256=sha256,
         offload=offload,
         reason=reason,
+        cause=cause,
         checks=tuple(checks),
         driver=machine.driver,
-        gpus=tuple(gpu.name for gpu in machine.gpus),
+        gpus=gpus,
+        seconds=round(time.monotonic() - started, 1),
+        libc=machine.libc,
         python=platform.python_version(),
         tool=f"build-matrix {build_matrix.__version__}",
         inputs=_inputs(sha256, machine),
@@ -79,9 +125,48 @@ def verify_wheel(
     return verdict
 
 
+def _run(
+    bench: Bench, label: Label, version: str, machine: Machine, targets: tuple[Target, ...], reporter: Reporter
+) -> tuple[list[Check], tuple[GpuVerdict, ...], Finding | None]:
+    """With the GPU hidden, then on each GPU; the checks of the first, and why it fails if it does."""
+    reporter.say("  running it with every GPU hidden")
+    cpu = run_on_cpu(bench, version)
+    if not cpu.passed:
+        return list(cpu.checks), (), diagnose_run(cpu.facts, cpu.checks, machine, None, label.family)
+    return list(cpu.checks), tuple(_verify_on(target, bench, label, machine, reporter) for target in targets), None
+
+
+def _verify_on(target: Target, bench: Bench, label: Label, machine: Machine, reporter: Reporter) -> GpuVerdict:
+    gpu = target.gpu
+    visible = machine.surroundings.visible_devices
+    checks: tuple[Check, ...] = ()
+    cause = target.impossible
+    offload: Offload = "impossible_here"
+    if visible is not None and visible.strip() in HIDDEN:
+        offload = "failed"
+        cause = diagnose_run(None, (), machine, gpu, label.family)
+    elif cause is None:
+        reporter.say(f"  running it on {gpu.name}")
+        result = run_on_gpu(bench, gpu, gpu.uuid)
+        checks = result.checks
+        passed = all(check.passed for check in checks)
+        offload = "proven" if passed else "failed"
+        cause = None if passed else diagnose_run(result.facts, checks, machine, gpu, label.family)
+    return GpuVerdict(
+        name=gpu.name,
+        uuid_sha256=hashlib.sha256(gpu.uuid.encode()).hexdigest(),
+        compute_capability=gpu.compute_capability,
+        offload=offload,
+        reason=cause.fact if cause else f"{len(checks)} of {len(checks)} checks hold on {gpu.name}",
+        checks=checks,
+        cause=cause,
+    )
+
+
 def _inputs(sha256: str, machine: Machine) -> str:
     gpus = tuple((gpu.uuid, gpu.compute_capability) for gpu in machine.gpus)
-    return digest_of("verify", VERSION, sha256, machine.driver, machine.driver_problem, gpus, machine.python)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return digest_of("verify", VERSION, sha256, machine.driver, machine.driver_problem, gpus, visible, machine.python)
 
 
 def _check_record(wheel: Path, sha256: str) -> Check:
@@ -98,11 +183,16 @@ def _check_record(wheel: Path, sha256: str) -> Check:
     return Check(name=name, passed=same, detail=f"{path.name} {detail}")
 
 
-def _judge(smoke: SmokeResult, machine: Machine, impossible: str) -> tuple[Offload, str]:
-    if machine.driver is None:
-        return "untested", machine.driver_problem or NO_DRIVER
-    if not machine.gpus:
-        return "untested", "no NVIDIA GPU"
-    if impossible:
-        return "impossible_here", impossible
-    return ("proven", smoke.offload_detail) if smoke.offloaded else ("failed", smoke.offload_detail)
+def _judge(
+    checks: list[Check], gpus: tuple[GpuVerdict, ...], cause: Finding | None, machine: Machine
+) -> tuple[Offload, str, Finding | None]:
+    """One failed GPU is a failed wheel; one proven GPU proves it where the rules exclude the others."""
+    if bad := [check for check in checks if not check.passed]:
+        return "failed", cause.fact if cause else f"{bad[0].name}: {bad[0].detail}", cause
+    for offload in ("failed", "proven", "impossible_here"):
+        found = [gpu for gpu in gpus if gpu.offload == offload]
+        if found:
+            others = [f"{gpu.name}: {gpu.reason}" for gpu in gpus if gpu.offload == "impossible_here" != offload]
+            return offload, "; ".join([found[0].reason, *others]), found[0].cause
+    finding = diagnose_run(None, (), machine, None, 0)
+    return "untested", machine.driver_problem or (NO_DRIVER if machine.driver is None else "no NVIDIA GPU"), finding

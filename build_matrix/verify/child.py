@@ -1,15 +1,19 @@
-"""Runs inside the fresh environment, where only the wheel is installed: imports it, loads a model, generates.
+"""Runs inside the fresh environment, where only the wheel is installed: imports it, loads models, computes logits.
 
-Arguments: model file, layers to offload, tokens to generate, the prompt's tokens. Each thing learned is one line of
-JSON behind ``PREFIX``, so that a crash loses nothing that came before it; llama.cpp's own log goes to standard error.
+Argument: a JSON file with ``jobs``. Each thing learned is one line of JSON behind ``PREFIX``, so that a crash loses
+nothing that came before it; llama.cpp's own log goes to standard error. Logits go to a file for each job: 32-bit floats
+in the machine's order, one row of the vocabulary's length for each token.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import time
+from typing import Any
 
 PREFIX = "build-matrix-smoke "
+LINGER_SECONDS = 0.1  # a loaded model stays so long at least, for the parent to see its memory
 
 
 def tell(**facts: object) -> None:
@@ -18,20 +22,61 @@ def tell(**facts: object) -> None:
     sys.stdout.flush()
 
 
-def main(model: str, layers: int, count: int, prompt: list[int]) -> None:
-    """Report version, offload, and the tokens that the model generates greedily."""
+def main(path: str) -> None:
+    """Report version, place, back ends and offload, then do the jobs one after the other."""
     import llama_cpp
 
-    tell(version=llama_cpp.__version__)
+    tell(version=llama_cpp.__version__, folder=llama_cpp.__path__[0])
     tell(offload=bool(llama_cpp.llama_supports_gpu_offload()))
-    llm = llama_cpp.Llama(model, n_gpu_layers=layers, n_ctx=256, n_threads=2, seed=0, verbose=True)
-    tokens: list[int] = []
-    for token in llm.generate(prompt, temp=0.0, top_k=1):
-        tokens.append(int(token))
-        if len(tokens) == count:
-            break
-    tell(tokens=tokens)
+    try:
+        from llama_cpp import _backends
+    except ImportError:  # another producer's wheel
+        pass
+    else:
+        tell(backends=_backends.report())
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - one import less
+        jobs = json.load(file)["jobs"]
+    for job in jobs:
+        tell(job=job["name"], state="started")
+        tell(job=job["name"], state="done", seconds=work(job))
+    tell(finished=True)
+
+
+def work(job: dict[str, Any]) -> dict[str, float]:
+    """Load the model, compute the prompt in one batch and the rest token by token; how long each took."""
+    import llama_cpp
+
+    times = [time.monotonic()]
+    tokens, single = job["tokens"], job["single"]
+    llm = llama_cpp.Llama(
+        job["model"],
+        n_gpu_layers=job["layers"],
+        n_ctx=job["context"],
+        n_batch=job["context"],
+        n_ubatch=512,
+        n_threads=job["threads"],
+        n_threads_batch=job["threads"],
+        flash_attn=job["flash"],
+        logits_all=True,
+        seed=0,
+        verbose=True,
+    )
+    times.append(time.monotonic())
+    tell(job=job["name"], state="loaded")
+    if not tokens:
+        tokens = llm.tokenize(job["text"].encode())[: job["context"] - single]
+    first = len(tokens) - single
+    llm.eval(tokens[:first])
+    times.append(time.monotonic())
+    for token in tokens[first:]:
+        llm.eval([token])
+    times.append(time.monotonic())
+    llm.scores[: len(tokens)].tofile(job["logits"])
+    tell(job=job["name"], tokens=len(tokens), vocabulary=llm.n_vocab())
+    time.sleep(LINGER_SECONDS)
+    llm.close()
+    return dict(zip(("load", "prompt", "single"), (b - a for a, b in zip(times, times[1:]))))  # noqa: B905, RUF007
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), [int(word) for word in sys.argv[4:]])
+    main(sys.argv[1])

@@ -1,61 +1,104 @@
-"""Does a wheel run? Installed with its declared dependencies into a fresh environment, in a process of its own."""
+"""Does a wheel run? Installed with its declared dependencies into a fresh environment, in processes of its own."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from build_matrix.errors import InstallError
 from build_matrix.index import Downloads, create_environment, install_wheels
 from build_matrix.locks import locked_toolkits, read_lock, select_platform, select_wheels
-from build_matrix.model import Check, Machine, Platform, Record
+from build_matrix.model import Check, Gpu, Platform, Record, RunFacts, digest_of
 from build_matrix.runner import Completed, run
 from build_matrix.store import Store
 from build_matrix.verify import child
-from build_matrix.verify.model_file import EXPECTED, PROMPT, write_model
+from build_matrix.verify.model_file import (
+    KINDS,
+    LAYERS,
+    VERSION,
+    VOCABULARY,
+    Kind,
+    layer_bytes,
+    prompt,
+    write_model,
+)
+from build_matrix.verify.numbers import BOUNDS, Agreement, compare, read_logits
+from build_matrix.verify.reference import reference_logits
+from build_matrix.verify.sample import Watch
 from build_matrix.verify.static import Label
 
-SECONDS = 180.0
+SECONDS = 180.0  # for one child
+MODEL_SECONDS = 1800.0  # with a model of the user's
+MEMORY = 8 << 30  # bytes that a child may hold of its own; of a user's model twice its size more
+PROMPT_TOKENS = 512
+SINGLE_TOKENS = 8  # computed one by one after the prompt
+CONTEXT = 768
+REFERENCE_TOKENS = 48
+MOST_THREADS = 16
 ALL_LAYERS = 99
+EVERY = LAYERS + 1  # the output counts as one
+PARTS = (0, 8, 16)  # layers of the partial offloads
 DRIVER_LIBRARY = "libcuda.so.1"
+TEXT = "The quick brown fox jumps over the lazy dog, and the dog sleeps on. " * 64
 
-_ERROR = re.compile(r"\berror\b|Error:", re.IGNORECASE)
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")  # llama.cpp's own log
 
 
-class SmokeResult(Record, frozen=True, kw_only=True):
-    """What running the wheel showed."""
+class Job(Record, frozen=True, kw_only=True):
+    """One model loaded and computed by the child; ``logits`` is where it writes them."""
+
+    name: str
+    model: str
+    layers: int
+    flash: bool
+    logits: str
+    threads: int
+    tokens: tuple[int, ...] = ()
+    text: str = ""
+    single: int = SINGLE_TOKENS
+    context: int = CONTEXT
+
+
+class Bench(Record, frozen=True, kw_only=True):
+    """What all children of a verification share."""
+
+    python: Path
+    scratch: Path
+    threads: int
+    references: dict[Kind, Path]
+    model: Path | None = None
+
+
+class CpuResult(Record, frozen=True, kw_only=True):
+    """What running with the GPU hidden showed; ``facts`` tells why it failed, if it did."""
 
     checks: tuple[Check, ...]
-    offloaded: bool = False
-    offload_detail: str = ""
+    facts: RunFacts
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything holds."""
+        return all(check.passed for check in self.checks)
 
 
-def run_smoke(
-    wheel: Path, label: Label, machine: Machine, scratch: Path, store: Store, downloads: Downloads, *, gpu: bool
-) -> SmokeResult:
-    """Install, import, generate on the CPU; with a GPU, generate there too and compare. All of it in ``scratch``.
+class GpuResult(Record, frozen=True, kw_only=True):
+    """What running on one GPU showed."""
 
-    Raises DownloadError and its kinds, DiskFullError.
-    """
-    try:
-        python = install_wheel(wheel, label, machine.platform, scratch, store, downloads)
-    except InstallError as error:
-        return SmokeResult(checks=(Check(name="install", passed=False, detail=error.problem),))
-    model = scratch / "smoke.gguf"
-    write_model(model)
-    return _run_children(python, model, machine if gpu else msgspec.structs.replace(machine, gpus=()), scratch)
+    checks: tuple[Check, ...]
+    facts: RunFacts
 
 
 def install_wheel(
     wheel: Path, label: Label, platform: Platform, scratch: Path, store: Store, downloads: Downloads
 ) -> Path:
-    """A fresh environment with the wheel and what it declares, from locked files only."""
+    """A fresh environment with the wheel and what it declares, from locked files only; its Python.
+
+    Raises InstallError, DownloadError and its kinds, DiskFullError.
+    """
     files = select_wheels(read_lock("runtime"))
     cuda = label.cuda if label.cuda in locked_toolkits() else locked_toolkits()[0]
     files += select_platform(read_lock(f"cuda-{cuda}"), platform)
@@ -68,74 +111,240 @@ def install_wheel(
     return python
 
 
-def _run_children(python: Path, model: Path, machine: Machine, scratch: Path) -> SmokeResult:
-    cpu = _run_child(python, model, 0, scratch, {"CUDA_VISIBLE_DEVICES": ""})
+def prepare_bench(python: Path, scratch: Path, cpus: int, model: Path | None, store: Store) -> Bench:
+    """Write the models; what they must answer is computed once for a store."""
+    for kind in KINDS:
+        write_model(scratch / f"{kind}.gguf", kind)
+    folder = store.obtain("smoke-reference", digest_of(VERSION, PROMPT_TOKENS, REFERENCE_TOKENS), _write_references)
+    return Bench(
+        python=python,
+        scratch=scratch,
+        threads=min(cpus, MOST_THREADS),
+        references={kind: folder / f"{kind}.f32" for kind in KINDS},
+        model=model,
+    )
+
+
+def _write_references(folder: Path) -> None:
+    tokens = prompt(PROMPT_TOKENS + SINGLE_TOKENS)[:REFERENCE_TOKENS]
+    for kind in KINDS:
+        reference_logits(kind, tokens).astype("<f4").tofile(folder / f"{kind}.f32")
+
+
+def run_on_cpu(bench: Bench, version: str) -> CpuResult:
+    """With every GPU hidden: ``n_gpu_layers=0`` alone would still compute large batches on one.
+
+    ``version`` is that of the wheel.
+    """
+    jobs = [_job(bench, "cpu", kind, 0, flash=False) for kind in KINDS]
+    if bench.model:
+        jobs.append(_model_job(bench, "cpu", 0, flash=False))
+    answer = _run_child(bench, "cpu", jobs, {"CUDA_VISIBLE_DEVICES": ""}, Watch("", _memory(bench)))
+    facts = answer.facts
+    found = {
+        kind: compare(_head(bench, kind), read_logits(bench.references[kind], VOCABULARY), BOUNDS[kind])
+        for kind in KINDS
+    }
+    own = Path(facts.folder).is_relative_to(bench.scratch) if facts.folder else False
+    same = facts.version == version.partition("+")[0]
     checks = [
-        Check(name="import", passed="version" in cpu, detail=_said(cpu, "version")),
+        Check(
+            name="import",
+            passed=own and same,
+            detail=facts.version + ("" if own and same else f" from {facts.folder}") if facts.version else facts.end,
+        ),
         Check(
             name="offload registered",
-            passed="offload" in cpu,
-            detail=f"llama_supports_gpu_offload() is {cpu.get('offload', 'unknown')} with the GPU hidden",
+            passed=facts.offload is not None,
+            detail=f"llama_supports_gpu_offload() is {facts.offload} with the GPU hidden",
         ),
-        _check_tokens("generation on the CPU", cpu),
+        Check(
+            name="numbers on the CPU",
+            passed=facts.finished and all(item.holds for item in found.values()),
+            detail=_said(found) if facts.finished else facts.end,
+        ),
     ]
-    if not machine.gpus or not all(check.passed for check in checks):
-        return SmokeResult(checks=tuple(checks))
-    gpu = _run_child(python, model, ALL_LAYERS, scratch, {})
-    layers = gpu.get("offloaded_layers", (0, -1))
-    tokens = _check_tokens("generation on the GPU", gpu)
-    offloaded = bool(gpu.get("offload")) and layers[0] == layers[1] and tokens.passed
-    detail = f"{layers[0]}/{layers[1]} layers on {machine.gpus[0].name}; {tokens.detail}"
-    checks.append(Check(name="generation on the GPU", passed=offloaded, detail=detail))
-    return SmokeResult(checks=tuple(checks), offloaded=offloaded, offload_detail=detail)
+    return CpuResult(checks=tuple(checks), facts=facts)
 
 
-def _said(answer: Mapping[str, Any], key: str) -> str:
-    return str(answer.get(key) or answer.get("failure") or "nothing was said")
+def run_on_gpu(bench: Bench, gpu: Gpu, visible: str) -> GpuResult:
+    """On one GPU, which CUDA_VISIBLE_DEVICES names as ``visible``: layers, memory, numbers against those of the CPU."""
+    partial = [_job(bench, "gpu", "F16", layers, flash=False) for layers in PARTS]
+    whole = [_job(bench, "gpu", kind, ALL_LAYERS, flash=flash) for kind in KINDS for flash in (False, True)]
+    jobs = [*partial, *whole]
+    if bench.model:
+        jobs += [_model_job(bench, "gpu", ALL_LAYERS, flash=flash) for flash in (False, True)]
+    watch = Watch(gpu.uuid, _memory(bench))
+    answer = _run_child(bench, "gpu", jobs, {"CUDA_VISIBLE_DEVICES": visible}, watch)
+    checks = [
+        _check_layers(answer, [*PARTS, *[EVERY] * len(whole)], [job.name for job in (*partial, *whole)]),
+        _check_memory(watch, partial[1].name, whole[0].name),
+        _check_numbers(bench, answer, [*partial, *whole]),
+    ]
+    if bench.model:
+        checks.append(_check_model(bench, answer))
+    return GpuResult(checks=tuple(checks), facts=answer.facts)
 
 
-def _check_tokens(name: str, answer: Mapping[str, Any]) -> Check:
-    tokens = answer.get("tokens")
-    passed = tokens == list(EXPECTED)
-    if tokens is None:
-        detail = _said(answer, "tokens")
-    else:
-        detail = f"{len(EXPECTED)} tokens as expected" if passed else f"{tokens} instead of {list(EXPECTED)}"
-    return Check(name=name, passed=passed, detail=detail)
+class _Answer:
+    """What a child said, line by line."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, Any] = {}
+        self.layers: dict[str, tuple[int, int]] = {}
+        self.vocabulary: dict[str, int] = {}
+        self.facts = RunFacts()
+        self._job = ""
+
+    def collect(self, line: str, watch: Watch) -> None:
+        if match := _OFFLOADED.search(line):
+            self.layers[self._job] = (int(match[1]), int(match[2]))
+        if not line.startswith(child.PREFIX):
+            return
+        facts = msgspec.json.decode(line.removeprefix(child.PREFIX), type=dict[str, Any])
+        self.said.update(facts)
+        if "job" in facts:
+            self._job = facts["job"]
+        if "vocabulary" in facts:
+            self.vocabulary[self._job] = facts["vocabulary"]
+        if "state" in facts:
+            watch.stage(self._job if facts["state"] == "loaded" else "")
+
+    def end(self, done: Completed, watch: Watch, seconds: float) -> None:
+        said = self.said
+        self.facts = RunFacts(
+            version=said.get("version", ""),
+            folder=said.get("folder", ""),
+            offload=said.get("offload"),
+            backends=tuple(said.get("backends", ())),
+            finished=bool(said.get("finished")) and done.code == 0,
+            code=done.code,
+            timed_out=seconds if done.timed_out else 0.0,
+            memory_exceeded=watch.exceeded,
+            job=self._job,
+            log=tuple(line for line in done.tail if line.strip() and not line.startswith(child.PREFIX)),
+        )
 
 
-def _run_child(python: Path, model: Path, layers: int, scratch: Path, variables: Mapping[str, str]) -> dict[str, Any]:
-    """What the child reported, one JSON object a line; how it ended stands under ``failure``."""
-    environment = _environment(scratch) | dict(variables)
-    words: list[str | Path] = [python, "-I", child.__file__, model, str(layers), str(len(EXPECTED)), *map(str, PROMPT)]
-    answer: dict[str, Any] = {}
-
-    def collect(line: str) -> None:
-        if line.startswith(child.PREFIX):
-            answer.update(msgspec.json.decode(line.removeprefix(child.PREFIX), type=dict[str, Any]))
-        elif match := _OFFLOADED.search(line):
-            answer["offloaded_layers"] = (int(match[1]), int(match[2]))
-
-    done = run(words, env=environment, cwd=scratch, on_line=collect, timeout=SECONDS)
-    if done.code:
-        answer["failure"] = _failure(done)
+def _run_child(bench: Bench, name: str, jobs: Sequence[Job], variables: Mapping[str, str], watch: Watch) -> _Answer:
+    path = bench.scratch / f"{name}.json"
+    path.write_bytes(msgspec.json.encode({"jobs": jobs}))
+    seconds = MODEL_SECONDS if bench.model else SECONDS
+    answer = _Answer()
+    with watch:
+        done = run(
+            [bench.python, "-I", child.__file__, path],
+            env=_environment(bench.scratch) | dict(variables),
+            cwd=bench.scratch,
+            on_line=lambda line: answer.collect(line, watch),
+            on_start=watch.attach,
+            timeout=seconds,
+        )
+    answer.end(done, watch, seconds)
     return answer
 
 
-def _failure(done: Completed) -> str:
-    if done.timed_out:
-        return f"no end within {SECONDS:.0f} s"
-    how = f"ended by signal {-done.code}" if done.code < 0 else f"exit code {done.code}"
-    said = [line.strip() for line in done.tail if line.strip()]
-    telling = next((line for line in said if _ERROR.search(line)), said[-1] if said else "no output")
-    return f"{how}: {telling}"
+def _job(bench: Bench, where: str, kind: Kind, layers: int, *, flash: bool) -> Job:
+    name = f"{where}-{kind}-{layers}{'-flash' if flash else ''}"
+    return Job(
+        name=name,
+        model=str(bench.scratch / f"{kind}.gguf"),
+        layers=layers,
+        flash=flash,
+        logits=str(bench.scratch / f"{name}.f32"),
+        threads=bench.threads,
+        tokens=tuple(prompt(PROMPT_TOKENS + SINGLE_TOKENS)),
+    )
+
+
+def _model_job(bench: Bench, where: str, layers: int, *, flash: bool) -> Job:
+    name = f"{where}-model-{layers}{'-flash' if flash else ''}"
+    return Job(
+        name=name,
+        model=str(bench.model),
+        layers=layers,
+        flash=flash,
+        logits=str(bench.scratch / f"{name}.f32"),
+        threads=bench.threads,
+        text=TEXT,
+    )
+
+
+def _memory(bench: Bench) -> int:
+    return MEMORY + (2 * bench.model.stat().st_size if bench.model else 0)
+
+
+def _logits(bench: Bench, name: str, vocabulary: int = VOCABULARY) -> Any:
+    return read_logits(bench.scratch / f"{name}.f32", vocabulary)
+
+
+def _head(bench: Bench, kind: Kind) -> Any:
+    found = _logits(bench, f"cpu-{kind}-0")
+    return None if found is None else found[:REFERENCE_TOKENS]
+
+
+def _said(found: Mapping[Kind, Agreement]) -> str:
+    return "; ".join(f"{name} {agreement}" for name, agreement in found.items())
+
+
+def _check_layers(answer: _Answer, wanted: Sequence[int], names: Sequence[str]) -> Check:
+    found = [answer.layers.get(name, (-1, -1)) for name in names]
+    passed = found == [(count, EVERY) for count in wanted]
+    shown = dict.fromkeys(f"{found[0]}/{found[1]}" if found[1] >= 0 else "none" for found in found)
+    return Check(name="layers offloaded", passed=passed, detail=", ".join(shown))
+
+
+def _check_memory(watch: Watch, some: str, every: str) -> Check:
+    """From eight layers to all: the process holds at least the weights of the other sixteen."""
+    needed = (LAYERS - PARTS[1]) * layer_bytes("F16")
+    for whose, samples in (("the process's own memory", watch.own), ("the GPU's memory in use", watch.device)):
+        if samples[some] and samples[every]:
+            grown = samples[every] - samples[some]
+            detail = (
+                f"{whose} grew by {grown / 1e6:.0f} MB from {PARTS[1]} layers to all, weights {needed / 1e6:.0f} MB"
+            )
+            return Check(name="GPU memory", passed=grown >= needed, detail=detail)
+    return Check(name="GPU memory", passed=False, detail="NVML shows no memory in use by this process or on this GPU")
+
+
+def _check_numbers(bench: Bench, answer: _Answer, jobs: Sequence[Job]) -> Check:
+    found = {job.name.removeprefix("gpu-"): _agreement(bench, job.name) for job in jobs}
+    passed = answer.facts.finished and all(item.holds for item in found.values())
+    told = {name: item for name, item in found.items() if item.error != float("inf")}
+    if passed:
+        detail = _said(told)  # type: ignore[arg-type]
+    elif wrong := {name: item for name, item in told.items() if not item.holds}:
+        detail = "wrong: " + _said(wrong)  # type: ignore[arg-type]
+    else:
+        detail = f"{answer.facts.end}; {len(told)} of {len(found)} computed"
+    return Check(name="numbers on the GPU", passed=passed, detail=detail)
+
+
+def _agreement(bench: Bench, name: str) -> Agreement:
+    kind: Kind = next(kind for kind in KINDS if f"-{kind}-" in name)
+    return compare(_logits(bench, name), _logits(bench, f"cpu-{kind}-0"), BOUNDS[kind])
+
+
+def _check_model(bench: Bench, answer: _Answer) -> Check:
+    """A real model's kinds of weights are many: the widest bound."""
+    vocabulary = next((size for name, size in answer.vocabulary.items() if "-model-" in name), 1)
+    right = _logits(bench, "cpu-model-0", vocabulary)
+    names = [f"gpu-model-{ALL_LAYERS}{flash}" for flash in ("", "-flash")]
+    found = {name: compare(_logits(bench, name, vocabulary), right, max(BOUNDS.values())) for name in names}
+    layers = [answer.layers.get(name, (0, -1)) for name in names]
+    passed = all(item.holds for item in found.values()) and all(some == every for some, every in layers)
+    detail = ", ".join(f"{some}/{every} layers" for some, every in dict.fromkeys(layers)) + f"; {_said(found)}"  # type: ignore[arg-type]
+    return Check(name=str(bench.model and bench.model.name), passed=passed, detail=detail)
 
 
 def _environment(scratch: Path) -> dict[str, str]:
     """Nothing of the surroundings but the way to the driver: no toolkit of this machine can help the wheel."""
-    kept = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "SYSTEMROOT") if name in os.environ}
-    folders = [f for f in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if f]
-    driver = [folder for folder in folders if (Path(folder) / DRIVER_LIBRARY).exists()]
-    if driver:
-        kept["LD_LIBRARY_PATH"] = os.pathsep.join(driver)
+    kept = {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}
+    folders = list(_driver_folders(os.environ.get("LD_LIBRARY_PATH", "")))
+    if folders:
+        kept["LD_LIBRARY_PATH"] = os.pathsep.join(folders)
     return kept | {"PATH": os.defpath, "HOME": str(scratch), "TMPDIR": str(scratch), "LC_ALL": "C.UTF-8"}
+
+
+def _driver_folders(path: str) -> Iterator[str]:
+    return (folder for folder in path.split(os.pathsep) if folder and (Path(folder) / DRIVER_LIBRARY).exists())

@@ -16,13 +16,13 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from main_job import Place
 from rich.console import Console
+from small_model import COUNT, PROMPT, expected, write_small_model
 
 from build_matrix.archive import dist_info, read_members
 from build_matrix.index import Downloads, create_environment, install_wheels
 from build_matrix.locks import read_lock, select_wheels
 from build_matrix.report import LineReporter
 from build_matrix.store import Store
-from build_matrix.verify.model_file import EXPECTED, PROMPT, write_model
 from build_matrix.verify.smoke import install_wheel
 from build_matrix.verify.static import check_static
 from lab import FOUNDING, Lab
@@ -37,17 +37,17 @@ model = llama_cpp.Llama(sys.argv[1], n_ctx=256, n_threads=2, n_gpu_layers=99, ve
 tokens = []
 for token in model.generate({list(PROMPT)}, temp=0.0, top_k=1):
     tokens.append(int(token))
-    if len(tokens) == {len(EXPECTED)}:
+    if len(tokens) == {COUNT}:
         break
 print(json.dumps([offload, tokens]))
 """
-ON_THE_CPU = [False, list(EXPECTED)]
+ON_THE_CPU = [False, list(expected())]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "smoke.gguf"
-    write_model(path)
+    write_small_model(path)
     return path
 
 
@@ -134,7 +134,7 @@ def test_the_cuda_module_is_loaded_where_a_driver_is(python: Path, tmp_path: Pat
 def test_on_a_processor_without_avx_it_takes_other_code(python: Path, model: Path) -> None:
     under = ("qemu-x86_64", "-cpu", "Nehalem")
     (offload, tokens), said = generate(python, model, {"LLAMA_CPP_BACKENDS": "explain"}, under)
-    assert (offload, len(tokens)) == (False, len(EXPECTED))
+    assert (offload, len(tokens)) == (False, COUNT)
     assert "CPU back end: libggml-cpu-sse42.so" in said
 
 

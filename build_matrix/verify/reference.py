@@ -1,0 +1,65 @@
+"""What a model of ``model_file`` must answer, computed by NumPy alone in single precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from build_matrix.verify import model_file as model
+from build_matrix.verify.model_file import Kind
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def reference_logits(kind: Kind, tokens: Sequence[int], layers: int = model.LAYERS) -> np.ndarray:
+    """Logits after each token; shape (tokens, vocabulary). The llama architecture, as its paper has it."""
+    import gguf
+    import numpy as np
+
+    matrix = {
+        name: gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType[kind]).astype(np.float32)
+        for name, blocks in model.weights(kind, layers)
+    }
+    hidden = matrix["token_embd.weight"][list(tokens)]
+    for layer in range(layers):
+        own = {name.split(".")[2]: value for name, value in matrix.items() if name.startswith(f"blk.{layer}.")}
+        x = _norm(hidden)
+        hidden = (
+            hidden + _attention(*(x @ own[name].T for name in ("attn_q", "attn_k", "attn_v"))) @ own["attn_output"].T
+        )
+        x = _norm(hidden)
+        gate = x @ own["ffn_gate"].T
+        hidden = hidden + (gate / (1 + np.exp(-gate)) * (x @ own["ffn_up"].T)) @ own["ffn_down"].T
+    return np.asarray(_norm(hidden) @ matrix["output.weight"].T)
+
+
+def _norm(x: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    return np.asarray(x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(model.EPSILON)))
+
+
+def _attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Causal, with positions turned into angles, several heads of questions for each head of keys."""
+    import numpy as np
+
+    count = len(q)
+    q, k, v = (x.reshape(count, -1, model.HEAD_WIDTH).transpose(1, 0, 2) for x in (q, k, v))
+    q, k = _rope(q), _rope(k)
+    k, v = (np.repeat(x, model.HEADS // model.KV_HEADS, axis=0) for x in (k, v))
+    scores = q @ k.transpose(0, 2, 1) / np.float32(np.sqrt(model.HEAD_WIDTH))
+    scores = np.where(np.tril(np.ones((count, count), dtype=bool)), scores, -np.inf)
+    scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    mixed = scores / scores.sum(axis=-1, keepdims=True) @ v
+    return np.asarray(mixed.transpose(1, 0, 2).reshape(count, -1), dtype=np.float32)
+
+
+def _rope(x: np.ndarray) -> np.ndarray:
+    """Pairs of neighbours, turned by their position; shape (heads, tokens, width of a head)."""
+    import numpy as np
+
+    frequencies = model.ROPE_BASE ** (-np.arange(0, model.HEAD_WIDTH, 2) / model.HEAD_WIDTH)
+    angles = np.outer(np.arange(x.shape[1]), frequencies)
+    pairs = (x[..., 0::2] + 1j * x[..., 1::2]) * np.exp(1j * angles)
+    return np.stack([pairs.real, pairs.imag], axis=-1).reshape(x.shape).astype(np.float32)
