@@ -149,9 +149,10 @@ def diagnose_run(
     return (
         _ended(facts)
         or _shadowed(facts, failed)
-        or _matched((*facts.log, *facts.backends), machine)
-        or _not_loaded(facts, gpu, family)
         or _wrong(facts, failed)
+        # With the GPU hidden, the CUDA back end's own reason is that it is hidden.
+        or _matched((*facts.log, *facts.backends) if gpu else facts.log, machine)
+        or _not_loaded(facts, gpu, family)
         or _unknown(facts)
     )
 
