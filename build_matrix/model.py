@@ -612,7 +612,10 @@ def _signal_name(number: int) -> str:
 
 
 class GpuVerdict(Record, frozen=True, kw_only=True):
-    """What was verified of a wheel on one GPU; ``uuid_sha256`` names the GPU without telling its UUID."""
+    """What was verified of a wheel on one GPU; ``uuid_sha256`` names the GPU without telling its UUID.
+
+    ``log``: the last lines of a run that failed.
+    """
 
     name: str
     uuid_sha256: str
@@ -621,12 +624,14 @@ class GpuVerdict(Record, frozen=True, kw_only=True):
     reason: str
     checks: tuple[Check, ...] = ()
     cause: Finding | None = None
+    log: tuple[str, ...] = ()
 
 
 class Verdict(Record, frozen=True, kw_only=True):
     """``<wheel>.verdict.json``: what was verified of a wheel, on which machine.
 
-    ``cause`` is why it does not offload: what was found, and the remedy.
+    ``cause`` is why it does not offload: what was found, and the remedy; ``log``: the last lines of a run with the GPU
+    hidden that failed.
     """
 
     schema: Literal["build-matrix/verdict/2"] = "build-matrix/verdict/2"
@@ -638,6 +643,7 @@ class Verdict(Record, frozen=True, kw_only=True):
     checks: tuple[Check, ...]
     driver: Driver | None = None
     gpus: tuple[GpuVerdict, ...] = ()
+    log: tuple[str, ...] = ()
     seconds: float = 0.0
     libc: str = ""
     python: str

@@ -12,6 +12,7 @@ from build_matrix.diagnosis.machine import hidden, why_no_gpu
 from build_matrix.model import Check, Finding, Gpu, Machine, RunFacts
 
 EXCERPT = 3  # lines of a log in a finding
+TELLING = re.compile(r"\berror\b|Error:|ASSERT|assertion|abort|what\(\)", re.IGNORECASE)
 ILLEGAL_INSTRUCTION = signal.SIGILL if sys.platform != "win32" else None
 
 
@@ -203,7 +204,8 @@ def _wrong(facts: RunFacts, failed: Mapping[str, str]) -> Finding | None:
 
 
 def _unknown(facts: RunFacts) -> Finding:
-    said = " | ".join(facts.log[-EXCERPT:]) or "it said nothing"
+    telling = [line.strip() for line in facts.log if TELLING.search(line)]
+    said = " | ".join((telling or facts.log[-EXCERPT:])[:EXCERPT]) or "it said nothing"
     return _cause("unknown", f"It failed for a reason that is not known here: {facts.end}", said, "Report this.")
 
 

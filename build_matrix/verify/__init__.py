@@ -38,6 +38,7 @@ from build_matrix.verify.static import Label, check_static, parse_label
 __all__ = ["Target", "known_verdict", "parse_label", "read_verdict", "verify_wheel"]
 
 VERSION = 3
+LOG_LINES = 80  # of a failed run, in its verdict
 HIDDEN = {"", "-1", "NoDevFiles"}  # values of CUDA_VISIBLE_DEVICES under which no GPU is left
 
 
@@ -93,6 +94,7 @@ def verify_wheel(
     checks, label = check_static(wheel)
     checks.append(_check_record(wheel, sha256))
     gpus: tuple[GpuVerdict, ...] = ()
+    log: tuple[str, ...] = ()
     cause = diagnose_static(checks, label.family if label else 0)
     if label and all(check.passed for check in checks):
         with store.scratch(f"verify-{sha256[:KEY_LENGTH]}") as scratch:
@@ -103,7 +105,7 @@ def verify_wheel(
                 checks.append(Check(name="install", passed=False, detail=error.problem))
             else:
                 bench = prepare_bench(python, scratch, machine.cpus, model.absolute() if model else None, store)
-                more, gpus, cause = _run(bench, label, wheel.name.split("-")[1], machine, targets, reporter)
+                more, gpus, cause, log = _run(bench, label, wheel.name.split("-")[1], machine, targets, reporter)
                 checks += more
     offload, reason, cause = _judge(checks, gpus, cause, machine)
     verdict = Verdict(
@@ -115,6 +117,7 @@ def verify_wheel(
         checks=tuple(checks),
         driver=machine.driver,
         gpus=gpus,
+        log=log[-LOG_LINES:],
         seconds=round(time.monotonic() - started, 1),
         libc=machine.libc,
         python=platform.python_version(),
@@ -127,19 +130,20 @@ def verify_wheel(
 
 def _run(
     bench: Bench, label: Label, version: str, machine: Machine, targets: tuple[Target, ...], reporter: Reporter
-) -> tuple[list[Check], tuple[GpuVerdict, ...], Finding | None]:
-    """With the GPU hidden, then on each GPU; the checks of the first, and why it fails if it does."""
+) -> tuple[list[Check], tuple[GpuVerdict, ...], Finding | None, tuple[str, ...]]:
+    """With the GPU hidden, then on each GPU; the checks of the first, and why it fails if it does, with its log."""
     reporter.say("  running it with every GPU hidden")
     cpu = run_on_cpu(bench, version)
     if not cpu.passed:
-        return list(cpu.checks), (), diagnose_run(cpu.facts, cpu.checks, machine, None, label.family)
-    return list(cpu.checks), tuple(_verify_on(target, bench, label, machine, reporter) for target in targets), None
+        return list(cpu.checks), (), diagnose_run(cpu.facts, cpu.checks, machine, None, label.family), cpu.facts.log
+    return list(cpu.checks), tuple(_verify_on(target, bench, label, machine, reporter) for target in targets), None, ()
 
 
 def _verify_on(target: Target, bench: Bench, label: Label, machine: Machine, reporter: Reporter) -> GpuVerdict:
     gpu = target.gpu
     visible = machine.surroundings.visible_devices
     checks: tuple[Check, ...] = ()
+    log: tuple[str, ...] = ()
     cause = target.impossible
     offload: Offload = "impossible_here"
     if visible is not None and visible.strip() in HIDDEN:
@@ -152,6 +156,7 @@ def _verify_on(target: Target, bench: Bench, label: Label, machine: Machine, rep
         passed = all(check.passed for check in checks)
         offload = "proven" if passed else "failed"
         cause = None if passed else diagnose_run(result.facts, checks, machine, gpu, label.family)
+        log = () if passed else result.facts.log
     return GpuVerdict(
         name=gpu.name,
         uuid_sha256=hashlib.sha256(gpu.uuid.encode()).hexdigest(),
@@ -160,6 +165,7 @@ def _verify_on(target: Target, bench: Bench, label: Label, machine: Machine, rep
         reason=cause.fact if cause else f"{len(checks)} of {len(checks)} checks hold on {gpu.name}",
         checks=checks,
         cause=cause,
+        log=log[-LOG_LINES:],
     )
 
 
