@@ -68,6 +68,12 @@ SIGNATURES = (
         "End what else uses it (`nvidia-smi` lists that), or offload fewer layers.",
     ),
     Signature(
+        "kernels too large",
+        r"too many resources requested for launch|LAUNCH_OUT_OF_RESOURCES",
+        "A kernel needs more registers than this GPU has: it was compiled fast, not well",
+        "Build it with --profile release.",
+    ),
+    Signature(
         "GPU busy",
         r"CUDA-capable device\(s\) is/are busy or unavailable|devices? (are|is) busy or unavailable|DEVICE_UNAVAILABLE",
         "The GPU does not let this process in: it is in exclusive or prohibited compute mode, or MIG is on without an "

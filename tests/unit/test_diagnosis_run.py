@@ -39,6 +39,7 @@ def rule(facts: RunFacts, machine: Machine, *failed: Check, gpu: Gpu | None = GP
             "out of GPU memory",
         ),
         ("alloc_tensor_range: failed to allocate CUDA0 buffer of size 1234", "out of GPU memory"),
+        ("CUDA error: too many resources requested for launch", "kernels too large"),
         ("CUDA error: CUDA-capable device(s) is/are busy or unavailable", "GPU busy"),
         ("CUDA error: uncorrectable ECC error encountered", "GPU lost"),
         ("CUDA back end: not loaded: the driver found no usable GPU: error 804", "forward compatibility"),
