@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from build_matrix.index import Downloads, create_environment, install_wheels
 from build_matrix.locks import locked_toolkits, read_lock, select_platform, select_wheels
@@ -164,6 +165,11 @@ def run_on_cpu(bench: Bench, version: str) -> CpuResult:
             detail=_said(found) if facts.finished else facts.end,
         ),
     ]
+    if bench.model:
+        found_size = next((size for name, size in answer.vocabulary.items() if "-model-" in name), 1)
+        logits = _logits(bench, "cpu-model-0", found_size)
+        detail = f"{len(logits)} tokens computed on the CPU" if logits is not None else facts.end
+        checks.append(Check(name=bench.model.name, passed=logits is not None, detail=detail))
     return CpuResult(checks=tuple(checks), facts=facts)
 
 
@@ -183,7 +189,16 @@ def run_on_gpu(bench: Bench, gpu: Gpu, visible: str) -> GpuResult:
     ]
     if bench.model:
         checks.append(_check_model(bench, answer))
-    return GpuResult(checks=tuple(checks), facts=answer.facts)
+    return GpuResult(checks=tuple(checks), facts=_anonymous(answer.facts, visible))
+
+
+def _anonymous(facts: RunFacts, uuid: str) -> RunFacts:
+    """Without the GPU's name for CUDA, which is nobody's business and here no cause."""
+
+    def clean(lines: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(line.replace(f" (CUDA_VISIBLE_DEVICES={uuid!r})", "").replace(uuid, "GPU") for line in lines)
+
+    return structs.replace(facts, log=clean(facts.log), backends=clean(facts.backends))
 
 
 class _Answer:

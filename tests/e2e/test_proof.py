@@ -1,0 +1,122 @@
+"""Why a real wheel does not offload: each cause produced, and named, with no GPU at hand."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import msgspec
+import pytest
+from main_job import Place
+from rich.console import Console
+from small_model import write_small_model
+
+from build_matrix.archive import read_members, record_hash, verdict_path
+from build_matrix.diagnosis import diagnose_run
+from build_matrix.index import Downloads
+from build_matrix.model import Driver, Gpu, Machine, Verdict
+from build_matrix.report import LineReporter
+from build_matrix.store import Store
+from build_matrix.verify.smoke import install_wheel, prepare_bench, run_on_cpu, run_on_gpu
+from build_matrix.verify.static import check_static
+from lab import Lab, LabGpu
+
+pytestmark = [pytest.mark.build, pytest.mark.compiler, pytest.mark.index]
+
+NEW = "580.95.05"
+
+
+def verdict_of(wheel: Path) -> Verdict:
+    return msgspec.json.decode(verdict_path(wheel).read_bytes(), type=Verdict)
+
+
+@pytest.mark.parametrize(
+    ("lab", "visible", "offload", "rule"),
+    [
+        (Lab(NEW, init_error=804), None, "failed", "forward compatibility"),
+        (Lab(NEW, init_error=999), None, "failed", "kernel module"),
+        (Lab(NEW, init_error=803), None, "failed", "kernel module"),
+        (Lab(NEW), "", "failed", "hidden"),
+        (Lab(NEW), None, "failed", "no GPU"),
+        (Lab(NEW, gpus=(LabGpu("NVIDIA RTX 2060", "7.5"),)), None, "impossible_here", "code for the GPU"),
+        (Lab("576.52", 12090), None, "impossible_here", "driver runs toolkit"),
+    ],
+)
+def test_a_driver_that_cannot_run_it_is_named(
+    place: Place, tmp_path: Path, lab: Lab, visible: str | None, offload: str, rule: str
+) -> None:
+    variables = lab.install(tmp_path / "lab") | ({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible})
+    done = place.run("verify", "--require-gpu", **variables)
+    assert done.returncode == 7, done.stderr
+    verdict = verdict_of(place.wheel)
+    assert verdict.offload == offload, verdict
+    assert verdict.cause is not None
+    assert verdict.cause.rule == rule, verdict.cause
+    assert verdict.cause.remedy in done.stderr
+    assert [gpu.offload for gpu in verdict.gpus] == [offload]
+    assert lab.gpus[0].uuid not in verdict_path(place.wheel).read_text()
+
+
+def test_a_wheel_without_its_cuda_back_end_is_a_cpu_build(place: Place, tmp_path: Path) -> None:
+    wheel = tmp_path / place.wheel.name
+    members = {name: data for name, data in read_members(place.wheel).items() if not name.endswith("libggml-cuda.so")}
+    (record,) = (name for name in members if name.endswith(".dist-info/RECORD"))
+    rows = [f"{name},{record_hash(data)},{len(data)}" for name, data in members.items() if name != record]
+    members[record] = "\n".join([*rows, f"{record},,"]).encode() + b"\n"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    assert place.run("verify", str(wheel)).returncode == 7
+    cause = verdict_of(wheel).cause
+    assert cause is not None
+    assert cause.rule == "CPU build"
+
+
+def test_missing_cuda_libraries_and_a_shadowing_package_are_named(
+    place: Place, tmp_path: Path, machine: Machine
+) -> None:
+    store = Store(place.store)
+    label = check_static(place.wheel)[1]
+    assert label is not None
+    python = install_wheel(
+        place.wheel, label, "linux-x86_64", tmp_path, store, Downloads(store, LineReporter(Console(stderr=True)))
+    )
+    (site,) = (tmp_path / "environment").glob("lib/python*/site-packages")
+    bench = prepare_bench(python, tmp_path, 2, None, store)
+    lab = Lab(NEW)
+    here = msgspec.structs.replace(machine, driver=Driver(version=NEW, cuda="13.0"))
+    gpu = Gpu(name="x", uuid=lab.gpus[0].uuid, compute_capability="8.9")
+    version = place.wheel.name.split("-")[1]
+
+    shutil.rmtree(site / "nvidia")
+    shutil.rmtree(site / "cuda", ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in lab.install(tmp_path / "lab").items():
+            patch.setenv(name, value)
+        result = run_on_gpu(bench, gpu, gpu.uuid)
+    finding = diagnose_run(result.facts, result.checks, here, gpu, 13)
+    assert finding.rule == "library of CUDA missing"
+    assert "libcudart.so.13" in finding.fact or "libcublas.so.13" in finding.fact
+
+    other = tmp_path / "other" / "llama_cpp"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text("__version__ = '0.0.1'\ndef llama_supports_gpu_offload(): return True\n")
+    (site / "zz-shadow.pth").write_text(f"import sys; sys.path.insert(0, {str(other.parent)!r})\n")
+    shadowed = run_on_cpu(bench, version)
+    assert diagnose_run(shadowed.facts, shadowed.checks, machine, None, 13).rule == "shadowed"
+
+
+def test_a_real_model_can_be_tried_and_verdicts_are_json_with_a_schema(place: Place, tmp_path: Path) -> None:
+    model = tmp_path / "small.gguf"
+    write_small_model(model)
+    done = place.run("verify", "--json", "--model", str(model))
+    assert done.returncode == 0, done.stderr
+    (verdict,) = json.loads(done.stdout)
+    assert verdict["schema"] == "build-matrix/verdict/2"
+    assert any(check["name"] == "small.gguf" and check["passed"] for check in verdict["checks"])
+    schema = json.loads(place.run("verify", "--schema").stdout)
+    assert "Verdict" in schema["$defs"]
+    missing = place.run("verify", "--model", str(tmp_path / "none.gguf"))
+    assert (missing.returncode, "There is no file" in missing.stderr) == (2, True)
