@@ -10,7 +10,7 @@ from msgspec import structs
 
 from build_matrix.cli.options import WHEELS, RequireGpuOption, StoreOption, WheelsOption
 from build_matrix.errors import ConfigurationError
-from build_matrix.model import Machine
+from build_matrix.model import Gpu, Machine
 
 if TYPE_CHECKING:
     from build_matrix.verify import Target
@@ -71,8 +71,32 @@ def targets(wheel: Path, machine: Machine) -> tuple[Target, ...]:
     except InvalidWheelFilename:
         label = None
     found = []
-    for gpu in machine.gpus:
+    for gpu, visible in visible_gpus(machine):
         alone = structs.replace(machine, gpus=(gpu,))
         findings = predict(label.cuda, label.architectures, alone, {}) if label else []
-        found.append(Target(gpu=gpu, impossible=next((item for item in findings if not item.passed), None)))
+        found.append(
+            Target(gpu=gpu, visible=visible, impossible=next((item for item in findings if not item.passed), None))
+        )
     return tuple(found)
+
+
+def visible_gpus(machine: Machine) -> list[tuple[Gpu, str]]:
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves, each with a value that leaves it alone; all of them when it hides all.
+
+    Numbers count in the order of the PCI bus, as NVML does. See the CUDA Programming Guide, "Environment variables".
+    """
+    from build_matrix.diagnosis import HIDING
+
+    everything = [(gpu, "" if gpu.mig else gpu.uuid) for gpu in machine.gpus]
+    wanted = machine.surroundings.visible_devices
+    if wanted is None or wanted.strip() in HIDING:
+        return everything
+    found = []
+    for word in (item.strip() for item in wanted.split(",")):
+        if word.isdecimal() and int(word) < len(machine.gpus):
+            found.append(everything[int(word)])
+        elif word.startswith("MIG-"):
+            found += [(gpu, word) for gpu in machine.gpus if gpu.mig][:1]
+        elif word:
+            found += [pair for pair in everything if pair[0].uuid.startswith(word)][:1]
+    return found or everything

@@ -4,7 +4,7 @@
 """
 
 from build_matrix.diagnosis.installed import diagnose_installed
-from build_matrix.diagnosis.machine import diagnose
+from build_matrix.diagnosis.machine import HIDING, diagnose
 from build_matrix.diagnosis.run import diagnose_run, diagnose_static
 
-__all__ = ["diagnose", "diagnose_installed", "diagnose_run", "diagnose_static"]
+__all__ = ["HIDING", "diagnose", "diagnose_installed", "diagnose_run", "diagnose_static"]

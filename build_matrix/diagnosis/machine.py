@@ -6,6 +6,7 @@ from build_matrix.model import Driver, Finding, Machine
 
 FORWARD_COMPATIBILITY = 804  # cudaErrorCompatNotSupportedOnDevice
 NO_DEVICE = 100  # cudaErrorNoDevice
+HIDING = frozenset({"", "-1", "NoDevFiles"})  # values of CUDA_VISIBLE_DEVICES under which no GPU is left
 
 
 def diagnose(machine: Machine) -> list[Finding]:
@@ -62,7 +63,7 @@ def hidden(machine: Machine) -> Finding | None:
     visible = machine.surroundings.visible_devices
     if visible is None or not machine.gpus:
         return None
-    if visible.strip() in {"", "-1", "NoDevFiles"}:
+    if visible.strip() in HIDING:
         return bad(f"CUDA_VISIBLE_DEVICES={visible!r} hides every GPU.", "Unset it.", "hidden")
     return good("visible devices", f"CUDA_VISIBLE_DEVICES={visible}")
 

@@ -12,7 +12,7 @@ import msgspec
 
 import build_matrix
 from build_matrix.archive import record_path, verdict_path
-from build_matrix.diagnosis import diagnose_run, diagnose_static
+from build_matrix.diagnosis import HIDING, diagnose_run, diagnose_static
 from build_matrix.errors import ConfigurationError, InstallError
 from build_matrix.index import Downloads
 from build_matrix.model import (
@@ -39,13 +39,16 @@ __all__ = ["Target", "known_verdict", "parse_label", "read_verdict", "verify_whe
 
 VERSION = 3
 LOG_LINES = 80  # of a failed run, in its verdict
-HIDDEN = {"", "-1", "NoDevFiles"}  # values of CUDA_VISIBLE_DEVICES under which no GPU is left
 
 
 class Target(Record, frozen=True, kw_only=True):
-    """A GPU, and the rule by which the wheel cannot run there (None: it is tried)."""
+    """A GPU, and the rule by which the wheel cannot run there (None: it is tried).
+
+    ``visible`` is its name for CUDA_VISIBLE_DEVICES, empty to leave the choice to CUDA.
+    """
 
     gpu: Gpu
+    visible: str
     impossible: Finding | None = None
 
 
@@ -146,12 +149,12 @@ def _verify_on(target: Target, bench: Bench, label: Label, machine: Machine, rep
     log: tuple[str, ...] = ()
     cause = target.impossible
     offload: Offload = "impossible_here"
-    if visible is not None and visible.strip() in HIDDEN:
+    if visible is not None and visible.strip() in HIDING:
         offload = "failed"
         cause = diagnose_run(None, (), machine, gpu, label.family)
     elif cause is None:
         reporter.say(f"  running it on {gpu.name}")
-        result = run_on_gpu(bench, gpu, gpu.uuid)
+        result = run_on_gpu(bench, gpu, target.visible)
         checks = result.checks
         passed = all(check.passed for check in checks)
         offload = "proven" if passed else "failed"

@@ -174,14 +174,14 @@ def run_on_cpu(bench: Bench, version: str) -> CpuResult:
 
 
 def run_on_gpu(bench: Bench, gpu: Gpu, visible: str) -> GpuResult:
-    """On one GPU, which CUDA_VISIBLE_DEVICES names as ``visible``: layers, memory, numbers against those of the CPU."""
+    """On one GPU, which CUDA_VISIBLE_DEVICES names as ``visible`` (empty: not set): layers, memory, numbers against those of the CPU."""
     partial = [_job(bench, "gpu", "F16", layers, flash=False) for layers in PARTS]
     whole = [_job(bench, "gpu", kind, ALL_LAYERS, flash=flash) for kind in KINDS for flash in (False, True)]
     jobs = [*partial, *whole]
     if bench.model:
         jobs += [_model_job(bench, "gpu", ALL_LAYERS, flash=flash) for flash in (False, True)]
     watch = Watch(gpu.uuid, _memory(bench))
-    answer = _run_child(bench, "gpu", jobs, {"CUDA_VISIBLE_DEVICES": visible}, watch)
+    answer = _run_child(bench, "gpu", jobs, {"CUDA_VISIBLE_DEVICES": visible} if visible else {}, watch)
     checks = [
         _check_layers(answer, [*PARTS, *[EVERY] * len(whole)], [job.name for job in (*partial, *whole)]),
         _check_memory(watch, partial[1].name, whole[0].name),
@@ -189,7 +189,7 @@ def run_on_gpu(bench: Bench, gpu: Gpu, visible: str) -> GpuResult:
     ]
     if bench.model:
         checks.append(_check_model(bench, answer))
-    return GpuResult(checks=tuple(checks), facts=_anonymous(answer.facts, visible))
+    return GpuResult(checks=tuple(checks), facts=_anonymous(answer.facts, visible or gpu.uuid))
 
 
 def _anonymous(facts: RunFacts, uuid: str) -> RunFacts:

@@ -155,7 +155,7 @@ def test_the_verdict_is_untested_where_there_is_no_driver_and_every_check_holds(
     assert all(check.passed for check in verdict.checks)
     names = {check.name for check in verdict.checks}
     assert names >= {"label", "metadata", "tags", "RECORD", "libraries", "libstdc++", "platform", "cubins", "import"}
-    assert "generation on the CPU" in names
+    assert "numbers on the CPU" in names
 
 
 def test_require_gpu_is_exit_code_7_where_there_is_none(place: Place) -> None:

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from build_matrix.archive import verdict_path
+from build_matrix.cli.verify import visible_gpus
 from build_matrix.errors import ConfigurationError
-from build_matrix.model import Check, Finding, GpuVerdict, Machine, Offload, Verdict, file_sha256
+from build_matrix.model import Check, Finding, Gpu, GpuVerdict, Machine, Offload, Surroundings, Verdict, file_sha256
 from build_matrix.verify import _judge, known_verdict, read_verdict
 
 GOOD = [Check(name="RECORD", passed=True, detail="")]
@@ -74,3 +75,25 @@ def test_a_verdict_of_another_file_is_refused(tmp_path: Path, machine: Machine) 
     wheel.write_bytes(b"two")
     with pytest.raises(ConfigurationError, match="is the verdict of another file"):
         read_verdict(wheel)
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    [
+        (None, ["GPU-aa", "GPU-bb", ""]),
+        ("1", ["GPU-bb"]),
+        ("1,0", ["GPU-bb", "GPU-aa"]),
+        ("GPU-b", ["GPU-bb"]),
+        ("MIG-xyz", ["MIG-xyz"]),
+        ("", ["GPU-aa", "GPU-bb", ""]),
+        ("nonsense", ["GPU-aa", "GPU-bb", ""]),
+    ],
+)
+def test_only_gpus_that_the_environment_leaves_are_tried(
+    machine: Machine, variable: str | None, expected: list[str]
+) -> None:
+    gpus = [
+        Gpu(name="x", uuid=f"GPU-{name}", compute_capability="9.0", mig=name == "cc") for name in ("aa", "bb", "cc")
+    ]
+    here = msgspec.structs.replace(machine, gpus=tuple(gpus), surroundings=Surroundings(visible_devices=variable))
+    assert [visible for _, visible in visible_gpus(here)] == expected
