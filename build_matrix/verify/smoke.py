@@ -174,7 +174,10 @@ def run_on_cpu(bench: Bench, version: str) -> CpuResult:
 
 
 def run_on_gpu(bench: Bench, gpu: Gpu, visible: str) -> GpuResult:
-    """On one GPU, which CUDA_VISIBLE_DEVICES names as ``visible`` (empty: not set): layers, memory, numbers against those of the CPU."""
+    """On one GPU: layers, memory, numbers against those of the CPU.
+
+    ``visible`` is what CUDA_VISIBLE_DEVICES is set to; it is not set when that is empty.
+    """
     partial = [_job(bench, "gpu", "F16", layers, flash=False) for layers in PARTS]
     whole = [_job(bench, "gpu", kind, ALL_LAYERS, flash=flash) for kind in KINDS for flash in (False, True)]
     jobs = [*partial, *whole]
