@@ -63,7 +63,8 @@ SIGNATURES = (
     ),
     Signature(
         "out of GPU memory",
-        r"\bout of memory\b|(failed|unable) to allocate CUDA\d+ buffer|MEMORY_ALLOCATION",
+        r"\bout of memory\b|(failed|unable) to allocate CUDA\d+ buffer|MEMORY_ALLOCATION|"
+        r"the resource allocation failed",
         "The GPU has not enough free memory",
         "End what else uses it (`nvidia-smi` lists that), or offload fewer layers.",
     ),

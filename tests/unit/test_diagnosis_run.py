@@ -38,6 +38,7 @@ def rule(facts: RunFacts, machine: Machine, *failed: Check, gpu: Gpu | None = GP
             "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 1.00 MiB: cudaMalloc failed: out of memory",
             "out of GPU memory",
         ),
+        ("CUDA error: the resource allocation failed", "out of GPU memory"),
         ("alloc_tensor_range: failed to allocate CUDA0 buffer of size 1234", "out of GPU memory"),
         ("CUDA error: too many resources requested for launch", "kernels too large"),
         ("CUDA error: CUDA-capable device(s) is/are busy or unavailable", "GPU busy"),
