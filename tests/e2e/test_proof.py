@@ -90,6 +90,7 @@ def test_missing_cuda_libraries_and_a_shadowing_package_are_named(
     gpu = Gpu(name="x", uuid=lab.gpus[0].uuid, compute_capability="8.9")
     version = place.wheel.name.split("-")[1]
 
+    assert run_on_cpu(bench, version).passed
     shutil.rmtree(site / "nvidia")
     shutil.rmtree(site / "cuda", ignore_errors=True)
     with pytest.MonkeyPatch.context() as patch:
