@@ -88,9 +88,10 @@ def verify_wheel(
     A wheel that fails is a verdict, not an error. Raises ConfigurationError for a file that is not there,
     DownloadError and its kinds, MissingPrerequisiteError.
     """
-    for path in (wheel, *([model] if model else [])):
-        if not path.is_file():
-            raise ConfigurationError(f"There is no file {path}.", "Build a wheel: `nox -s build-cuda13`.")
+    if not wheel.is_file():
+        raise ConfigurationError(f"There is no wheel {wheel}.", "Build one: `nox -s build-cuda13`.")
+    if model and not model.is_file():
+        raise ConfigurationError(f"There is no model {model}.", "Name a GGUF file.")
     started = time.monotonic()
     reporter.say(f"  verifying {wheel.name}")
     sha256 = file_sha256(wheel)

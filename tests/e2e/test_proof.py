@@ -120,4 +120,4 @@ def test_a_real_model_can_be_tried_and_verdicts_are_json_with_a_schema(place: Pl
     schema = json.loads(place.run("verify", "--schema").stdout)
     assert "Verdict" in schema["$defs"]
     missing = place.run("verify", "--model", str(tmp_path / "none.gguf"))
-    assert (missing.returncode, "There is no file" in missing.stderr) == (2, True)
+    assert (missing.returncode, "There is no model" in missing.stderr) == (2, True)
