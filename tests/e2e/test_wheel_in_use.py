@@ -16,7 +16,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from main_job import Place
 from rich.console import Console
-from small_model import COUNT, PROMPT, expected, write_small_model
+from small_model import CONTEXT, COUNT, PROMPT, expected, write_small_model
 
 from build_matrix.archive import dist_info, read_members
 from build_matrix.index import Downloads, create_environment, install_wheels
@@ -33,7 +33,7 @@ GENERATE = f"""
 import json, sys
 import llama_cpp
 offload = llama_cpp.llama_supports_gpu_offload()
-model = llama_cpp.Llama(sys.argv[1], n_ctx=256, n_threads=2, n_gpu_layers=99, verbose=False)
+model = llama_cpp.Llama(sys.argv[1], n_ctx={CONTEXT}, n_threads=2, n_gpu_layers=99, verbose=False)
 tokens = []
 for token in model.generate({list(PROMPT)}, temp=0.0, top_k=1):
     tokens.append(int(token))

@@ -36,8 +36,8 @@ def package(bench: Bench, text: str) -> None:
     [
         ("import os; os.abort()", "unknown", "SIGABRT"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "illegal instruction", "SIGILL"),
-        ("import time; time.sleep(60)", "no end", "no end within 2 s"),
-        ("x = b'x' * (3 << 30)\nimport time; time.sleep(60)", "too much memory", "too much memory"),
+        ("import time; time.sleep(60)", "no end", "no end within 5 s"),
+        ("x = b'x' * (3 << 29)\nimport time; time.sleep(60)", "too much memory", "too much memory"),
         (
             "raise OSError('libcudart.so.13: cannot open shared object file: No such file')",
             "library of CUDA missing",
@@ -51,7 +51,7 @@ def package(bench: Bench, text: str) -> None:
 def test_whatever_the_wheel_does_is_a_result(
     bench: Bench, machine: Machine, monkeypatch: pytest.MonkeyPatch, text: str, rule: str, words: str
 ) -> None:
-    monkeypatch.setattr(smoke, "SECONDS", 2.0)
+    monkeypatch.setattr(smoke, "SECONDS", 5.0)
     monkeypatch.setattr(smoke, "MEMORY", 1 << 30)
     package(bench, text)
     result = run_on_cpu(bench, "0.3.16+cu130.sm89")
