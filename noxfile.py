@@ -70,6 +70,12 @@ def build_cuda12(session: nox.Session) -> None:
     run_tool(session, "build", "--cuda", "12")
 
 
+@nox.session(name="build-cuda11")
+def build_cuda11(session: nox.Session) -> None:
+    """Build a CUDA 11 wheel and test it, for drivers before 525; needs GCC 11 (CXX=g++-11)"""
+    run_tool(session, "build", "--cuda", "11")
+
+
 @nox.session
 def verify(session: nox.Session) -> None:
     """Install and run the wheels in wheels/, or those named:  nox -s verify -- WHEEL --require-gpu"""

@@ -23,7 +23,7 @@ import msgspec
 
 from build_matrix.cli.build import build_wheel
 from build_matrix.index import Downloads
-from build_matrix.locks import locked_llama_releases, locked_toolkits, select_ingredients
+from build_matrix.locks import available_toolkits, locked_llama_releases, select_ingredients
 from build_matrix.model import Cell, Conditions, HostCompiler, Request, Toolchain
 from build_matrix.probe import probe
 from build_matrix.provision import provision_environment, provision_sysroot, provision_toolkit, self_test
@@ -97,8 +97,8 @@ def main() -> None:
     reporter = make_reporter()
     request = Request(cuda="13", llama=options.llama, architectures=(options.arch,))
     machine = probe(options.scratch or Path.cwd())
-    plan = make_plan(request, machine, locked_llama_releases(), locked_toolkits())
-    cell, compiler = require_cell(plan, machine, locked_toolkits())
+    plan = make_plan(request, machine, locked_llama_releases(), available_toolkits(machine.platform))
+    cell, compiler = require_cell(plan, machine, available_toolkits(machine.platform))
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         for name, value, note in rows(cell, compiler, options.jobs, Path(folder), reporter):
             print(f"| {name} | {value} | {note} |", flush=True)

@@ -13,6 +13,7 @@ import msgspec
 Platform = Literal["linux-x86_64", "windows-x86_64"]
 Profile = Literal["release", "check"]
 Offload = Literal["proven", "failed", "impossible_here", "untested"]
+Origin = Literal["index", "redist", "debian"]  # whose file it is: the package index's, NVIDIA's own, Debian's
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,13 +66,18 @@ class Lock(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Component(Record, frozen=True, kw_only=True):
-    """One file that is downloaded: what it is called, and its content; ``size`` in bytes (0: unknown)."""
+    """One file that is downloaded: what it is called, and its content; ``size`` in bytes (0: unknown).
+
+    ``path`` is where it lies below an address of its origin; a package index is asked for the project instead.
+    """
 
     project: str
     version: str
     filename: str
     sha256: str
     size: int = 0
+    origin: Origin = "index"
+    path: str = ""
 
 
 class Ingredients(Record, frozen=True, kw_only=True):
@@ -512,7 +518,7 @@ class Member(Record, frozen=True, kw_only=True):
 class WheelRecord(Record, frozen=True, kw_only=True):
     """``<wheel>.json``: what a wheel is and everything that went into it, by digest."""
 
-    schema: Literal["build-matrix/wheel/3"] = "build-matrix/wheel/3"
+    schema: Literal["build-matrix/wheel/4"] = "build-matrix/wheel/4"
     filename: str
     sha256: str
     size: int

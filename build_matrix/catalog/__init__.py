@@ -81,6 +81,59 @@ class _Libraries(Record, frozen=True, kw_only=True):
     nvidia: tuple[NvidiaLibraries, ...]
 
 
+class RedistManifest(Record, frozen=True, kw_only=True):
+    """A toolkit's manifest among NVIDIA's redistributable archives: it names each archive with its sha256."""
+
+    cuda: str
+    release: str
+    sha256: str
+
+
+class Redist(Record, frozen=True, kw_only=True):
+    """NVIDIA's redistributable archives; ``projects`` names each component as the package index does."""
+
+    address: str
+    projects: dict[str, str]
+    manifest: tuple[RedistManifest, ...]
+
+
+class DebianCompiler(Record, frozen=True, kw_only=True):
+    """The package of Debian's archive that holds a toolkit's compiler; ``size`` in bytes."""
+
+    cuda: str
+    version: str
+    path: str
+    sha256: str
+    size: int
+
+
+class Debian(Record, frozen=True, kw_only=True):
+    """Debian's archive; ``places`` says where each of the package's files lies in a toolkit of NVIDIA's."""
+
+    project: str
+    places: dict[str, str]
+    compiler: tuple[DebianCompiler, ...]
+
+
+class Sources(Record, frozen=True, kw_only=True):
+    """Where toolkits come from, beside the package index."""
+
+    index_families: tuple[int, ...]
+    redist: Redist
+    debian: Debian
+
+
+@lru_cache
+def sources() -> Sources:
+    """Where toolkits come from, beside the package index."""
+    return msgspec.toml.decode((FOLDER / "sources.toml").read_bytes(), type=Sources)
+
+
+def project_of(component: str, family: int) -> str:
+    """The package index's name of a toolkit's component: those of a family without a whole compiler name the family."""
+    return component if family in sources().index_families else f"{component}-cu{family}"
+
+
 @lru_cache
 def toolkits() -> dict[str, Toolkit]:
     """Every toolkit by its CUDA minor, oldest first."""

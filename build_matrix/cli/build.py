@@ -28,7 +28,17 @@ from build_matrix.cli.options import (
     override_variables,
     parse_request,
 )
-from build_matrix.model import BuildInputs, Cell, Conditions, HostCompiler, Ingredients, Wheel
+from build_matrix.model import (
+    BuildInputs,
+    Cell,
+    Conditions,
+    HostCompiler,
+    Ingredients,
+    Machine,
+    Plan,
+    Request,
+    Wheel,
+)
 
 if TYPE_CHECKING:
     from build_matrix.index import Downloads
@@ -61,33 +71,30 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Build a wheel, install it in a fresh environment, and test it as far as this machine allows."""
     from build_matrix.cli.common import open_store, print_verdicts, raise_for
     from build_matrix.cli.verify import targets
-    from build_matrix.locks import locked_llama_releases, locked_toolkits, select_ingredients
     from build_matrix.probe import probe
     from build_matrix.report import make_reporter
-    from build_matrix.resolve import make_plan, require_cell
     from build_matrix.store import default_store
 
     started = time.monotonic()
     reporter = make_reporter()
     request = parse_request(cuda, llama, arch, define, profile, cross=cross)
     machine = probe(store_folder or default_store(), override_variables(driver_cuda, compute_capability))
-    plan = make_plan(request, machine, locked_llama_releases(), locked_toolkits())
-    cell, compiler = require_cell(plan, machine, locked_toolkits())
-    reporter.say(f"llama-cpp-python {cell.llama}+{cell.label} with {compiler.name} {compiler.version}")
-    for note in (*plan.notes, *(f"claimed: {name}={value}" for name, value in machine.overrides.items())):
-        reporter.say(f"  {note}")
     store = open_store(store_folder, reporter)
 
     from build_matrix.index import Downloads
 
     downloads = Downloads(store, reporter)
+    plan, cell, compiler, ingredients = choose(request, machine, downloads, reporter)
+    reporter.say(f"llama-cpp-python {cell.llama}+{cell.label} with {compiler.name} {compiler.version}")
+    for note in (*plan.notes, *(f"claimed: {name}={value}" for name, value in machine.overrides.items())):
+        reporter.say(f"  {note}")
     conditions = Conditions(
         jobs=jobs or machine.cpus,
         isolate=isolate,
         under=tuple(shlex.split(under)),
         cache=store.root / CACHE_FOLDER if cache else None,
     )
-    wheel = build_wheel(cell, compiler, select_ingredients(cell), conditions, store, downloads, reporter, folder)
+    wheel = build_wheel(cell, compiler, ingredients, conditions, store, downloads, reporter, folder)
     size = f"{wheel.record.size / 1e6:.1f} MB"
     reporter.say(f"{wheel.path}  {size}  sha256 {wheel.record.sha256}  ({time.monotonic() - started:.0f} s)")
     if not verify:
@@ -100,6 +107,33 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         verdict = verify_wheel(wheel.path, machine, targets(wheel.path, machine), store, downloads, reporter)
     print_verdicts([verdict])
     raise_for([verdict], require_gpu=require_gpu)
+
+
+def choose(
+    request: Request, machine: Machine, downloads: Downloads, reporter: Reporter
+) -> tuple[Plan, Cell, HostCompiler, Ingredients]:
+    """What to build, with its toolkit downloaded: the plan's choice, or the next where no source of it is in reach.
+
+    Raises what planning and downloading raise.
+    """
+    from build_matrix.errors import FileMissingError, IndexUnreachableError
+    from build_matrix.locks import available_toolkits, ingredient_choices, locked_llama_releases
+    from build_matrix.provision import fetch_toolkit
+    from build_matrix.resolve import make_plan, require_cell
+
+    available = available_toolkits(machine.platform)
+    while True:
+        plan = make_plan(request, machine, locked_llama_releases(), available)
+        cell, compiler = require_cell(plan, machine, available)
+        for ingredients in ingredient_choices(cell):
+            try:
+                return plan, cell, compiler, fetch_toolkit(cell, ingredients, downloads)
+            except (IndexUnreachableError, FileMissingError) as error:
+                failure = error
+        available = tuple(minor for minor in available if minor != cell.cuda)
+        if not make_plan(request, machine, locked_llama_releases(), available).cell:
+            raise failure
+        reporter.say(f"not CUDA {cell.cuda}: {failure.problem}")
 
 
 def build_wheel(

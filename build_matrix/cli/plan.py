@@ -31,14 +31,14 @@ def command(
     store_folder: StoreOption = None,
 ) -> None:
     """Show which toolkits could build for this machine, which one is chosen, and what rules out the others."""
-    from build_matrix.locks import locked_llama_releases, locked_toolkits
+    from build_matrix.locks import available_toolkits, locked_llama_releases
     from build_matrix.probe import probe
     from build_matrix.resolve import make_plan
     from build_matrix.store import default_store
 
     request = parse_request(cuda, llama, arch, define, cross=False)
     machine = probe(store_folder or default_store(), override_variables(driver_cuda, compute_capability))
-    plan = make_plan(request, machine, locked_llama_releases(), locked_toolkits())
+    plan = make_plan(request, machine, locked_llama_releases(), available_toolkits(machine.platform))
     if as_json:
         import msgspec
 

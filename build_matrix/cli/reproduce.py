@@ -140,17 +140,14 @@ def vary(
     folder: Path,
 ) -> None:
     """Build a cell twice under conditions that must not matter; raises NotReproducibleError."""
+    from build_matrix.cli.build import choose
     from build_matrix.compile.cache import cache_program
-    from build_matrix.locks import locked_llama_releases, locked_toolkits, select_ingredients
     from build_matrix.reproduce import choose_variations
     from build_matrix.reproduce.variation import surroundings
-    from build_matrix.resolve import make_plan, require_cell
 
     started = time.monotonic()
-    plan = make_plan(request, machine, locked_llama_releases(), locked_toolkits())
-    cell, compiler = require_cell(plan, machine, locked_toolkits())
+    _, cell, compiler, files = choose(request, machine, downloads, reporter)
     cached = cache_program() is not None
-    files = select_ingredients(cell)
     downloads.fetch([files.sdist, *files.toolkit, *files.environment, *files.sysroot], "what both builds need")
     with store.scratch(f"vary-{cell.llama}+{cell.label}") as scratch:
         (scratch / "try").mkdir()

@@ -1,4 +1,4 @@
-"""Finds locked files in the package index and downloads them: resumed, retried, refused on a wrong hash."""
+"""Finds locked files where they lie and downloads them: resumed, retried, refused on a wrong hash."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from urllib3.util import Retry
 
 from build_matrix.errors import DownloadError, FileMissingError, HashMismatchError, IndexUnreachableError
 from build_matrix.index.configuration import IndexConfiguration, read_configuration
+from build_matrix.index.origins import NAMES, SETTINGS, addresses
 from build_matrix.model import Component, file_sha256
 from build_matrix.report import Meter, Reporter
 from build_matrix.store import Store, disk_errors, require_room
@@ -44,7 +45,7 @@ class _LocalIndex(FileAdapter):
 
 
 class Downloads:
-    """Verified files of the user's package index, kept in the store under their sha256."""
+    """Verified files of the user's package index and of the other origins, kept in the store under their sha256."""
 
     def __init__(self, store: Store, reporter: Reporter, configuration: IndexConfiguration | None = None) -> None:
         """``configuration``: read from the user's own when something has to be downloaded, unless it is given."""
@@ -54,6 +55,7 @@ class Downloads:
         self._pages: dict[str, list[tuple[str, str, str]]] = {}
         self._lock = threading.Lock()
         self._received: dict[str, int] = {}
+        self._unreachable: dict[str, Exception] = {}  # by host; a host that cannot be reached is asked once
 
     def fetch(self, wanted: Iterable[Component], what: str) -> list[Path]:
         """Paths of these files, in order; what the store does not hold yet is downloaded.
@@ -107,33 +109,49 @@ class Downloads:
                 return
             part = self._store.root / "files" / f"{file.sha256}.part"
             part.parent.mkdir(parents=True, exist_ok=True)
-            self._download(self._locate(file), file, part, meter)
+            self._download_from(self._locate(file), file, part, meter)
             actual = file_sha256(part)
             if actual != file.sha256:
                 part.unlink()
                 raise HashMismatchError(
                     f"{file.filename} has sha256 {actual}, but {file.sha256} is locked.",
-                    "Your index serves another file under this name. Use an index that you trust; "
+                    f"Another file is served under this name by {NAMES[file.origin]}. Use one that you trust; "
                     "do not change the lock to fit.",
                 )
             final.parent.mkdir(exist_ok=True)
             part.replace(final)
 
-    def _locate(self, file: Component) -> str:
-        """The URL of the file with this hash; of this name, where the index gives no hashes."""
+    def _locate(self, file: Component) -> list[str]:
+        """The URLs of this file, the best one first."""
+        if file.origin != "index":
+            return [f"{address.rstrip('/')}/{file.path}" for address in addresses(file.origin)]
         named = ""
         for filename, url, sha256 in self.listing(file.project):
             if sha256 == file.sha256:
-                return url
+                return [url]
             if filename == file.filename:
                 named = named or url
-        if named:
-            return named
-        raise FileMissingError(
-            f"Your package index does not carry {file.filename}.",
-            f"It is needed for {file.project} {file.version}. Let your mirror fetch it, or configure "
-            "an index that has it (pip's index-url, or UV_DEFAULT_INDEX).",
-        )
+        return [named] if named else []
+
+    def _download_from(self, urls: list[str], file: Component, part: Path, meter: Meter) -> None:
+        """Fill ``part`` from the first of these that has the file."""
+        failure: Exception | None = None
+        for url in urls:
+            host = urlsplit(url).hostname or ""
+            if file.origin != "index" and host in self._unreachable:
+                failure = self._unreachable[host]
+                continue
+            try:
+                self._download(url, file, part, meter)
+            except FileMissingError as error:
+                failure = error
+            except IndexUnreachableError as error:
+                self._unreachable[host] = failure = error
+            else:
+                return
+        if failure:
+            raise failure
+        raise _missing(file)
 
     def _read_listing(self, project: str) -> list[tuple[str, str, str]]:
         found: list[tuple[str, str, str]] = []
@@ -169,11 +187,18 @@ class Downloads:
                 self._receive(url, file, part, meter)
             except requests.HTTPError as error:
                 code = error.response.status_code
+                if code == requests.codes.not_found and file.origin != "index":
+                    raise _missing(file) from error
                 raise DownloadError(
-                    f"The package index answers {code} for {file.filename}.",
-                    "Check your credentials for that index." if code in {401, 403} else "Try again later.",
+                    f"{_sentence(NAMES[file.origin])} answers {code} for {file.filename}.",
+                    "Check your credentials for it." if code in {401, 403} else "Try again later.",
                 ) from error
             except requests.RequestException as error:
+                if file.origin != "index" and not part.exists():
+                    raise IndexUnreachableError(
+                        f"{_sentence(NAMES[file.origin])} cannot be reached: {_reason(error)}.",
+                        f"Check the network and the proxy, or {SETTINGS[file.origin]}.",
+                    ) from error
                 if attempt == ATTEMPTS - 1:
                     raise IndexUnreachableError(
                         f"The download of {file.filename} broke off {ATTEMPTS} times: {_reason(error)}.",
@@ -194,7 +219,7 @@ class Downloads:
         if have:
             headers["Range"] = f"bytes={have}-"
         with (
-            self._session() as session,
+            self._session(ATTEMPTS if file.origin == "index" else 1) as session,
             session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer,
         ):
             if answer.status_code == requests.codes.requested_range_not_satisfiable:
@@ -217,10 +242,10 @@ class Downloads:
             self._received[name] = received
             meter.update(sum(self._received.values()))
 
-    def _session(self) -> requests.Session:
+    def _session(self, attempts: int = ATTEMPTS) -> requests.Session:
         session = requests.Session()
         retry = Retry(
-            total=ATTEMPTS,
+            total=attempts,
             backoff_factor=BACKOFF,
             status_forcelist=TRANSIENT,
             allowed_methods=("GET", "HEAD"),
@@ -243,6 +268,17 @@ class _TrustedHost(HTTPAdapter):
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         kwargs["verify"] = False
         return super().send(request, *args, **kwargs)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _missing(file: Component) -> FileMissingError:
+    return FileMissingError(
+        f"{_sentence(NAMES[file.origin])} does not carry {file.filename}.",
+        f"It is needed for {file.project} {file.version}. Let your mirror fetch it, or {SETTINGS[file.origin]}.",
+    )
 
 
 def _reason(error: Exception) -> str:

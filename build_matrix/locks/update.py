@@ -19,6 +19,7 @@ from packaging.utils import (
 )
 from packaging.version import Version
 
+from build_matrix.catalog import project_of, sources
 from build_matrix.errors import ConfigurationError, DownloadError
 from build_matrix.index import Downloads, IndexConfiguration, uv_environment
 from build_matrix.index.install import UV_SECONDS, resolve
@@ -35,8 +36,7 @@ class ToolkitInputs(Record, frozen=True, kw_only=True):
     """Which toolkits are locked."""
 
     metapackage: str
-    families: tuple[int, ...]
-    components: tuple[str, ...]
+    components: dict[int, tuple[str, ...]]
 
 
 class LlamaInputs(Record, frozen=True, kw_only=True):
@@ -70,14 +70,10 @@ class Updater:
 
         Raises DownloadError, ConfigurationError, MissingPrerequisiteError.
         """
-        inputs = msgspec.toml.decode((FOLDER / "inputs.toml").read_bytes(), type=Inputs)
+        inputs = msgspec.toml.decode((FOLDER / "inputs.toml").read_bytes(), type=Inputs, strict=False)
         written = []
         for minor, release in self.toolkit_releases(inputs.toolkit).items():
-            extras = ",".join(inputs.toolkit.components)
-            lines = resolve(f"{inputs.toolkit.metapackage}[{extras}]=={release}", self._variables, self._cache)
-            packages = self._packages(line for line in lines if Requirement(line).name != inputs.toolkit.metapackage)
-            check_same_release(minor, packages)
-            written.append(self._write(f"cuda-{minor}", Lock(release=release, packages=packages)))
+            written.append(self.update_toolkit(inputs.toolkit, minor, release))
         for name, requirements in inputs.sets.items():
             lines = resolve("\n".join(requirements), self._variables, self._cache)
             written.append(self._write(name, Lock(packages=self._packages(lines))))
@@ -85,6 +81,14 @@ class Updater:
         written.append(self._write("llama", Lock(packages=sdists)))
         written.append(self._write_tool(project))
         return written
+
+    def update_toolkit(self, inputs: ToolkitInputs, minor: str, release: str) -> Path:
+        """Write the lock of one toolkit; returns the file. Raises DownloadError, ConfigurationError."""
+        extras = ",".join(inputs.components[int(minor.partition(".")[0])])
+        lines = resolve(f"{inputs.metapackage}[{extras}]=={release}", self._variables, self._cache)
+        packages = self._packages(line for line in lines if Requirement(line).name != inputs.metapackage)
+        check_same_release(minor, packages)
+        return self._write(f"cuda-{minor}", Lock(release=release, packages=packages))
 
     def toolkit_releases(self, inputs: ToolkitInputs) -> dict[str, str]:
         """The newest release of each minor of the wanted families, oldest first."""
@@ -97,11 +101,11 @@ class Updater:
         newest = {
             f"{version.major}.{version.minor}": str(version)
             for version in sorted(versions)
-            if version.major in inputs.families and not version.is_prerelease
+            if version.major in inputs.components and not version.is_prerelease
         }
         if not newest:
             raise DownloadError(
-                f"Your package index carries no {inputs.metapackage} of the families {inputs.families}.",
+                f"Your package index carries no {inputs.metapackage} of the families {sorted(inputs.components)}.",
                 "Configure an index that does (pip's index-url, or UV_DEFAULT_INDEX).",
             )
         return newest
@@ -179,8 +183,11 @@ def check_same_release(minor: str, packages: Iterable[LockedPackage]) -> None:
     release, and the mixture compiles wrong code or none.
     """
     versions: Mapping[str, str] = {package.project: package.version for package in packages}
-    parts = {versions.get(f"nvidia-{name}", "") for name in ("cuda-nvcc", "nvvm", "cuda-crt")}
-    runtime = versions.get("nvidia-cuda-runtime", "")
+    family = int(minor.partition(".")[0])
+    whole = family in sources().index_families
+    compiler = ("cuda-nvcc", "nvvm", "cuda-crt") if whole else ("cuda-nvcc",)
+    parts = {versions.get(project_of(f"nvidia-{name}", family), "") for name in compiler}
+    runtime = versions.get(project_of("nvidia-cuda-runtime", family), "")
     if len(parts) != 1 or not all(version.startswith(f"{minor}.") for version in {*parts, runtime}):
         raise ConfigurationError(
             f"The components of CUDA {minor} are not of one release: {dict(versions)}.",

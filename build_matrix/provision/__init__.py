@@ -2,6 +2,6 @@
 
 from build_matrix.provision.environment import provision_environment
 from build_matrix.provision.sysroot import provision_sysroot
-from build_matrix.provision.toolkit import provision_toolkit, self_test
+from build_matrix.provision.toolkit import fetch_toolkit, provision_toolkit, self_test
 
-__all__ = ["provision_environment", "provision_sysroot", "provision_toolkit", "self_test"]
+__all__ = ["fetch_toolkit", "provision_environment", "provision_sysroot", "provision_toolkit", "self_test"]

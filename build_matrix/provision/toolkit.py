@@ -1,4 +1,4 @@
-"""Assembles a CUDA toolkit root from the package index, without root and without touching the system."""
+"""Assembles a CUDA toolkit in the store, whatever its source, without root and without touching the system."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 
 from build_matrix import nvcc_launcher
-from build_matrix.catalog import toolkits
+from build_matrix.catalog import project_of, toolkits
 from build_matrix.errors import BuildMatrixError, DiskFullError, MissingPrerequisiteError
-from build_matrix.index import Downloads, install_wheels
+from build_matrix.index import Downloads
 from build_matrix.model import (
     Architecture,
     Cell,
@@ -23,10 +23,13 @@ from build_matrix.model import (
     file_sha256,
 )
 from build_matrix.nvcc_launcher import launcher
+from build_matrix.provision.manifest import is_manifest, read_manifest
+from build_matrix.provision.unpack import stand_in, unpack_toolkit
 from build_matrix.runner import run
 from build_matrix.store import Store, require_room
 
-VERSION = 1  # of this stage: raise it when the same lock shall give another tree
+VERSION = 2  # of this stage: raise it when the same lock shall give another tree
+ROOT = "toolkit"  # folder in the result
 UNPACKED_RATIO = 2.2  # measured: 13.0 is 520 MB packed, 1.1 GB unpacked
 SECONDS = 300
 
@@ -37,13 +40,13 @@ FILES = (
     "include/cuda_runtime.h",
     "include/cublas_v2.h",
     "include/crt/host_config.h",
-    "include/cccl/cub/cub.cuh",
     "lib/libcudart_static.a",
     "lib/libcudadevrt.a",
 )
+CUB = ("include/cccl/cub/cub.cuh", "include/cub/cub.cuh")  # since CUDA 13, and before
 LIBRARIES = ("libcudart.so", "libcublas.so", "libcublasLt.so")
 
-_SONAME = re.compile(r"(?P<link>lib[A-Za-z]+\.so)\.\d+")
+_SONAME = re.compile(r"(?P<link>lib[A-Za-z]+\.so)\.\d+(?:\.0)?")
 
 KERNEL = """\
 #include <cublas_v2.h>
@@ -77,6 +80,20 @@ void build_matrix_local_names(float *values) { scale<<<1, 32>>>(values); }
 SAME = "same"  # file that holds whether both objects were the same
 
 
+def fetch_toolkit(cell: Cell, ingredients: Ingredients, downloads: Downloads) -> Ingredients:
+    """The same ingredients with every file of the toolkit in the store, and archives in the place of their manifest.
+
+    Raises DownloadError and its kinds, DiskFullError.
+    """
+    files = ingredients.toolkit
+    family = int(cell.cuda.partition(".")[0])
+    if manifests := [file for file in files if is_manifest(file)]:
+        (path,) = downloads.fetch(manifests, f"manifest of CUDA {cell.cuda}")
+        files = read_manifest(path, family, cell.platform)
+    downloads.fetch(files, f"CUDA {cell.cuda} toolkit")
+    return msgspec.structs.replace(ingredients, toolkit=files)
+
+
 def provision_toolkit(cell: Cell, ingredients: Ingredients, store: Store, downloads: Downloads) -> Toolchain:
     """The toolkit of ``cell`` in the store.
 
@@ -88,37 +105,38 @@ def provision_toolkit(cell: Cell, ingredients: Ingredients, store: Store, downlo
     def assemble(folder: Path) -> None:
         paths = downloads.fetch(files, f"CUDA {cell.cuda} toolkit")
         require_room(store.root, int(sum(file.size for file in files) * UNPACKED_RATIO))
-        install_wheels(paths, store.root / "uv-cache", target=folder)
-        _complete(_root(folder, cell))
+        unpack_toolkit(paths, folder / ROOT, store.root / "uv-cache")
+        if any(file.origin == "debian" for file in files):
+            stand_in(folder / ROOT)
+        _complete(folder / ROOT)
 
-    root = _root(store.obtain("toolkit", digest, assemble), cell)
     versions = {file.project: file.version for file in files}
     return Toolchain(
-        root=root,
+        root=store.obtain("toolkit", digest, assemble) / ROOT,
         cuda=cell.cuda,
         release=ingredients.toolkit_release,
-        nvcc_version=versions["nvidia-cuda-nvcc"],
+        nvcc_version=versions[project_of("nvidia-cuda-nvcc", int(cell.cuda.partition(".")[0]))],
         components=files,
         digest=digest,
     )
-
-
-def _root(folder: Path, cell: Cell) -> Path:
-    return folder / "nvidia" / f"cu{cell.cuda.partition('.')[0]}"
 
 
 def _complete(root: Path) -> None:
     """Add the names that compilers and CMake look for, and check that nothing is missing."""
     lib = root / "lib"
     for path in sorted(lib.glob("lib*.so.*")):
-        if match := _SONAME.fullmatch(path.name):
+        match = _SONAME.fullmatch(path.name)
+        if match and not (lib / match["link"]).exists():
             (lib / match["link"]).symlink_to(path.name)
-    (root / "lib64").symlink_to("lib")
+    if not (root / "lib64").exists():
+        (root / "lib64").symlink_to("lib")
     for name in PROGRAMS:
         if (root / name).is_file():
             (root / name).chmod(0o755)
     wanted = [*PROGRAMS, *FILES, *(f"lib/{name}" for name in LIBRARIES)]
-    if missing := [name for name in wanted if not (root / name).is_file()]:
+    missing = [name for name in wanted if not (root / name).is_file()]
+    missing += [] if any((root / name).is_file() for name in CUB) else [CUB[-1]]
+    if missing:
         raise BuildMatrixError(
             f"The packages of this toolkit lack {', '.join(missing)}.",
             "Choose another CUDA version with --cuda.",

@@ -120,7 +120,7 @@ def _way_out(machine: Machine, locked: Sequence[str]) -> str:
     if family is None:
         return CROSS
     missing = (
-        "" if any(minor.startswith(f"{family}.") for minor in locked) else f" (no CUDA {family} toolkit is locked yet)"
+        "" if any(minor.startswith(f"{family}.") for minor in locked) else f" (no CUDA {family} toolkit has a source for this platform)"
     )
     return f"Or build one that runs today: nox -s build-cuda{family}{missing}. {CROSS}"
 

@@ -101,7 +101,8 @@ def install_wheel(
     Raises InstallError, DownloadError and its kinds, DiskFullError.
     """
     files = select_wheels(read_lock("runtime"))
-    cuda = label.cuda if label.cuda in locked_toolkits() else locked_toolkits()[0]
+    family = [minor for minor in locked_toolkits() if minor.partition(".")[0] == label.cuda.partition(".")[0]]
+    cuda = label.cuda if label.cuda in family or not family else family[-1]
     files += select_platform(read_lock(f"cuda-{cuda}"), platform)
     links = scratch / "files"
     links.mkdir()

@@ -49,9 +49,18 @@ def _package(item: Input) -> Component:
         version=item.version,
         type=ComponentType.LIBRARY,
         bom_ref=f"{item.project}@{item.version}",
-        purl=PackageURL("pypi", None, item.project, item.version),
+        purl=_purl(item),
         hashes=[_sha256(item.sha256)],
     )
+
+
+def _purl(item: Input) -> PackageURL:
+    """https://github.com/package-url/purl-spec: a Debian package is ``deb``, an archive of NVIDIA's ``generic``."""
+    if item.origin == "debian":
+        return PackageURL("deb", "debian", item.project, item.version, {"arch": "amd64"})
+    if item.origin == "redist":
+        return PackageURL("generic", "nvidia", item.project, item.version, {"file_name": item.filename})
+    return PackageURL("pypi", None, item.project, item.version)
 
 
 def _vendored(work: BuildInputs) -> Component:

@@ -39,7 +39,7 @@ STAGES = {
     "download": "files/*.part",
     "source": "work/source-*.new/tree",
     "build environment": "work/build-environment-*.new/environment",
-    "toolkit": "work/toolkit-*.new/nvidia",
+    "toolkit": "work/toolkit-*.new/toolkit/include",
     "self-test": "work/self-test-*.new/self_test.cu",
     "configuration": "work/compile-*/build/CMakeCache.txt",
 }

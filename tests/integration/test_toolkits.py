@@ -9,14 +9,14 @@ import msgspec
 import pytest
 from packaging.requirements import Requirement
 
-from build_matrix.errors import ConfigurationError, MissingPrerequisiteError
+from build_matrix.errors import ConfigurationError, FileMissingError, IndexUnreachableError, MissingPrerequisiteError
 from build_matrix.index import Downloads, IndexConfiguration, read_configuration
 from build_matrix.index.install import resolve
-from build_matrix.locks import read_lock, select_ingredients
+from build_matrix.locks import ingredient_choices, read_lock, select_ingredients
 from build_matrix.locks.update import check_same_release
 from build_matrix.model import Architecture, Cell, LockedPackage, Sysroot, Toolchain
 from build_matrix.probe import find_compilers
-from build_matrix.provision import provision_sysroot, provision_toolkit, self_test
+from build_matrix.provision import fetch_toolkit, provision_sysroot, provision_toolkit, self_test
 from build_matrix.provision import toolkit as provisioning
 from build_matrix.store import Store
 
@@ -42,6 +42,35 @@ def test_a_toolkit_is_complete_and_needs_the_index_once(
     said = subprocess.run([toolchain.nvcc, "--version"], capture_output=True, text=True, env={}, check=True).stdout
     assert f"V{toolchain.nvcc_version}" in said
     assert provision_toolkit(CELL, FILES, shared_store, Downloads(shared_store, reporter, NOWHERE)) == toolchain
+
+
+def from_debian(cuda: str, store: Store, reporter) -> Toolchain:  # type: ignore[no-untyped-def]
+    cell = msgspec.structs.replace(CELL, cuda=cuda)
+    (choice,) = [c for c in ingredient_choices(cell) if c.toolkit[-1].origin == "debian"]
+    downloads = Downloads(store, reporter)
+    try:
+        return provision_toolkit(cell, fetch_toolkit(cell, choice, downloads), store, downloads)
+    except (IndexUnreachableError, FileMissingError) as error:
+        pytest.skip(f"this machine's apt reaches no archive that has it: {error.problem}")
+
+
+@pytest.mark.parametrize("cuda", ["11.8", "12.4"])
+def test_debians_compiler_and_the_indexs_libraries_make_a_whole_toolkit(
+    cuda: str,
+    shared_store: Store,
+    reporter,  # type: ignore[no-untyped-def]
+) -> None:
+    toolchain = from_debian(cuda, shared_store, reporter)
+    said = subprocess.run([toolchain.nvcc, "--version"], capture_output=True, text=True, env={}, check=True).stdout
+    assert f"V{toolchain.nvcc_version}" in said
+    assert "release " + cuda in said
+    assert {file.origin for file in toolchain.components} == {"index", "debian"}
+
+
+@pytest.mark.compiler
+def test_it_compiles_a_kernel_and_the_same_in_every_folder(sysroot: Sysroot, shared_store: Store, reporter) -> None:  # type: ignore[no-untyped-def]
+    toolchain = from_debian("12.4", shared_store, reporter)
+    assert self_test(toolchain, CELL.architectures, find_compilers()[0], sysroot, shared_store).same_anywhere
 
 
 @pytest.fixture

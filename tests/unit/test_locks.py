@@ -6,9 +6,12 @@ import re
 
 import pytest
 
+from build_matrix.catalog import toolkits
 from build_matrix.errors import ConfigurationError
 from build_matrix.locks import (
     FOLDER,
+    available_toolkits,
+    ingredient_choices,
     locked_llama_releases,
     locked_toolkits,
     read_lock,
@@ -17,7 +20,7 @@ from build_matrix.locks import (
     wheel_platform,
 )
 from build_matrix.locks.update import check_same_release
-from build_matrix.model import Lock, LockedFile, LockedPackage
+from build_matrix.model import Cell, Lock, LockedFile, LockedPackage, Platform
 
 TOML_LOCKS = sorted(p.stem for p in FOLDER.glob("*.toml") if p.stem != "inputs")
 
@@ -38,13 +41,26 @@ def test_every_locked_file_has_its_sha256_and_size(name: str) -> None:
             assert file.size > 0
 
 
-def test_every_cuda_13_minor_is_locked_for_linux_and_windows() -> None:
-    assert locked_toolkits()[:6] == ("13.0", "13.1", "13.2", "13.3", "13.4", "13.5")
+def test_every_toolkit_of_the_catalog_is_locked_for_linux_and_windows() -> None:
+    assert locked_toolkits() == tuple(toolkits())
     for minor in locked_toolkits():
         linux = select_platform(read_lock(f"cuda-{minor}"), "linux-x86_64")
         windows = select_platform(read_lock(f"cuda-{minor}"), "windows-x86_64")
-        assert len(linux) == len(windows) >= 7
+        assert len(linux) == len(windows) >= 4
         assert not {f.sha256 for f in linux} & {f.sha256 for f in windows}
+
+
+def test_sources_are_preferred_in_one_order() -> None:
+    def origins(cuda: str, platform: Platform = "linux-x86_64") -> list[str]:
+        cell = Cell(llama="0.3.16", cuda=cuda, architectures=(), platform=platform)
+        return [choice.toolkit[-1].origin for choice in ingredient_choices(cell)]
+
+    assert origins("13.0") == ["index", "redist"]
+    assert origins("13.5") == ["index"]
+    assert origins("12.9") == ["redist"]
+    assert origins("12.4") == origins("11.8") == ["redist", "debian"]
+    assert origins("12.4", "windows-x86_64") == ["redist"]
+    assert "12.0" not in available_toolkits("linux-x86_64")
 
 
 @pytest.mark.parametrize("minor", locked_toolkits())
