@@ -84,7 +84,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     from build_matrix.index import Downloads
 
     downloads = Downloads(store, reporter)
-    plan, cell, compiler, ingredients = choose(request, machine, downloads, reporter)
+    plan, cell, compiler, ingredients = choose(request, machine, store, downloads, reporter)
     reporter.say(f"llama-cpp-python {cell.llama}+{cell.label} with {compiler.name} {compiler.version}")
     for note in (*plan.notes, *(f"claimed: {name}={value}" for name, value in machine.overrides.items())):
         reporter.say(f"  {note}")
@@ -110,7 +110,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 
 def choose(
-    request: Request, machine: Machine, downloads: Downloads, reporter: Reporter
+    request: Request, machine: Machine, store: Store, downloads: Downloads, reporter: Reporter
 ) -> tuple[Plan, Cell, HostCompiler, Ingredients]:
     """What to build, with its toolkit downloaded: the plan's choice, or the next where no source of it is in reach.
 
@@ -122,18 +122,23 @@ def choose(
     from build_matrix.resolve import make_plan, require_cell
 
     available = available_toolkits(machine.platform)
+    out_of_reach: dict[str, list[str]] = {}
     while True:
         plan = make_plan(request, machine, locked_llama_releases(), available)
         cell, compiler = require_cell(plan, machine, available)
-        for ingredients in ingredient_choices(cell):
+        for choice in ingredient_choices(cell):
             try:
-                return plan, cell, compiler, fetch_toolkit(cell, ingredients, downloads)
+                ingredients = fetch_toolkit(cell, choice, store, downloads)
             except (IndexUnreachableError, FileMissingError) as error:
                 failure = error
+                continue
+            for problem, minors in out_of_reach.items():
+                reporter.say(f"not CUDA {', '.join(minors)}: {problem}")
+            return plan, cell, compiler, ingredients
+        out_of_reach.setdefault(failure.problem, []).append(cell.cuda)
         available = tuple(minor for minor in available if minor != cell.cuda)
         if not make_plan(request, machine, locked_llama_releases(), available).cell:
             raise failure
-        reporter.say(f"not CUDA {cell.cuda}: {failure.problem}")
 
 
 def build_wheel(

@@ -146,7 +146,7 @@ def vary(
     from build_matrix.reproduce.variation import surroundings
 
     started = time.monotonic()
-    _, cell, compiler, files = choose(request, machine, downloads, reporter)
+    _, cell, compiler, files = choose(request, machine, store, downloads, reporter)
     cached = cache_program() is not None
     downloads.fetch([files.sdist, *files.toolkit, *files.environment, *files.sysroot], "what both builds need")
     with store.scratch(f"vary-{cell.llama}+{cell.label}") as scratch:

@@ -15,6 +15,7 @@ from build_matrix.index import Downloads
 from build_matrix.model import (
     Architecture,
     Cell,
+    Component,
     HostCompiler,
     Ingredients,
     Sysroot,
@@ -80,8 +81,8 @@ void build_matrix_local_names(float *values) { scale<<<1, 32>>>(values); }
 SAME = "same"  # file that holds whether both objects were the same
 
 
-def fetch_toolkit(cell: Cell, ingredients: Ingredients, downloads: Downloads) -> Ingredients:
-    """The same ingredients with every file of the toolkit in the store, and archives in the place of their manifest.
+def fetch_toolkit(cell: Cell, ingredients: Ingredients, store: Store, downloads: Downloads) -> Ingredients:
+    """The same ingredients with archives in the place of their manifest, and all that the toolkit needs in the store.
 
     Raises DownloadError and its kinds, DiskFullError.
     """
@@ -90,7 +91,8 @@ def fetch_toolkit(cell: Cell, ingredients: Ingredients, downloads: Downloads) ->
     if manifests := [file for file in files if is_manifest(file)]:
         (path,) = downloads.fetch(manifests, f"manifest of CUDA {cell.cuda}")
         files = read_manifest(path, family, cell.platform)
-    downloads.fetch(files, f"CUDA {cell.cuda} toolkit")
+    if not store.find("toolkit", _digest(files)):
+        downloads.fetch(files, f"CUDA {cell.cuda} toolkit")
     return msgspec.structs.replace(ingredients, toolkit=files)
 
 
@@ -100,7 +102,7 @@ def provision_toolkit(cell: Cell, ingredients: Ingredients, store: Store, downlo
     Raises DownloadError and its kinds, DiskFullError, NoCompatibleChoiceError.
     """
     files = ingredients.toolkit
-    digest = digest_of("toolkit", VERSION, files)
+    digest = _digest(files)
 
     def assemble(folder: Path) -> None:
         paths = downloads.fetch(files, f"CUDA {cell.cuda} toolkit")
@@ -119,6 +121,10 @@ def provision_toolkit(cell: Cell, ingredients: Ingredients, store: Store, downlo
         components=files,
         digest=digest,
     )
+
+
+def _digest(files: tuple[Component, ...]) -> str:
+    return digest_of("toolkit", VERSION, files)
 
 
 def _complete(root: Path) -> None:

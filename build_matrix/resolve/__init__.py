@@ -119,9 +119,8 @@ def _way_out(machine: Machine, locked: Sequence[str]) -> str:
     family = max((t.family for t in toolkits().values() if t.family <= speaks), default=None)
     if family is None:
         return CROSS
-    missing = (
-        "" if any(minor.startswith(f"{family}.") for minor in locked) else f" (no CUDA {family} toolkit has a source for this platform)"
-    )
+    here = any(minor.startswith(f"{family}.") for minor in locked)
+    missing = "" if here else f" (no CUDA {family} toolkit has a source here)"
     return f"Or build one that runs today: nox -s build-cuda{family}{missing}. {CROSS}"
 
 

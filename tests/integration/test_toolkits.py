@@ -49,7 +49,7 @@ def from_debian(cuda: str, store: Store, reporter) -> Toolchain:  # type: ignore
     (choice,) = [c for c in ingredient_choices(cell) if c.toolkit[-1].origin == "debian"]
     downloads = Downloads(store, reporter)
     try:
-        return provision_toolkit(cell, fetch_toolkit(cell, choice, downloads), store, downloads)
+        return provision_toolkit(cell, fetch_toolkit(cell, choice, store, downloads), store, downloads)
     except (IndexUnreachableError, FileMissingError) as error:
         pytest.skip(f"this machine's apt reaches no archive that has it: {error.problem}")
 

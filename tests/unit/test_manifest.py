@@ -107,7 +107,7 @@ def server(httpserver: HTTPServer) -> Iterator[Server]:
 def test_a_toolkit_is_made_of_the_archives_that_the_manifest_names(
     server: Server, downloads: Downloads, store: Store
 ) -> None:
-    wanted = fetch_toolkit(server.cell, server.serve(), downloads)
+    wanted = fetch_toolkit(server.cell, server.serve(), store, downloads)
     assert {file.project for file in wanted.toolkit} == {
         "nvidia-cuda-nvcc-cu12", "nvidia-cuda-runtime-cu12", "nvidia-cublas-cu12", "nvidia-cuda-cccl-cu12",
     }  # fmt: skip
@@ -119,13 +119,15 @@ def test_a_toolkit_is_made_of_the_archives_that_the_manifest_names(
     assert provision_toolkit(server.cell, wanted, store, downloads) == toolchain
 
 
-def test_windows_archives_are_zips(httpserver: HTTPServer, downloads: Downloads) -> None:
+def test_windows_archives_are_zips(httpserver: HTTPServer, downloads: Downloads, store: Store) -> None:
     server = Server(httpserver, "windows-x86_64")
-    wanted = fetch_toolkit(server.cell, server.serve(), downloads)
+    wanted = fetch_toolkit(server.cell, server.serve(), store, downloads)
     assert all(file.filename.endswith(".zip") and file.size > 0 for file in wanted.toolkit)
 
 
-def test_a_broken_download_of_an_archive_goes_on_where_it_was(server: Server, downloads: Downloads) -> None:
+def test_a_broken_download_of_an_archive_goes_on_where_it_was(
+    server: Server, downloads: Downloads, store: Store
+) -> None:
     path = next(name for name in server.archives if name.startswith("libcublas/"))
     data = server.archives.pop(path)
     ranges: list[str | None] = []
@@ -140,23 +142,23 @@ def test_a_broken_download_of_an_archive_goes_on_where_it_was(server: Server, do
         return answer
 
     server.http.expect_request(f"/redist/{path}").respond_with_handler(half_then_rest)
-    fetch_toolkit(server.cell, server.serve(), downloads)
+    fetch_toolkit(server.cell, server.serve(), store, downloads)
     assert ranges == [None, f"bytes={len(data) // 2}-"]
 
 
-def test_a_redirect_is_followed(server: Server, downloads: Downloads) -> None:
+def test_a_redirect_is_followed(server: Server, downloads: Downloads, store: Store) -> None:
     path, data = server.archives.popitem()
     elsewhere = {"Location": server.http.url_for("/elsewhere")}
     server.http.expect_request(f"/redist/{path}").respond_with_data("", status=302, headers=elsewhere)
     server.http.expect_request("/elsewhere").respond_with_data(data)
-    assert len(fetch_toolkit(server.cell, server.serve(), downloads).toolkit) == len(CONTENT)
+    assert len(fetch_toolkit(server.cell, server.serve(), store, downloads).toolkit) == len(CONTENT)
 
 
-def test_a_manifest_with_another_hash_is_refused(server: Server, downloads: Downloads) -> None:
+def test_a_manifest_with_another_hash_is_refused(server: Server, downloads: Downloads, store: Store) -> None:
     wanted = server.serve()
     other = tuple(msgspec.structs.replace(file, sha256="0" * 64) for file in wanted.toolkit)
     with pytest.raises(HashMismatchError, match=r"redistrib_12\.9\.1\.json"):
-        fetch_toolkit(server.cell, msgspec.structs.replace(wanted, toolkit=other), downloads)
+        fetch_toolkit(server.cell, msgspec.structs.replace(wanted, toolkit=other), store, downloads)
 
 
 def test_an_archive_with_another_hash_is_refused_and_not_kept(
@@ -165,38 +167,40 @@ def test_an_archive_with_another_hash_is_refused_and_not_kept(
     path = next(iter(server.archives))
     server.archives[path] = server.archives[path][:-1] + b"!"
     with pytest.raises(HashMismatchError, match=path.rpartition("/")[2]) as caught:
-        fetch_toolkit(server.cell, server.serve(), downloads)
+        fetch_toolkit(server.cell, server.serve(), store, downloads)
     assert caught.value.exit_code == 5
     assert not list((store.root / "files").glob(f"*/{path.rpartition('/')[2]}"))
 
 
-def test_a_manifest_without_a_component_is_refused(server: Server, downloads: Downloads) -> None:
+def test_a_manifest_without_a_component_is_refused(server: Server, downloads: Downloads, store: Store) -> None:
     del server.manifest["libcublas"]
     with pytest.raises(DownloadError, match="names no nvidia-cublas for linux-x86_64"):
-        fetch_toolkit(server.cell, server.serve(), downloads)
+        fetch_toolkit(server.cell, server.serve(), store, downloads)
 
 
-def test_a_component_for_another_platform_alone_is_missing(server: Server, downloads: Downloads) -> None:
+def test_a_component_for_another_platform_alone_is_missing(server: Server, downloads: Downloads, store: Store) -> None:
     entry = server.manifest["cuda_cccl"]
     assert isinstance(entry, dict)
     entry["linux-sbsa"] = entry.pop("linux-x86_64")
     with pytest.raises(DownloadError, match="names no nvidia-cuda-cccl"):
-        fetch_toolkit(server.cell, server.serve(), downloads)
+        fetch_toolkit(server.cell, server.serve(), store, downloads)
 
 
-def test_an_archive_that_the_server_lacks_is_named(server: Server, downloads: Downloads) -> None:
+def test_an_archive_that_the_server_lacks_is_named(server: Server, downloads: Downloads, store: Store) -> None:
     path, _ = server.archives.popitem()
     server.http.expect_request(f"/redist/{path}").respond_with_data("", status=404)
     with pytest.raises(FileMissingError, match=f"does not carry {path.rpartition('/')[2]}") as caught:
-        fetch_toolkit(server.cell, server.serve(), downloads)
+        fetch_toolkit(server.cell, server.serve(), store, downloads)
     assert "BUILD_MATRIX_REDIST" in caught.value.remedy
 
 
-def test_a_server_that_cannot_be_reached_is_asked_once(downloads: Downloads, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_cannot_be_reached_is_asked_once(
+    downloads: Downloads, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BUILD_MATRIX_REDIST", "http://127.0.0.1:9/redist")
     for _ in range(2):
         with pytest.raises(IndexUnreachableError, match="NVIDIA's server"):
-            fetch_toolkit(CELL, ingredient_choices(CELL)[0], downloads)
+            fetch_toolkit(CELL, ingredient_choices(CELL)[0], store, downloads)
     assert list(downloads._unreachable) == ["127.0.0.1"]
 
 
