@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from packaging.version import Version
 
-from build_matrix.catalog import branch_for, fatbin_compression, target_platform
+from build_matrix.catalog import branch_for, cuda_of_driver, fatbin_compression, target_platform
 from build_matrix.model import Architecture, Driver, Finding, Gpu, HostCompiler, LlamaRelease, Machine, Toolkit
 
 BLACKWELL = range(120, 130)  # ggml-cuda/CMakeLists.txt: ^12[0-9](-real|-virtual)?$
@@ -68,9 +68,9 @@ def compiler_accepted(toolkit: Toolkit, release: LlamaRelease, compiler: HostCom
         rule="host compiler accepted",
         kind="build",
         passed=passed,
-        fact=f"CUDA {toolkit.cuda} and llama-cpp-python {release.version} accept {compiler.name} {oldest} to "
-        f"{accepted.max}; this one is {compiler.version} ({compiler.cxx}).",
-        remedy="" if passed else f"Install {compiler.name} {oldest} to {accepted.max} and let CXX name it.",
+        fact=f"CUDA {toolkit.cuda} and llama-cpp-python {release.version} accept {compiler.name} "
+        f"{_span(oldest, accepted.max)}; this one is {compiler.version} ({compiler.cxx}).",
+        remedy="" if passed else f"Install {compiler.name} {_span(oldest, accepted.max)} and let CXX name it.",
     )
 
 
@@ -136,7 +136,8 @@ def compressed_code_read(toolkit: Toolkit, machine: Machine, defines: dict[str, 
         return Finding(rule=rule, kind="run", passed=True, fact=f"The machine code's compression is {mode}.")
     table = fatbin_compression()
     minimum = table.min_driver_windows if machine.platform.startswith("windows") else table.min_driver_linux
-    passed = _numbers(driver.version) >= _numbers(minimum)
+    known = _numbers(driver.version)  # none where only a CUDA version is claimed
+    passed = known >= _numbers(minimum) if known else Version(driver.cuda) >= Version(cuda_of_driver(minimum))
     return Finding(
         rule=rule,
         kind="run",
@@ -203,6 +204,10 @@ def driver_to_update_to(toolkit: Toolkit) -> str:
     """The driver branch that speaks this toolkit's CUDA version fully, or an empty text where it is not known."""
     branch = branch_for(toolkit.cuda)
     return str(branch) if branch else ""
+
+
+def _span(oldest: int, newest: int) -> str:
+    return str(oldest) if oldest == newest else f"{oldest} to {newest}"
 
 
 def _major(version: str) -> int:
