@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -97,6 +98,10 @@ class FileMissingError(DownloadError):
     """The package index does not carry a locked file."""
 
 
+class ArchiveUnreachableError(DownloadError):
+    """An archive beside the package index (NVIDIA's, Debian's) does not answer, or lacks the file."""
+
+
 class HashMismatchError(DownloadError):
     """A downloaded file is not the one that was locked."""
 
@@ -134,6 +139,21 @@ class NotReproducibleError(BuildMatrixError):
     """Two builds of the same inputs differ, or a wheel cannot be built again from its record."""
 
     exit_code = 8
+
+
+# of the first that failed: several cells were asked for, and not all could be built
+
+
+class CellsFailedError(BuildMatrixError):
+    """Some cells of a matrix failed; the others were built."""
+
+    def __init__(self, failures: Mapping[str, BuildMatrixError], asked: int) -> None:
+        first = next(iter(failures.values()))
+        super().__init__(
+            f"{len(failures)} of {asked} cells failed: {', '.join(failures)}.",
+            "Each is explained above. The same command builds only what is missing.",
+        )
+        self.exit_code = first.exit_code  # type: ignore[misc]
 
 
 # 130: ended by the user

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,12 +22,25 @@ class MatrixCell(Record, frozen=True, kw_only=True):
     architectures: tuple[str, ...]
     max_mb: float = 0
 
+    @property
+    def name(self) -> str:
+        """As the wheel's version has it: ``0.3.16+cu130.sm89``."""
+        labels = (Architecture.parse(text).label for text in self.architectures)
+        return f"{self.llama}+cu{self.cuda.replace('.', '')}.{'.'.join(labels)}"
+
 
 class Matrix(Record, frozen=True, kw_only=True):
     """All cells; ``max_mb`` is the budget of a wheel that no cell names."""
 
     max_mb: float = DEFAULT_MAX_MB
     cell: tuple[MatrixCell, ...] = ()
+
+    def find(self, names: Sequence[str]) -> tuple[MatrixCell, ...]:
+        """The cells with these names, in the order of the matrix; raises ConfigurationError."""
+        known = [cell.name for cell in self.cell]
+        if unknown := [name for name in names if name not in known]:
+            raise ConfigurationError(f"{MATRIX} has no cell {unknown[0]!r}.", f"It has {', '.join(known) or 'none'}.")
+        return tuple(cell for cell in self.cell if cell.name in names)
 
     def budget(self, cell: Cell) -> int:
         """How many bytes the wheel of ``cell`` may have."""

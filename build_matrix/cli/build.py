@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
+import msgspec
 import typer
 
 from build_matrix.cli.options import (
@@ -60,6 +62,10 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     under: Annotated[
         str, typer.Option(help="A command to run the compilation under, such as 'nice -n 19'.", show_default=False)
     ] = "",
+    every: Annotated[bool, typer.Option("--all", help="Build every cell of matrix.toml.")] = False,  # noqa: FBT002
+    cell: Annotated[
+        list[str] | None, typer.Option("--cell", help="Build this cell of matrix.toml; repeat it.", show_default=False)
+    ] = None,
     cross: Annotated[bool, typer.Option("--cross", help="Build also what cannot run on this machine.")] = False,  # noqa: FBT002
     driver_cuda: DriverCudaOption = None,
     compute_capability: CapabilityOption = None,
@@ -69,44 +75,115 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     store_folder: StoreOption = None,
 ) -> None:
     """Build a wheel, install it in a fresh environment, and test it as far as this machine allows."""
-    from build_matrix.cli.common import open_store, print_verdicts, raise_for
-    from build_matrix.cli.verify import targets
+    from build_matrix.cli.common import open_store
+    from build_matrix.index import Downloads
     from build_matrix.probe import probe
     from build_matrix.report import make_reporter
     from build_matrix.store import default_store
 
-    started = time.monotonic()
     reporter = make_reporter()
-    request = parse_request(cuda, llama, arch, define, profile, cross=cross)
+    requests = {"": parse_request(cuda, llama, arch, define, profile, cross=cross)}
+    if every or cell:
+        requests = requests_of_matrix(requests[""], cell)
     machine = probe(store_folder or default_store(), override_variables(driver_cuda, compute_capability))
     store = open_store(store_folder, reporter)
-
-    from build_matrix.index import Downloads
-
-    downloads = Downloads(store, reporter)
-    plan, cell, compiler, ingredients = choose(request, machine, store, downloads, reporter)
-    reporter.say(f"llama-cpp-python {cell.llama}+{cell.label} with {compiler.name} {compiler.version}")
-    for note in (*plan.notes, *(f"claimed: {name}={value}" for name, value in machine.overrides.items())):
-        reporter.say(f"  {note}")
     conditions = Conditions(
         jobs=jobs or machine.cpus,
         isolate=isolate,
         under=tuple(shlex.split(under)),
         cache=store.root / CACHE_FOLDER if cache else None,
     )
-    wheel = build_wheel(cell, compiler, ingredients, conditions, store, downloads, reporter, folder)
-    size = f"{wheel.record.size / 1e6:.1f} MB"
-    reporter.say(f"{wheel.path}  {size}  sha256 {wheel.record.sha256}  ({time.monotonic() - started:.0f} s)")
-    if not verify:
+    job = Job(machine, conditions, store, Downloads(store, reporter), reporter, folder, verify, require_gpu)
+    if not (every or cell):
+        build_one(requests[""], job)
         return
+    build_all(requests, job)
 
+
+class Job(NamedTuple):
+    """What is the same for every wheel of one command."""
+
+    machine: Machine
+    conditions: Conditions
+    store: Store
+    downloads: Downloads
+    reporter: Reporter
+    folder: Path
+    verify: bool
+    require_gpu: bool
+
+
+def requests_of_matrix(given: Request, names: Sequence[str] | None) -> dict[str, Request]:
+    """What the named cells of matrix.toml ask for, or all of them: wheels for other machines than this one.
+
+    Raises ConfigurationError.
+    """
+    from build_matrix.errors import ConfigurationError
+    from build_matrix.matrix import read_matrix
+
+    if given.cuda or given.llama or given.architectures:
+        raise ConfigurationError(
+            "--all takes the CUDA version, release and architectures from matrix.toml, and so does --cell.",
+            "Leave out --cuda, --llama and --arch.",
+        )
+    matrix = read_matrix()
+    return {
+        row.name: msgspec.structs.replace(
+            given, llama=row.llama, cuda=row.cuda, architectures=row.architectures, cross=True
+        )
+        for row in (matrix.find(names) if names else matrix.cell)
+    }
+
+
+def build_all(requests: Mapping[str, Request], job: Job) -> None:
+    """Build one wheel after the other; one that fails does not stop the others. Raises CellsFailedError."""
+    from rich.table import Table
+
+    from build_matrix.cli.common import standard_output
+    from build_matrix.errors import BuildMatrixError, CellsFailedError
+
+    table = Table("cell", "result", "MB", "s", box=None, pad_edge=False, header_style="bold")
+    failures: dict[str, BuildMatrixError] = {}
+    for name, request in requests.items():
+        started = time.monotonic()
+        try:
+            wheel = build_one(request, job)
+        except BuildMatrixError as error:
+            failures[name] = error
+            job.reporter.say(str(error))
+            result, size = f"failed ({error.exit_code}): {error.problem}", ""
+        else:
+            result, size = wheel.path.name, f"{wheel.record.size / 1e6:.1f}"
+        table.add_row(name, result, size, f"{time.monotonic() - started:.0f}")
+    standard_output().print(table)
+    if failures:
+        raise CellsFailedError(failures, len(requests))
+
+
+def build_one(request: Request, job: Job) -> Wheel:
+    """Choose, build and verify one wheel; raises what the stages raise."""
+    from build_matrix.cli.common import print_verdicts, raise_for
+    from build_matrix.cli.verify import targets
     from build_matrix.verify import known_verdict, verify_wheel
 
-    verdict = known_verdict(wheel.path, machine)
-    if not verdict or not verdict.passed:
-        verdict = verify_wheel(wheel.path, machine, targets(wheel.path, machine), store, downloads, reporter)
-    print_verdicts([verdict])
-    raise_for([verdict], require_gpu=require_gpu)
+    started = time.monotonic()
+    machine, reporter = job.machine, job.reporter
+    plan, cell, compiler, ingredients = choose(request, machine, job.store, job.downloads, reporter)
+    reporter.say(f"llama-cpp-python {cell.llama}+{cell.label} with {compiler.name} {compiler.version}")
+    for note in (*plan.notes, *(f"claimed: {name}={value}" for name, value in machine.overrides.items())):
+        reporter.say(f"  {note}")
+    wheel = build_wheel(cell, compiler, ingredients, job.conditions, job.store, job.downloads, reporter, job.folder)
+    size = f"{wheel.record.size / 1e6:.1f} MB"
+    reporter.say(f"{wheel.path}  {size}  sha256 {wheel.record.sha256}  ({time.monotonic() - started:.0f} s)")
+    if job.verify:
+        verdict = known_verdict(wheel.path, machine)
+        if not verdict or not verdict.passed:
+            verdict = verify_wheel(
+                wheel.path, machine, targets(wheel.path, machine), job.store, job.downloads, reporter
+            )
+        print_verdicts([verdict])
+        raise_for([verdict], require_gpu=job.require_gpu)
+    return wheel
 
 
 def choose(
@@ -116,12 +193,13 @@ def choose(
 
     Raises what planning and downloading raise.
     """
-    from build_matrix.errors import FileMissingError, IndexUnreachableError
+    from build_matrix.errors import ArchiveUnreachableError
     from build_matrix.locks import available_toolkits, ingredient_choices, locked_llama_releases
     from build_matrix.provision import fetch_toolkit
     from build_matrix.resolve import make_plan, require_cell
 
     available = available_toolkits(machine.platform)
+    first: ArchiveUnreachableError | None = None
     out_of_reach: dict[str, list[str]] = {}
     while True:
         plan = make_plan(request, machine, locked_llama_releases(), available)
@@ -129,16 +207,16 @@ def choose(
         for choice in ingredient_choices(cell):
             try:
                 ingredients = fetch_toolkit(cell, choice, store, downloads)
-            except (IndexUnreachableError, FileMissingError) as error:
-                failure = error
+            except ArchiveUnreachableError as error:
+                first, last = first or error, error
                 continue
             for problem, minors in out_of_reach.items():
                 reporter.say(f"not CUDA {', '.join(minors)}: {problem}")
             return plan, cell, compiler, ingredients
-        out_of_reach.setdefault(failure.problem, []).append(cell.cuda)
+        out_of_reach.setdefault(last.problem, []).append(cell.cuda)
         available = tuple(minor for minor in available if minor != cell.cuda)
         if not make_plan(request, machine, locked_llama_releases(), available).cell:
-            raise failure
+            raise first or last
 
 
 def build_wheel(

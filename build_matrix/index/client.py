@@ -18,7 +18,13 @@ from requests.adapters import HTTPAdapter
 from requests_file import FileAdapter
 from urllib3.util import Retry
 
-from build_matrix.errors import DownloadError, FileMissingError, HashMismatchError, IndexUnreachableError
+from build_matrix.errors import (
+    ArchiveUnreachableError,
+    DownloadError,
+    FileMissingError,
+    HashMismatchError,
+    IndexUnreachableError,
+)
 from build_matrix.index.configuration import IndexConfiguration, read_configuration
 from build_matrix.index.origins import NAMES, SETTINGS, addresses
 from build_matrix.model import Component, file_sha256
@@ -143,10 +149,8 @@ class Downloads:
                 continue
             try:
                 self._download(url, file, part, meter)
-            except FileMissingError as error:
+            except ArchiveUnreachableError as error:
                 failure = error
-            except IndexUnreachableError as error:
-                self._unreachable[host] = failure = error
             else:
                 return
         if failure:
@@ -195,10 +199,12 @@ class Downloads:
                 ) from error
             except requests.RequestException as error:
                 if file.origin != "index" and not part.exists():
-                    raise IndexUnreachableError(
+                    host = urlsplit(url).hostname or ""
+                    self._unreachable[host] = ArchiveUnreachableError(
                         f"{_sentence(NAMES[file.origin])} cannot be reached: {_reason(error)}.",
                         f"Check the network and the proxy, or {SETTINGS[file.origin]}.",
-                    ) from error
+                    )
+                    raise self._unreachable[host] from error
                 if attempt == ATTEMPTS - 1:
                     raise IndexUnreachableError(
                         f"The download of {file.filename} broke off {ATTEMPTS} times: {_reason(error)}.",
@@ -274,8 +280,8 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _missing(file: Component) -> FileMissingError:
-    return FileMissingError(
+def _missing(file: Component) -> DownloadError:
+    return (FileMissingError if file.origin == "index" else ArchiveUnreachableError)(
         f"{_sentence(NAMES[file.origin])} does not carry {file.filename}.",
         f"It is needed for {file.project} {file.version}. Let your mirror fetch it, or {SETTINGS[file.origin]}.",
     )

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from packaging.requirements import Requirement
 
-from build_matrix.errors import ConfigurationError, FileMissingError, IndexUnreachableError, MissingPrerequisiteError
+from build_matrix.errors import ArchiveUnreachableError, ConfigurationError, MissingPrerequisiteError
 from build_matrix.index import Downloads, IndexConfiguration, read_configuration
 from build_matrix.index.install import resolve
 from build_matrix.locks import ingredient_choices, read_lock, select_ingredients
@@ -50,7 +50,7 @@ def from_debian(cuda: str, store: Store, reporter) -> Toolchain:  # type: ignore
     downloads = Downloads(store, reporter)
     try:
         return provision_toolkit(cell, fetch_toolkit(cell, choice, store, downloads), store, downloads)
-    except (IndexUnreachableError, FileMissingError) as error:
+    except ArchiveUnreachableError as error:
         pytest.skip(f"this machine's apt reaches no archive that has it: {error.problem}")
 
 

@@ -15,7 +15,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from build_matrix.catalog import sources
-from build_matrix.errors import DownloadError, FileMissingError, HashMismatchError, IndexUnreachableError
+from build_matrix.errors import ArchiveUnreachableError, DownloadError, HashMismatchError
 from build_matrix.index import Downloads, IndexConfiguration, client
 from build_matrix.locks import ingredient_choices
 from build_matrix.model import Architecture, Cell, Component, Ingredients, Platform
@@ -189,7 +189,7 @@ def test_a_component_for_another_platform_alone_is_missing(server: Server, downl
 def test_an_archive_that_the_server_lacks_is_named(server: Server, downloads: Downloads, store: Store) -> None:
     path, _ = server.archives.popitem()
     server.http.expect_request(f"/redist/{path}").respond_with_data("", status=404)
-    with pytest.raises(FileMissingError, match=f"does not carry {path.rpartition('/')[2]}") as caught:
+    with pytest.raises(ArchiveUnreachableError, match=f"does not carry {path.rpartition('/')[2]}") as caught:
         fetch_toolkit(server.cell, server.serve(), store, downloads)
     assert "BUILD_MATRIX_REDIST" in caught.value.remedy
 
@@ -199,7 +199,7 @@ def test_a_server_that_cannot_be_reached_is_asked_once(
 ) -> None:
     monkeypatch.setenv("BUILD_MATRIX_REDIST", "http://127.0.0.1:9/redist")
     for _ in range(2):
-        with pytest.raises(IndexUnreachableError, match="NVIDIA's server"):
+        with pytest.raises(ArchiveUnreachableError, match="NVIDIA's server"):
             fetch_toolkit(CELL, ingredient_choices(CELL)[0], store, downloads)
     assert list(downloads._unreachable) == ["127.0.0.1"]
 

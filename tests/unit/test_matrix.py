@@ -42,6 +42,16 @@ def test_a_matrix_that_cannot_be_understood_is_exit_code_2(tmp_path: Path, text:
         read_matrix(write(tmp_path, text))
 
 
+def test_cells_are_found_by_the_name_that_their_wheels_have(tmp_path: Path) -> None:
+    more = TEXT + '[[cell]]\nllama = "0.3.16"\ncuda = "12.4"\narchitectures = ["89", "90-virtual"]\n'
+    matrix = read_matrix(write(tmp_path, more))
+    assert [cell.cuda for cell in matrix.find(["0.3.16+cu124.sm89.ptx90"])] == ["12.4"]
+    assert len(matrix.find([cell.name for cell in matrix.cell])) == 2
+    with pytest.raises(ConfigurationError, match=r"no cell '0\.3\.16'") as caught:
+        matrix.find(["0.3.16"])
+    assert "0.3.16+cu130.sm89" in caught.value.remedy
+
+
 def test_the_matrix_names_only_what_is_locked() -> None:
     cells = read_matrix(Path(__file__).parents[2] / "matrix.toml").cell
     assert cells
