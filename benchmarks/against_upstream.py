@@ -23,7 +23,7 @@ import msgspec
 
 from build_matrix.cli.build import build_wheel
 from build_matrix.index import Downloads
-from build_matrix.locks import available_toolkits, locked_llama_releases, select_ingredients
+from build_matrix.locks import available_toolkits, ingredient_choices, locked_llama_releases
 from build_matrix.model import Cell, Conditions, HostCompiler, Request, Toolchain
 from build_matrix.probe import probe
 from build_matrix.provision import provision_environment, provision_sysroot, provision_toolkit, self_test
@@ -111,7 +111,7 @@ def rows(
     store = Store(folder / "store")
     downloads = Downloads(store, reporter)
     wheels = folder / "wheels"
-    files = select_ingredients(cell)
+    files = ingredient_choices(cell)[0]
 
     def provision() -> None:
         provision_environment(files.environment, store, downloads)

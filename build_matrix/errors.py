@@ -145,7 +145,9 @@ class NotReproducibleError(BuildMatrixError):
 
 
 class CellsFailedError(BuildMatrixError):
-    """Some cells of a matrix failed; the others were built."""
+    """Some cells of a matrix failed, and the others were built; with the exit code of the first that failed."""
+
+    exit_code = CompileError.exit_code
 
     def __init__(self, failures: Mapping[str, BuildMatrixError], asked: int) -> None:
         first = next(iter(failures.values()))

@@ -13,7 +13,8 @@ import msgspec
 Platform = Literal["linux-x86_64", "windows-x86_64"]
 Profile = Literal["release", "check"]
 Offload = Literal["proven", "failed", "impossible_here", "untested"]
-Origin = Literal["index", "redist", "debian"]  # whose file it is: the package index's, NVIDIA's own, Debian's
+# Whose file it is: the package index's, NVIDIA's own archives', Debian's archive's, or this machine's already.
+Origin = Literal["index", "redist", "debian", "installed"]
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +70,7 @@ class Component(Record, frozen=True, kw_only=True):
     """One file that is downloaded: what it is called, and its content; ``size`` in bytes (0: unknown).
 
     ``path`` is where it lies below an address of its origin; a package index is asked for the project instead.
+    What is ``installed`` is not downloaded: ``sha256`` is then a digest of all its files.
     """
 
     project: str

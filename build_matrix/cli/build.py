@@ -26,6 +26,7 @@ from build_matrix.cli.options import (
     ProfileOption,
     RequireGpuOption,
     StoreOption,
+    ToolkitRootOption,
     WheelsOption,
     override_variables,
     parse_request,
@@ -67,6 +68,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         list[str] | None, typer.Option("--cell", help="Build this cell of matrix.toml; repeat it.", show_default=False)
     ] = None,
     cross: Annotated[bool, typer.Option("--cross", help="Build also what cannot run on this machine.")] = False,  # noqa: FBT002
+    toolkit_root: ToolkitRootOption = None,
     driver_cuda: DriverCudaOption = None,
     compute_capability: CapabilityOption = None,
     folder: WheelsOption = WHEELS,
@@ -93,7 +95,9 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         under=tuple(shlex.split(under)),
         cache=store.root / CACHE_FOLDER if cache else None,
     )
-    job = Job(machine, conditions, store, Downloads(store, reporter), reporter, folder, verify, require_gpu)
+    job = Job(
+        machine, conditions, store, Downloads(store, reporter), reporter, folder, toolkit_root, verify, require_gpu
+    )
     if not (every or cell):
         build_one(requests[""], job)
         return
@@ -109,6 +113,7 @@ class Job(NamedTuple):
     downloads: Downloads
     reporter: Reporter
     folder: Path
+    toolkit_root: Path | None
     verify: bool
     require_gpu: bool
 
@@ -168,7 +173,7 @@ def build_one(request: Request, job: Job) -> Wheel:
 
     started = time.monotonic()
     machine, reporter = job.machine, job.reporter
-    plan, cell, compiler, ingredients = choose(request, machine, job.store, job.downloads, reporter)
+    plan, cell, compiler, ingredients = choose(request, machine, job.store, job.downloads, reporter, job.toolkit_root)
     reporter.say(f"llama-cpp-python {cell.llama}+{cell.label} with {compiler.name} {compiler.version}")
     for note in (*plan.notes, *(f"claimed: {name}={value}" for name, value in machine.overrides.items())):
         reporter.say(f"  {note}")
@@ -187,17 +192,29 @@ def build_one(request: Request, job: Job) -> Wheel:
 
 
 def choose(
-    request: Request, machine: Machine, store: Store, downloads: Downloads, reporter: Reporter
+    request: Request,
+    machine: Machine,
+    store: Store,
+    downloads: Downloads,
+    reporter: Reporter,
+    toolkit_root: Path | None = None,
 ) -> tuple[Plan, Cell, HostCompiler, Ingredients]:
     """What to build, with its toolkit downloaded: the plan's choice, or the next where no source of it is in reach.
+
+    With ``toolkit_root`` it is the toolkit that is installed there.
 
     Raises what planning and downloading raise.
     """
     from build_matrix.errors import ArchiveUnreachableError
-    from build_matrix.locks import available_toolkits, ingredient_choices, locked_llama_releases
-    from build_matrix.provision import fetch_toolkit
+    from build_matrix.locks import available_toolkits, ingredient_choices, locked_llama_releases, select_ingredients
+    from build_matrix.provision import fetch_toolkit, read_installed, take_installed
     from build_matrix.resolve import make_plan, require_cell
 
+    if toolkit_root:
+        minor, _ = read_installed(toolkit_root)
+        plan = make_plan(request, machine, locked_llama_releases(), (minor,))
+        cell, compiler = require_cell(plan, machine, (minor,))
+        return plan, cell, compiler, take_installed(cell, select_ingredients(cell), toolkit_root, store)
     available = available_toolkits(machine.platform)
     first: ArchiveUnreachableError | None = None
     out_of_reach: dict[str, list[str]] = {}

@@ -51,6 +51,10 @@ IsolateOption = Annotated[
     ),
 ]
 CacheOption = Annotated[bool, typer.Option("--cache/--no-cache", help="Use the compile cache in the store.")]
+ToolkitRootOption = Annotated[
+    Path | None,
+    typer.Option("--toolkit-root", help="Build with the CUDA toolkit installed there.", show_default="one is fetched"),
+]
 DriverCudaOption = Annotated[
     str | None,
     typer.Option(

@@ -23,6 +23,7 @@ from build_matrix.cli.options import (
     LlamaOption,
     ProfileOption,
     StoreOption,
+    ToolkitRootOption,
     WheelsOption,
     parse_request,
 )
@@ -49,6 +50,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     profile: ProfileOption = "release",
     define: DefineOption = None,
     jobs: JobsOption = None,
+    toolkit_root: ToolkitRootOption = None,
     folder: WheelsOption = WHEELS,
     store_folder: StoreOption = None,
 ) -> None:
@@ -65,13 +67,20 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     machine = probe(store.root)
     jobs = jobs or machine.cpus
     if wheel:
-        rebuild(wheel, machine, jobs, store, downloads, reporter, folder)
+        rebuild(wheel, machine, jobs, store, downloads, reporter, folder, toolkit_root)
         return
     vary(request, machine, jobs, store, downloads, reporter, folder)
 
 
 def rebuild(
-    wheel: Path, machine: Machine, jobs: int, store: Store, downloads: Downloads, reporter: Reporter, folder: Path
+    wheel: Path,
+    machine: Machine,
+    jobs: int,
+    store: Store,
+    downloads: Downloads,
+    reporter: Reporter,
+    folder: Path,
+    toolkit_root: Path | None = None,
 ) -> None:
     """Build ``wheel`` again from its record alone, in another folder; raises NotReproducibleError."""
     import build_matrix
@@ -85,12 +94,15 @@ def rebuild(
     reporter.say(f"building {record.filename} again, from its record")
     with store.scratch(f"reproduce-{record.sha256[:12]}") as scratch:
         conditions = Conditions(jobs=jobs)
+        place = Store(scratch)
+        if record.toolkit[0].origin == "installed":
+            require_installed(record, toolkit_root, place)
         again = build_wheel(
             record.cell,
             compiler,
             record.ingredients,
             conditions,
-            Store(scratch),
+            place,
             downloads,
             reporter,
             scratch / "wheels",
@@ -102,6 +114,19 @@ def rebuild(
             causes = [compiler_difference(record.host_compiler, compiler)]
         conclude(wheel, again.path, causes, folder, reporter)
     reporter.say(f"identical: {record.filename}  sha256 {record.sha256}  ({time.monotonic() - started:.0f} s)")
+
+
+def require_installed(record: WheelRecord, root: Path | None, store: Store) -> None:
+    """Put the toolkit in ``root`` into ``store``, if it is the one of the record; raises MissingPrerequisiteError."""
+    from build_matrix.errors import MissingPrerequisiteError
+    from build_matrix.provision import take_installed
+
+    remedy = f"Name the same toolkit (CUDA {record.toolkit[0].version}) with --toolkit-root."
+    if root is None:
+        raise MissingPrerequisiteError("That wheel was built with a toolkit that was installed, not fetched.", remedy)
+    found = take_installed(record.cell, record.ingredients, root, store)
+    if found.toolkit != record.toolkit:
+        raise MissingPrerequisiteError(f"The toolkit in {root} holds other files than the recorded one.", remedy)
 
 
 def choose_compiler(record: WheelRecord, machine: Machine, reporter: Reporter) -> HostCompiler:

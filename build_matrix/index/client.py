@@ -61,6 +61,7 @@ class Downloads:
         self._pages: dict[str, list[tuple[str, str, str]]] = {}
         self._lock = threading.Lock()
         self._received: dict[str, int] = {}
+        self._index_failure: IndexUnreachableError | None = None  # an index that cannot be reached is asked once
         self._unreachable: dict[str, Exception] = {}  # by host; a host that cannot be reached is asked once
 
     def fetch(self, wanted: Iterable[Component], what: str) -> list[Path]:
@@ -85,6 +86,8 @@ class Downloads:
     def listing(self, project: str) -> list[tuple[str, str, str]]:
         """``(filename, url, sha256)`` of each file that the configured indexes carry for ``project``."""
         with self._lock:
+            if self._index_failure:
+                raise self._index_failure
             if project not in self._pages:
                 self._pages[project] = self._read_listing(project)
             return self._pages[project]
@@ -177,11 +180,12 @@ class Downloads:
             found += [(p.filename, p.url, p.digests.get("sha256", "")) for p in page.packages]
         if failures and not any(url.startswith("http") for _, url, _ in found):
             host, failure = failures[0]
-            raise IndexUnreachableError(
+            self._index_failure = IndexUnreachableError(
                 f"The package index {host} cannot be reached: {_reason(failure)}.",
                 "Check the network and the proxy, or configure your mirror (pip's index-url, or "
                 "UV_DEFAULT_INDEX); what was downloaded already is kept.",
-            ) from failure
+            )
+            raise self._index_failure from failure
         return found
 
     def _download(self, url: str, file: Component, part: Path, meter: Meter) -> None:

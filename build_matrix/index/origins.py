@@ -19,11 +19,13 @@ NAMES: dict[Origin, str] = {
     "index": "the package index",
     "redist": "NVIDIA's server of redistributable archives",
     "debian": "the archive of Debian",
+    "installed": "this machine",
 }
 SETTINGS: dict[Origin, str] = {
     "index": "configure your mirror (pip's index-url, or UV_DEFAULT_INDEX)",
     "redist": f"let {REDIST} name a mirror of it",
     "debian": f"let {DEBIAN} name a mirror, the folder above pool/",
+    "installed": "name the same toolkit with --toolkit-root",
 }
 
 
@@ -33,6 +35,8 @@ def addresses(origin: Origin, environ: Mapping[str, str] | None = None) -> tuple
     Debian's archive is where this machine's apt has it, so it is nowhere on a system without apt.
     """
     environ = os.environ if environ is None else environ
+    if origin == "installed":
+        return ()
     if origin == "redist":
         return (environ.get(REDIST) or sources().redist.address,)
     named = tuple(environ.get(DEBIAN, "").split())

@@ -108,21 +108,22 @@ def ingredient_choices(cell: Cell) -> tuple[Ingredients, ...]:
 
     Raises ConfigurationError, NoCompatibleChoiceError.
     """
+    rest = select_ingredients(cell)
     return tuple(
-        Ingredients(
-            sdist=select_sdist(cell.llama),
-            toolkit=files,
-            toolkit_release=release,
-            environment=select_wheels(read_lock("build")),
-            sysroot=select_wheels(read_lock("sysroot")),
-        )
+        msgspec.structs.replace(rest, toolkit=files, toolkit_release=release)
         for files, release in _choices(cell.cuda, cell.platform)
     )
 
 
 def select_ingredients(cell: Cell) -> Ingredients:
-    """The first of ``ingredient_choices``; raises ConfigurationError, NoCompatibleChoiceError."""
-    return ingredient_choices(cell)[0]
+    """Every locked file of ``cell`` but the toolkit's; raises ConfigurationError, NoCompatibleChoiceError."""
+    return Ingredients(
+        sdist=select_sdist(cell.llama),
+        toolkit=(),
+        toolkit_release="",
+        environment=select_wheels(read_lock("build")),
+        sysroot=select_wheels(read_lock("sysroot")),
+    )
 
 
 def _choices(minor: str, platform: Platform) -> list[tuple[tuple[Component, ...], str]]:

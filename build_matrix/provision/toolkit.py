@@ -10,7 +10,7 @@ import msgspec
 
 from build_matrix import nvcc_launcher
 from build_matrix.catalog import project_of, toolkits
-from build_matrix.errors import BuildMatrixError, DiskFullError, MissingPrerequisiteError
+from build_matrix.errors import BuildMatrixError, ConfigurationError, DiskFullError, MissingPrerequisiteError
 from build_matrix.index import Downloads
 from build_matrix.model import (
     Architecture,
@@ -24,6 +24,7 @@ from build_matrix.model import (
     file_sha256,
 )
 from build_matrix.nvcc_launcher import launcher
+from build_matrix.provision.installed import copy_installed, read_installed
 from build_matrix.provision.manifest import is_manifest, read_manifest
 from build_matrix.provision.unpack import stand_in, unpack_toolkit
 from build_matrix.runner import run
@@ -94,6 +95,23 @@ def fetch_toolkit(cell: Cell, ingredients: Ingredients, store: Store, downloads:
     if not store.find("toolkit", _digest(files)):
         downloads.fetch(files, f"CUDA {cell.cuda} toolkit")
     return msgspec.structs.replace(ingredients, toolkit=files)
+
+
+def take_installed(cell: Cell, ingredients: Ingredients, root: Path, store: Store) -> Ingredients:
+    """The same ingredients with the toolkit that is installed in ``root``, which is in the store afterwards.
+
+    Raises ConfigurationError, MissingPrerequisiteError, DiskFullError.
+    """
+    cuda, files = read_installed(root)
+    if cuda != cell.cuda:
+        raise ConfigurationError(f"The toolkit in {root} is CUDA {cuda}, not {cell.cuda}.", "Name another folder.")
+
+    def copy(folder: Path) -> None:
+        copy_installed(root, folder / ROOT)
+        _complete(folder / ROOT)
+
+    store.obtain("toolkit", _digest(files), copy)
+    return msgspec.structs.replace(ingredients, toolkit=files, toolkit_release=files[0].version)
 
 
 def provision_toolkit(cell: Cell, ingredients: Ingredients, store: Store, downloads: Downloads) -> Toolchain:

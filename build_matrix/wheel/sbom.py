@@ -58,7 +58,7 @@ def _purl(item: Input) -> PackageURL:
     """https://github.com/package-url/purl-spec: a Debian package is ``deb``, an archive of NVIDIA's ``generic``."""
     if item.origin == "debian":
         return PackageURL("deb", "debian", item.project, item.version, {"arch": "amd64"})
-    if item.origin == "redist":
+    if item.origin in {"redist", "installed"}:
         return PackageURL("generic", "nvidia", item.project, item.version, {"file_name": item.filename})
     return PackageURL("pypi", None, item.project, item.version)
 

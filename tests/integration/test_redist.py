@@ -1,4 +1,4 @@
-"""NVIDIA's redistributable archives, repacked from the real packages of a toolkit: fetched, assembled, compiled with."""
+"""NVIDIA's redistributable archives, repacked from a real toolkit's packages: fetched, assembled, compiled with."""
 
 from __future__ import annotations
 

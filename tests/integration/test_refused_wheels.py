@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from build_matrix.archive import read_members, relabel
 from build_matrix.errors import VerificationError
 from build_matrix.index import Downloads
-from build_matrix.locks import select_ingredients
+from build_matrix.locks import ingredient_choices
 from build_matrix.model import Architecture, Cell, Toolchain
 from build_matrix.probe import find_compilers
 from build_matrix.provision import provision_toolkit
@@ -134,7 +134,7 @@ def test_cubins_of_another_architecture_than_the_labels_are_refused(
 ) -> None:
     downloads = Downloads(shared_store, reporter)
     cell = Cell(llama="0.3.16", cuda="13.0", architectures=(Architecture(number=89),), platform="linux-x86_64")
-    data = _kernel(provision_toolkit(cell, select_ingredients(cell), shared_store, downloads), tmp_path)
+    data = _kernel(provision_toolkit(cell, ingredient_choices(cell)[0], shared_store, downloads), tmp_path)
     for text, holds in (("cu130.sm89", True), ("cu130.sm90", False), ("cu130.sm89.sm90", False)):
         wheel = make_wheel(tmp_path / text, {"libggml-cuda.so": data}, label=text)
         label = check_static(wheel)[1]

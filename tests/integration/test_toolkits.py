@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,14 +17,21 @@ from build_matrix.locks import ingredient_choices, read_lock, select_ingredients
 from build_matrix.locks.update import check_same_release
 from build_matrix.model import Architecture, Cell, LockedPackage, Sysroot, Toolchain
 from build_matrix.probe import find_compilers
-from build_matrix.provision import fetch_toolkit, provision_sysroot, provision_toolkit, self_test
+from build_matrix.provision import (
+    fetch_toolkit,
+    provision_sysroot,
+    provision_toolkit,
+    read_installed,
+    self_test,
+    take_installed,
+)
 from build_matrix.provision import toolkit as provisioning
 from build_matrix.store import Store
 
 pytestmark = pytest.mark.index
 
 CELL = Cell(llama="0.3.16", cuda="13.0", architectures=(Architecture(number=89),), platform="linux-x86_64")
-FILES = select_ingredients(CELL)
+FILES = ingredient_choices(CELL)[0]
 NOWHERE = IndexConfiguration(endpoints=("http://127.0.0.1:9/simple/",))
 
 
@@ -65,6 +73,36 @@ def test_debians_compiler_and_the_indexs_libraries_make_a_whole_toolkit(
     assert f"V{toolchain.nvcc_version}" in said
     assert "release " + cuda in said
     assert {file.origin for file in toolchain.components} == {"index", "debian"}
+
+
+def test_an_installed_toolkit_is_copied_and_known_by_its_files(toolchain: Toolchain, tmp_path: Path, reporter) -> None:  # type: ignore[no-untyped-def]
+    root = tmp_path / "cuda"
+    shutil.copytree(toolchain.root, root, symlinks=True)
+    (root / "include" / "nvtx3").mkdir()
+    (root / "include" / "nvtx3" / "nvToolsExt.h").touch()
+    store = Store(tmp_path / "store")
+    taken = take_installed(CELL, select_ingredients(CELL), root, store)
+    assert {file.origin for file in taken.toolkit} == {"installed"}
+    copied = provision_toolkit(CELL, taken, store, Downloads(store, reporter, NOWHERE))
+    assert (copied.nvcc_version, copied.cuda) == (toolchain.nvcc_version, "13.0")
+    assert not (copied.root / "include" / "nvtx3").exists()
+    versions = {file.project: file.version for file in toolchain.components}
+    assert {f.project: f.version.split(".")[:2] for f in taken.toolkit} == {
+        name: versions[name].split(".")[:2] for name in ("nvidia-cuda-nvcc", "nvidia-cuda-runtime", "nvidia-cublas")
+    }
+    header = root / "include" / "cuda_fp16.h"
+    header.write_text(header.read_text() + "// changed\n")
+    assert read_installed(root)[1] != taken.toolkit
+
+
+def test_a_folder_without_a_toolkit_and_a_toolkit_of_another_version_are_refused(
+    toolchain: Toolchain, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match="holds no CUDA toolkit"):
+        read_installed(tmp_path)
+    other = msgspec.structs.replace(CELL, cuda="12.4")
+    with pytest.raises(ConfigurationError, match=r"is CUDA 13\.0, not 12\.4"):
+        take_installed(other, select_ingredients(other), toolchain.root, Store(tmp_path / "store"))
 
 
 @pytest.mark.compiler

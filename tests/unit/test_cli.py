@@ -28,6 +28,7 @@ def tool(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         (("build", "--cuda", "12.0"), 4, "A source of CUDA 12.0"),
         (("build", "--cell", "banana"), 2, "matrix.toml has no cell 'banana'"),
         (("build", "--all", "--cuda", "13"), 2, "--all takes the CUDA version"),
+        (("build", "--toolkit-root", "/nowhere"), 2, "holds no CUDA toolkit"),
         (("build", "--define", "GGML_AVX"), 2, "is not NAME=VALUE"),
         (("build", "--profile", "debug"), 2, "no profile 'debug'"),
         (("build", "--jobs", "0"), 2, "--jobs"),
