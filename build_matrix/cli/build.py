@@ -88,6 +88,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     if every or cell:
         requests = requests_of_matrix(requests[""], cell)
     machine = probe(store_folder or default_store(), override_variables(driver_cuda, compute_capability))
+    if not (every or cell or toolkit_root):
+        require_possible(requests[""], machine)
     store = open_store(store_folder, reporter)
     conditions = Conditions(
         jobs=jobs or machine.cpus,
@@ -189,6 +191,15 @@ def build_one(request: Request, job: Job) -> Wheel:
         print_verdicts([verdict])
         raise_for([verdict], require_gpu=job.require_gpu)
     return wheel
+
+
+def require_possible(request: Request, machine: Machine) -> None:
+    """Stop before anything is written when no toolkit could do; raises what planning raises."""
+    from build_matrix.locks import available_toolkits, locked_llama_releases
+    from build_matrix.resolve import make_plan, require_cell
+
+    available = available_toolkits(machine.platform)
+    require_cell(make_plan(request, machine, locked_llama_releases(), available), machine, available)
 
 
 def choose(
