@@ -66,20 +66,31 @@ class Lock(Record, frozen=True, kw_only=True, omit_defaults=True):
     packages: tuple[LockedPackage, ...]
 
 
-class Component(Record, frozen=True, kw_only=True):
-    """One file that is downloaded: what it is called, and its content; ``size`` in bytes (0: unknown).
-
-    ``path`` is where it lies below an address of its origin; a package index is asked for the project instead.
-    What is ``installed`` is not downloaded: ``sha256`` is then a digest of all its files.
-    """
+class Content(Record, frozen=True, kw_only=True):
+    """What a file is, wherever it comes from; ``size`` in bytes (0: unknown)."""
 
     project: str
     version: str
     filename: str
     sha256: str
     size: int = 0
+
+
+class Component(Content, frozen=True, kw_only=True):
+    """One file that is downloaded: what it is, and where it comes from.
+
+    ``path`` is where it lies below an address of its origin; a package index is asked for the project instead.
+    What is ``installed`` is not downloaded: ``sha256`` is then a digest of all its files.
+    """
+
     origin: Origin = "index"
     path: str = ""
+
+    @property
+    def content(self) -> Content:
+        """The same without its origin, which must not change what is made of it."""
+        names = ("project", "version", "filename", "sha256", "size")
+        return Content(**{name: getattr(self, name) for name in names})
 
 
 class Ingredients(Record, frozen=True, kw_only=True):

@@ -36,7 +36,7 @@ def prepare_source(sdist: Component, patches: Path, store: Store, downloads: Dow
     """
     chosen = patches_for(sdist.version, patches)
     applied = tuple(AppliedPatch(name=path.name, sha256=file_sha256(path)) for path in chosen)
-    digest = digest_of("source", VERSION, sdist, applied)
+    digest = digest_of("source", VERSION, sdist.content, applied)
 
     def make(folder: Path) -> None:
         (archive,) = downloads.fetch([sdist], f"llama-cpp-python {sdist.version}")
