@@ -37,7 +37,7 @@ from build_matrix.verify.static import Label, check_static, parse_label
 
 __all__ = ["Target", "known_verdict", "parse_label", "read_verdict", "verify_wheel"]
 
-VERSION = 3
+VERSION = 4
 LOG_LINES = 80  # of a failed run, in its verdict
 
 

@@ -43,7 +43,7 @@ def main(path: str) -> None:
 
 
 def work(job: dict[str, Any]) -> dict[str, float]:
-    """Load the model, compute the prompt in one batch and the rest token by token; how long each took."""
+    """Load the model, compute some tokens one by one, the prompt in one batch, the rest one by one; seconds of each."""
     import llama_cpp
 
     times = [time.monotonic()]
@@ -64,18 +64,19 @@ def work(job: dict[str, Any]) -> dict[str, float]:
     times.append(time.monotonic())
     tell(job=job["name"], state="loaded")
     if not tokens:
-        tokens = llm.tokenize(job["text"].encode())[: job["context"] - single]
-    first = len(tokens) - single
-    llm.eval(tokens[:first])
-    times.append(time.monotonic())
-    for token in tokens[first:]:
-        llm.eval([token])
-    times.append(time.monotonic())
+        tokens = llm.tokenize(job["text"].encode())[: job["context"]]
+    last = len(tokens) - single
+    for batch in (*([t] for t in tokens[:single]), tokens[single:last], *([t] for t in tokens[last:])):
+        llm.eval(batch)
+        times.append(time.monotonic())
     llm.scores[: len(tokens)].tofile(job["logits"])
     tell(job=job["name"], tokens=len(tokens), vocabulary=llm.n_vocab())
     time.sleep(LINGER_SECONDS)
     llm.close()
-    return dict(zip(("load", "prompt", "single"), (b - a for a, b in zip(times, times[1:]))))  # noqa: B905, RUF007
+    loaded, before, after = times[1], times[1 + single], times[2 + single]
+    return {
+        "load": loaded - times[0], "alone": before - loaded, "prompt": after - before, "single": times[-1] - after
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

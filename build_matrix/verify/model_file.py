@@ -1,8 +1,11 @@
-"""Small real models, made on the spot: llama architecture, one for each kind of weights, a vocabulary of bytes.
+"""Small real models, made on the spot: llama architecture, several kinds of weights, a vocabulary of bytes.
 
 The weights are random blocks of the kind itself, from a fixed seed: nothing is rounded, so the bytes are the same on
 every machine, and ``reference`` knows each weight exactly. Their scale keeps the signal at the same size from layer to
 layer, as a trained model does; so an error in one layer arrives at the end, and rounding is not blown up.
+
+With quantised weights the other factor of a product is rounded to 8 bits, which hides small faults. So there are models
+of a single product too, whose other factor needs no more than 8 bits: their answer is exact.
 """
 
 from __future__ import annotations
@@ -11,12 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from build_matrix.model import Record
+
 if TYPE_CHECKING:
     import gguf
     import numpy as np
 
-Kind = Literal["F16", "Q8_0", "Q4_0", "Q4_K"]
-KINDS: tuple[Kind, ...] = ("F16", "Q8_0", "Q4_0", "Q4_K")
+Kind = Literal["F32", "F16", "Q8_0", "Q4_0", "Q4_K"]
 
 VOCABULARY = 259  # <unk>, <s>, </s> and one token for each byte
 WIDTH = 512  # Q4_K needs multiples of 256
@@ -29,11 +33,30 @@ CONTEXT = 1024
 ROPE_BASE = 10000.0
 EPSILON = 1e-5
 SEED = 20250822
-VERSION = 1  # of the weights; results that were computed from them are kept under it
+VERSION = 2  # of the models; results that were computed from them are kept under it
+
+
+class Model(Record, frozen=True, kw_only=True):
+    """One model; of a ``product`` nothing is left but its last matrix times the token's own vector."""
+
+    name: str
+    kind: Kind
+    layers: int = LAYERS
+    product: bool = False
+
+
+MODELS = (
+    Model(name="F32", kind="F32", layers=6),  # what is rounded least shows the smallest faults: few layers do
+    *(Model(name=kind, kind=kind) for kind in ("F16", "Q8_0", "Q4_0", "Q4_K")),
+    *(Model(name=f"{kind}-product", kind=kind, layers=1, product=True) for kind in ("Q8_0", "Q4_0", "Q4_K")),
+)
 
 # A block's scale, as a power of two, that gives weights a standard deviation of 0.03 (see ``_blocks``).
-_SCALES: dict[str, int] = {"F16": -11, "Q8_0": -11, "Q4_0": -7, "Q4_K": -13}
+_SCALES: dict[str, int] = {"F32": -11, "F16": -11, "Q8_0": -11, "Q4_0": -7, "Q4_K": -13}
 _LOUDER = {"token_embd.weight": 5, "output.weight": 3}  # powers of two
+_SILENCED = ("attn_output.weight", "ffn_down.weight")  # without these a layer adds nothing
+_GROUP = 32  # numbers that llama.cpp's CUDA kernels round to 8 bits with one scale
+_LARGEST = 127  # of 8 bits
 
 
 def matrices(layers: int = LAYERS) -> Iterator[tuple[str, int, int]]:
@@ -51,14 +74,19 @@ def matrices(layers: int = LAYERS) -> Iterator[tuple[str, int, int]]:
     yield "output.weight", VOCABULARY, WIDTH
 
 
-def weights(kind: Kind, layers: int = LAYERS) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and content of each matrix as the file holds it: rows of blocks, in bytes (halves for F16)."""
+def weights(model: Model) -> Iterator[tuple[str, Kind, np.ndarray]]:
+    """Name, kind and content of each matrix as the file holds it: rows of blocks, in bytes (numbers for F32, F16)."""
     import numpy as np
 
     random = np.random.RandomState(SEED)  # its stream is frozen by NumPy's policy (NEP 19)
-    for name, rows, columns in matrices(layers):
-        scale = np.float16(2.0 ** (_SCALES[kind] + _LOUDER.get(name, 0)))
-        yield name, _blocks(random, kind, rows, columns, scale)
+    for name, rows, columns in matrices(model.layers):
+        scale = np.float16(2.0 ** (_SCALES[model.kind] + _LOUDER.get(name, 0)))
+        if model.product and name.startswith("token_embd."):
+            yield name, "F32", _whole_numbers(random, rows, columns)
+            continue
+        blocks = _blocks(random, model.kind, rows, columns, scale)
+        silent = model.product and name.endswith(_SILENCED)
+        yield name, model.kind, np.zeros_like(blocks) if silent else blocks
 
 
 def layer_bytes(kind: Kind) -> int:
@@ -69,16 +97,16 @@ def layer_bytes(kind: Kind) -> int:
     return sum(rows * columns // block * size for name, rows, columns in matrices(1) if name.startswith("blk.0."))
 
 
-def write_model(path: Path, kind: Kind, layers: int = LAYERS) -> None:
-    """Write the model as GGUF (30 to 108 MB); the same bytes every time."""
+def write_model(path: Path, model: Model) -> None:
+    """Write the model as GGUF (2 to 108 MB); the same bytes every time."""
     import gguf
     import numpy as np
 
     writer = gguf.GGUFWriter(str(path), "llama")
-    writer.add_name(f"build-matrix smoke model, {kind}")
+    writer.add_name(f"build-matrix smoke model, {model.name}")
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(WIDTH)
-    writer.add_block_count(layers)
+    writer.add_block_count(model.layers)
     writer.add_feed_forward_length(FEED_FORWARD)
     writer.add_head_count(HEADS)
     writer.add_head_count_kv(KV_HEADS)
@@ -88,11 +116,11 @@ def write_model(path: Path, kind: Kind, layers: int = LAYERS) -> None:
     writer.add_vocab_size(VOCABULARY)
     _add_tokenizer(writer)
     ones = np.ones(WIDTH, dtype=np.float32)
-    for layer in range(layers):
+    for layer in range(model.layers):
         writer.add_tensor(f"blk.{layer}.attn_norm.weight", ones)
         writer.add_tensor(f"blk.{layer}.ffn_norm.weight", ones)
     writer.add_tensor("output_norm.weight", ones)
-    for name, tensor in weights(kind, layers):
+    for name, kind, tensor in weights(model):
         writer.add_tensor(name, tensor, raw_dtype=gguf.GGMLQuantizationType[kind])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -114,8 +142,9 @@ def _blocks(random: np.random.RandomState, kind: Kind, rows: int, columns: int, 
     def draw(per_row: int, low: int = 0, high: int = 256) -> np.ndarray:
         return random.randint(low, high, size=(rows, per_row))
 
-    if kind == "F16":
-        return np.asarray(draw(columns, -127, 128).astype(np.float16) * scale)
+    if kind in {"F32", "F16"}:
+        numbers = draw(columns, -_LARGEST, _LARGEST + 1).astype(np.float16) * scale
+        return np.asarray(numbers.astype(np.float32) if kind == "F32" else numbers)
     head = [scale]
     if kind == "Q8_0":  # a half and 32 signed bytes
         block, body = 32, draw(columns, -127, 128).astype(np.int8).view(np.uint8)
@@ -128,6 +157,15 @@ def _blocks(random: np.random.RandomState, kind: Kind, rows: int, columns: int, 
     count = columns // block
     start = np.tile(np.array(head, dtype="<f2").view(np.uint8), (rows, count, 1))
     return np.concatenate([start, body.reshape(rows, count, -1)], axis=2).reshape(rows, -1)
+
+
+def _whole_numbers(random: np.random.RandomState, rows: int, columns: int) -> np.ndarray:
+    """Whole numbers of 8 bits, the largest in each group: rounding a group to 8 bits with one scale changes nothing."""
+    import numpy as np
+
+    numbers = random.randint(-_LARGEST, _LARGEST + 1, size=(rows, columns // _GROUP, _GROUP))
+    numbers[..., 0] = _LARGEST
+    return np.asarray(numbers.reshape(rows, columns).astype(np.float32))
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter) -> None:

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from build_matrix.verify import model_file as model
-from build_matrix.verify.model_file import Kind
+from build_matrix.verify import model_file
+from build_matrix.verify.model_file import Model, weights
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-def reference_logits(kind: Kind, tokens: Sequence[int], layers: int = model.LAYERS) -> np.ndarray:
+def reference_logits(model: Model, tokens: Sequence[int]) -> np.ndarray:
     """Logits after each token; shape (tokens, vocabulary). The llama architecture, as its paper has it."""
     import gguf
     import numpy as np
 
     matrix = {
         name: gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType[kind]).astype(np.float32)
-        for name, blocks in model.weights(kind, layers)
+        for name, kind, blocks in weights(model)
     }
     hidden = matrix["token_embd.weight"][list(tokens)]
-    for layer in range(layers):
+    for layer in range(model.layers):
         own = {name.split(".")[2]: value for name, value in matrix.items() if name.startswith(f"blk.{layer}.")}
         x = _norm(hidden)
         hidden = (
@@ -37,7 +37,7 @@ def reference_logits(kind: Kind, tokens: Sequence[int], layers: int = model.LAYE
 def _norm(x: np.ndarray) -> np.ndarray:
     import numpy as np
 
-    return np.asarray(x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(model.EPSILON)))
+    return np.asarray(x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(model_file.EPSILON)))
 
 
 def _attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -45,10 +45,10 @@ def _attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
     import numpy as np
 
     count = len(q)
-    q, k, v = (x.reshape(count, -1, model.HEAD_WIDTH).transpose(1, 0, 2) for x in (q, k, v))
+    q, k, v = (x.reshape(count, -1, model_file.HEAD_WIDTH).transpose(1, 0, 2) for x in (q, k, v))
     q, k = _rope(q), _rope(k)
-    k, v = (np.repeat(x, model.HEADS // model.KV_HEADS, axis=0) for x in (k, v))
-    scores = q @ k.transpose(0, 2, 1) / np.float32(np.sqrt(model.HEAD_WIDTH))
+    k, v = (np.repeat(x, model_file.HEADS // model_file.KV_HEADS, axis=0) for x in (k, v))
+    scores = q @ k.transpose(0, 2, 1) / np.float32(np.sqrt(model_file.HEAD_WIDTH))
     scores = np.where(np.tril(np.ones((count, count), dtype=bool)), scores, -np.inf)
     scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
     mixed = scores / scores.sum(axis=-1, keepdims=True) @ v
@@ -59,7 +59,7 @@ def _rope(x: np.ndarray) -> np.ndarray:
     """Pairs of neighbours, turned by their position; shape (heads, tokens, width of a head)."""
     import numpy as np
 
-    frequencies = model.ROPE_BASE ** (-np.arange(0, model.HEAD_WIDTH, 2) / model.HEAD_WIDTH)
+    frequencies = model_file.ROPE_BASE ** (-np.arange(0, model_file.HEAD_WIDTH, 2) / model_file.HEAD_WIDTH)
     angles = np.outer(np.arange(x.shape[1]), frequencies)
     pairs = (x[..., 0::2] + 1j * x[..., 1::2]) * np.exp(1j * angles)
     return np.stack([pairs.real, pairs.imag], axis=-1).reshape(x.shape).astype(np.float32)

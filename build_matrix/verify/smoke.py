@@ -18,16 +18,15 @@ from build_matrix.runner import Completed, run
 from build_matrix.store import Store
 from build_matrix.verify import child
 from build_matrix.verify.model_file import (
-    KINDS,
-    LAYERS,
+    MODELS,
     VERSION,
     VOCABULARY,
-    Kind,
+    Model,
     layer_bytes,
     prompt,
     write_model,
 )
-from build_matrix.verify.numbers import BOUNDS, Agreement, compare, read_logits
+from build_matrix.verify.numbers import ALONE, BOUNDS, PRODUCT, Agreement, compare, read_logits
 from build_matrix.verify.reference import reference_logits
 from build_matrix.verify.sample import Watch
 from build_matrix.verify.static import Label
@@ -36,13 +35,14 @@ SECONDS = 180.0  # for one child
 MODEL_SECONDS = 1800.0  # with a model of the user's
 MEMORY = 8 << 30  # bytes that a child may hold of its own; of a user's model twice its size more
 PROMPT_TOKENS = 512
-SINGLE_TOKENS = 8  # computed one by one after the prompt
+SINGLE_TOKENS = 8  # computed one by one before the prompt, and as many after it
+TOKENS = SINGLE_TOKENS + PROMPT_TOKENS + SINGLE_TOKENS
 CONTEXT = 768
 REFERENCE_TOKENS = 48
 MOST_THREADS = 16
 ALL_LAYERS = 99
-EVERY = LAYERS + 1  # the output counts as one
-PARTS = (0, 8, 16)  # layers of the partial offloads
+PARTIAL = next(model for model in MODELS if model.name == "F16")
+PARTS = (0, 8, 16)  # layers of its partial offloads
 DRIVER_LIBRARY = "libcuda.so.1"
 TEXT = "The quick brown fox jumps over the lazy dog, and the dog sleeps on. " * 64
 
@@ -50,11 +50,15 @@ _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")  # llama.cpp's o
 
 
 class Job(Record, frozen=True, kw_only=True):
-    """One model loaded and computed by the child; ``logits`` is where it writes them."""
+    """One model loaded and computed by the child; ``logits`` is where it writes them, ``every`` how many layers it has.
+
+    The output counts as a layer.
+    """
 
     name: str
     model: str
     layers: int
+    every: int = 0
     flash: bool
     logits: str
     threads: int
@@ -70,7 +74,7 @@ class Bench(Record, frozen=True, kw_only=True):
     python: Path
     scratch: Path
     threads: int
-    references: dict[Kind, Path]
+    references: dict[str, Path]
     model: Path | None = None
 
 
@@ -115,22 +119,23 @@ def install_wheel(
 
 def prepare_bench(python: Path, scratch: Path, cpus: int, model: Path | None, store: Store) -> Bench:
     """Write the models; what they must answer is computed once for a store."""
-    for kind in KINDS:
-        write_model(scratch / f"{kind}.gguf", kind)
-    folder = store.obtain("smoke-reference", digest_of(VERSION, PROMPT_TOKENS, REFERENCE_TOKENS), _write_references)
+    for one in MODELS:
+        write_model(scratch / f"{one.name}.gguf", one)
+    folder = store.obtain("smoke-reference", digest_of(VERSION, TOKENS, REFERENCE_TOKENS), _write_references)
     return Bench(
         python=python,
         scratch=scratch,
         threads=min(cpus, MOST_THREADS),
-        references={kind: folder / f"{kind}.f32" for kind in KINDS},
+        references={one.name: folder / f"{one.name}.f32" for one in MODELS},
         model=model,
     )
 
 
 def _write_references(folder: Path) -> None:
-    tokens = prompt(PROMPT_TOKENS + SINGLE_TOKENS)[:REFERENCE_TOKENS]
-    for kind in KINDS:
-        reference_logits(kind, tokens).astype("<f4").tofile(folder / f"{kind}.f32")
+    tokens = prompt(TOKENS)
+    for model in MODELS:
+        logits = reference_logits(model, tokens if model.product else tokens[:REFERENCE_TOKENS])
+        logits.astype("<f4").tofile(folder / f"{model.name}.f32")
 
 
 def run_on_cpu(bench: Bench, version: str) -> CpuResult:
@@ -138,15 +143,12 @@ def run_on_cpu(bench: Bench, version: str) -> CpuResult:
 
     ``version`` is that of the wheel.
     """
-    jobs = [_job(bench, "cpu", kind, 0, flash=False) for kind in KINDS]
+    jobs = [_job(bench, "cpu", model, 0, flash=False) for model in MODELS]
     if bench.model:
         jobs.append(_model_job(bench, "cpu", 0, flash=False))
     answer = _run_child(bench, "cpu", jobs, {"CUDA_VISIBLE_DEVICES": ""}, Watch("", _memory(bench)))
     facts = answer.facts
-    found = {
-        kind: compare(_head(bench, kind), read_logits(bench.references[kind], VOCABULARY), BOUNDS[kind])
-        for kind in KINDS
-    }
+    found = {model.name: _agreement_with_reference(bench, model, "cpu", 0, BOUNDS[model.kind]) for model in MODELS}
     own = Path(facts.folder).is_relative_to(bench.scratch) if facts.folder else False
     same = facts.version == version.partition("+")[0]
     checks = [
@@ -179,16 +181,20 @@ def run_on_gpu(bench: Bench, gpu: Gpu, visible: str) -> GpuResult:
 
     ``visible`` is what CUDA_VISIBLE_DEVICES is set to; it is not set when that is empty.
     """
-    partial = [_job(bench, "gpu", "F16", layers, flash=False) for layers in PARTS]
-    whole = [_job(bench, "gpu", kind, ALL_LAYERS, flash=flash) for kind in KINDS for flash in (False, True)]
+    partial = [_job(bench, "gpu", PARTIAL, layers, flash=False) for layers in PARTS]
+    whole = [
+        _job(bench, "gpu", model, ALL_LAYERS, flash=flash)
+        for model in MODELS
+        for flash in ((False,) if model.product else (False, True))
+    ]
     jobs = [*partial, *whole]
     if bench.model:
         jobs += [_model_job(bench, "gpu", ALL_LAYERS, flash=flash) for flash in (False, True)]
     watch = Watch(gpu.uuid, _memory(bench))
     answer = _run_child(bench, "gpu", jobs, {"CUDA_VISIBLE_DEVICES": visible} if visible else {}, watch)
     checks = [
-        _check_layers(answer, [*PARTS, *[EVERY] * len(whole)], [job.name for job in (*partial, *whole)]),
-        _check_memory(watch, partial[1].name, whole[0].name),
+        _check_layers(answer, [*partial, *whole]),
+        _check_memory(watch, partial[1].name, _name("gpu", PARTIAL, ALL_LAYERS, flash=False)),
         _check_numbers(bench, answer, [*partial, *whole]),
     ]
     if bench.model:
@@ -263,16 +269,21 @@ def _run_child(bench: Bench, name: str, jobs: Sequence[Job], variables: Mapping[
     return answer
 
 
-def _job(bench: Bench, where: str, kind: Kind, layers: int, *, flash: bool) -> Job:
-    name = f"{where}-{kind}-{layers}{'-flash' if flash else ''}"
+def _name(where: str, model: Model, layers: int, *, flash: bool) -> str:
+    return f"{where}-{model.name}-{layers}{'-flash' if flash else ''}"
+
+
+def _job(bench: Bench, where: str, model: Model, layers: int, *, flash: bool) -> Job:
+    name = _name(where, model, layers, flash=flash)
     return Job(
         name=name,
-        model=str(bench.scratch / f"{kind}.gguf"),
+        model=str(bench.scratch / f"{model.name}.gguf"),
         layers=layers,
+        every=model.layers + 1,
         flash=flash,
         logits=str(bench.scratch / f"{name}.f32"),
         threads=bench.threads,
-        tokens=tuple(prompt(PROMPT_TOKENS + SINGLE_TOKENS)),
+        tokens=tuple(prompt(TOKENS)),
     )
 
 
@@ -297,25 +308,20 @@ def _logits(bench: Bench, name: str, vocabulary: int = VOCABULARY) -> Any:
     return read_logits(bench.scratch / f"{name}.f32", vocabulary)
 
 
-def _head(bench: Bench, kind: Kind) -> Any:
-    found = _logits(bench, f"cpu-{kind}-0")
-    return None if found is None else found[:REFERENCE_TOKENS]
-
-
-def _said(found: Mapping[Kind, Agreement]) -> str:
+def _said(found: Mapping[str, Agreement]) -> str:
     return "; ".join(f"{name} {agreement}" for name, agreement in found.items())
 
 
-def _check_layers(answer: _Answer, wanted: Sequence[int], names: Sequence[str]) -> Check:
-    found = [answer.layers.get(name, (-1, -1)) for name in names]
-    passed = found == [(count, EVERY) for count in wanted]
-    shown = dict.fromkeys(f"{found[0]}/{found[1]}" if found[1] >= 0 else "none" for found in found)
+def _check_layers(answer: _Answer, jobs: Sequence[Job]) -> Check:
+    found = [answer.layers.get(job.name, (-1, -1)) for job in jobs]
+    passed = found == [(min(job.layers, job.every), job.every) for job in jobs]
+    shown = dict.fromkeys(f"{some}/{every}" if every >= 0 else "none" for some, every in found)
     return Check(name="layers offloaded", passed=passed, detail=", ".join(shown))
 
 
 def _check_memory(watch: Watch, some: str, every: str) -> Check:
     """From eight layers to all: the process holds at least the weights of the other sixteen."""
-    needed = (LAYERS - PARTS[1]) * layer_bytes("F16")
+    needed = (PARTIAL.layers - PARTS[1]) * layer_bytes(PARTIAL.kind)
     for whose, samples in (("the process's own memory", watch.own), ("the GPU's memory in use", watch.device)):
         if samples[some] and samples[every]:
             grown = samples[every] - samples[some]
@@ -327,21 +333,41 @@ def _check_memory(watch: Watch, some: str, every: str) -> Check:
 
 
 def _check_numbers(bench: Bench, answer: _Answer, jobs: Sequence[Job]) -> Check:
-    found = {job.name.removeprefix("gpu-"): _agreement(bench, job.name) for job in jobs}
+    found: dict[str, Agreement] = {}
+    for job in jobs:
+        found |= _agreements(bench, job)
     passed = answer.facts.finished and all(item.holds for item in found.values())
     told = {name: item for name, item in found.items() if item.error != float("inf")}
     if passed:
-        detail = _said(told)  # type: ignore[arg-type]
+        detail = _said(told)
     elif wrong := {name: item for name, item in told.items() if not item.holds}:
-        detail = "wrong: " + _said(wrong)  # type: ignore[arg-type]
+        detail = "wrong: " + _said(wrong)
     else:
         detail = f"{answer.facts.end}; {len(told)} of {len(found)} computed"
     return Check(name="numbers on the GPU", passed=passed, detail=detail)
 
 
-def _agreement(bench: Bench, name: str) -> Agreement:
-    kind: Kind = next(kind for kind in KINDS if f"-{kind}-" in name)
-    return compare(_logits(bench, name), _logits(bench, f"cpu-{kind}-0"), BOUNDS[kind])
+def _agreements(bench: Bench, job: Job) -> dict[str, Agreement]:
+    """All tokens against the CPU's, and where a sharper bound holds, the first ones; a product against NumPy's."""
+    model = next(model for model in MODELS if f"-{model.name}-{job.layers}" in job.name)
+    name = job.name.removeprefix("gpu-")
+    if model.product:
+        return {name: _agreement_with_reference(bench, model, "gpu", job.layers, PRODUCT)}
+    found, right = (_logits(bench, own) for own in (job.name, _name("cpu", model, 0, flash=False)))
+    result = {name: compare(found, right, BOUNDS[model.kind])}
+    if model.kind in ALONE:
+        result[f"{name}, first {SINGLE_TOKENS} alone"] = compare(_first(found), _first(right), ALONE[model.kind])
+    return result
+
+
+def _first(logits: Any) -> Any:
+    return None if logits is None else logits[:SINGLE_TOKENS]
+
+
+def _agreement_with_reference(bench: Bench, model: Model, where: str, layers: int, bound: float) -> Agreement:
+    right = read_logits(bench.references[model.name], VOCABULARY)
+    found = _logits(bench, _name(where, model, layers, flash=False))
+    return compare(found if found is None or right is None else found[: len(right)], right, bound)
 
 
 def _check_model(bench: Bench, answer: _Answer) -> Check:
@@ -352,7 +378,7 @@ def _check_model(bench: Bench, answer: _Answer) -> Check:
     found = {name: compare(_logits(bench, name, vocabulary), right, max(BOUNDS.values())) for name in names}
     layers = [answer.layers.get(name, (0, -1)) for name in names]
     passed = all(item.holds for item in found.values()) and all(some == every for some, every in layers)
-    detail = ", ".join(f"{some}/{every} layers" for some, every in dict.fromkeys(layers)) + f"; {_said(found)}"  # type: ignore[arg-type]
+    detail = ", ".join(f"{some}/{every} layers" for some, every in dict.fromkeys(layers)) + f"; {_said(found)}"
     return Check(name=str(bench.model and bench.model.name), passed=passed, detail=detail)
 
 
