@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 CACHE = "BUILD_MATRIX_COMPILE_CACHE"  # environment variable: the program that caches what nvcc compiles
+IDENTITY = "BUILD_MATRIX_NVCC_IDENTITY"  # environment variable: what ccache is to know nvcc by
 SEED = "--seed"
 END = "--"
 
@@ -50,6 +51,7 @@ def main(argv: Sequence[str]) -> int:
     words += additions(argv[:end], words)
     if cache := os.environ.get(CACHE):
         words.insert(0, cache)
+        os.environ["CCACHE_COMPILERCHECK"] = os.environ[IDENTITY]
     if os.name == "posix":
         os.execv(words[0], words)  # noqa: S606 - no shell is what is wanted
     return subprocess.call(words)

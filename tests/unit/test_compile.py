@@ -29,7 +29,7 @@ from build_matrix.model import (
     Sysroot,
     Toolchain,
 )
-from build_matrix.nvcc_launcher import CACHE
+from build_matrix.nvcc_launcher import CACHE, IDENTITY
 
 INSTRUCTION_SETS = {
     "GGML_SSE42", "GGML_AVX", "GGML_AVX2", "GGML_BMI2", "GGML_FMA", "GGML_F16C", "GGML_AVX_VNNI", "GGML_AVX512",
@@ -297,6 +297,14 @@ def test_all_compilers_are_cached_and_identified_by_digest(inputs: BuildInputs, 
         program
     }
     assert variables["CCACHE_COMPILERCHECK"].startswith("string:")
+
+
+def test_another_toolkit_leaves_what_is_no_cuda_in_the_cache(inputs: BuildInputs, tmp_path: Path) -> None:
+    other = msgspec.structs.replace(inputs, toolchain=msgspec.structs.replace(inputs.toolchain, digest="u"))
+    compiler = msgspec.structs.replace(inputs, compiler=msgspec.structs.replace(inputs.compiler, version="99"))
+    one, two, three = (cache_environment(tmp_path, each, tmp_path / "log") for each in (inputs, other, compiler))
+    assert one["CCACHE_COMPILERCHECK"] == two["CCACHE_COMPILERCHECK"] != three["CCACHE_COMPILERCHECK"]
+    assert len({each[IDENTITY] for each in (one, two, three)}) == 3
 
 
 def test_the_use_is_counted_from_the_log(tmp_path: Path) -> None:
