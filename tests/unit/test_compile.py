@@ -301,7 +301,7 @@ def test_all_compilers_are_cached_and_identified_by_digest(inputs: BuildInputs, 
 
 def test_another_toolkit_leaves_what_is_no_cuda_in_the_cache(inputs: BuildInputs, tmp_path: Path) -> None:
     other = msgspec.structs.replace(inputs, toolchain=msgspec.structs.replace(inputs.toolchain, digest="u"))
-    compiler = msgspec.structs.replace(inputs, compiler=msgspec.structs.replace(inputs.compiler, version="99"))
+    compiler = msgspec.structs.replace(inputs, compiler=msgspec.structs.replace(inputs.compiler, identity="other"))
     one, two, three = (cache_environment(tmp_path, each, tmp_path / "log") for each in (inputs, other, compiler))
     assert one["CCACHE_COMPILERCHECK"] == two["CCACHE_COMPILERCHECK"] != three["CCACHE_COMPILERCHECK"]
     assert len({each[IDENTITY] for each in (one, two, three)}) == 3
