@@ -7,26 +7,34 @@ from pathlib import Path
 
 import msgspec
 
+from build_matrix.catalog import llama_releases
 from build_matrix.errors import ConfigurationError
-from build_matrix.model import Architecture, Cell, Record
+from build_matrix.model import Architecture, Cell, Platform, Record, label_of
 
 MATRIX = Path("matrix.toml")
 DEFAULT_MAX_MB = 100.0
+RELEASE = "release"
 
 
 class MatrixCell(Record, frozen=True, kw_only=True):
-    """One wheel of a release; ``max_mb`` is its budget in 10^6 bytes (0: the matrix's own)."""
+    """One wheel of a ``set``; ``max_mb`` is its budget in 10^6 bytes (0: the matrix's own)."""
 
     llama: str
     cuda: str
     architectures: tuple[str, ...]
+    platform: Platform = "linux-x86_64"
+    set: str = RELEASE
     max_mb: float = 0
+
+    @property
+    def compiled(self) -> tuple[Architecture, ...]:
+        """What it holds, as a wheel's label has it; raises ValueError, and KeyError for an unknown release."""
+        return llama_releases()[self.llama].as_compiled(Architecture.parse(text) for text in self.architectures)
 
     @property
     def name(self) -> str:
         """As the wheel's version has it: ``0.3.16+cu130.sm89``."""
-        labels = (Architecture.parse(text).label for text in self.architectures)
-        return f"{self.llama}+cu{self.cuda.replace('.', '')}.{'.'.join(labels)}"
+        return f"{self.llama}+{label_of(self.cuda, self.compiled)}"
 
 
 class Matrix(Record, frozen=True, kw_only=True):
@@ -35,19 +43,29 @@ class Matrix(Record, frozen=True, kw_only=True):
     max_mb: float = DEFAULT_MAX_MB
     cell: tuple[MatrixCell, ...] = ()
 
-    def find(self, names: Sequence[str]) -> tuple[MatrixCell, ...]:
+    def all(self, platform: Platform) -> tuple[MatrixCell, ...]:
+        """The cells of a release that are built on this platform; raises ConfigurationError when there is none."""
+        cells = tuple(cell for cell in self.cell if cell.set == RELEASE and cell.platform == platform)
+        if not cells:
+            raise ConfigurationError(f"{MATRIX} has no cell of the release for {platform}.", "Add one to it.")
+        return cells
+
+    def find(self, names: Sequence[str], platform: Platform) -> tuple[MatrixCell, ...]:
         """The cells with these names, in the order of the matrix; raises ConfigurationError."""
-        known = [cell.name for cell in self.cell]
+        cells = [cell for cell in self.cell if cell.platform == platform]
+        known = [cell.name for cell in cells]
         if unknown := [name for name in names if name not in known]:
-            raise ConfigurationError(f"{MATRIX} has no cell {unknown[0]!r}.", f"It has {', '.join(known) or 'none'}.")
-        return tuple(cell for cell in self.cell if cell.name in names)
+            raise ConfigurationError(
+                f"{MATRIX} has no cell {unknown[0]!r} for {platform}.", f"It has {', '.join(known) or 'none'}."
+            )
+        return tuple(cell for cell in cells if cell.name in names)
 
     def budget(self, cell: Cell) -> int:
         """How many bytes the wheel of ``cell`` may have."""
-        wanted = {architecture.cmake for architecture in cell.architectures}
         for row in self.cell:
-            same = {Architecture.parse(text).cmake for text in row.architectures} == wanted
-            if same and (row.llama, row.cuda) == (cell.llama, cell.cuda):
+            if (row.llama, row.cuda, row.platform) == (cell.llama, cell.cuda, cell.platform) and (
+                row.compiled == cell.architectures
+            ):
                 return int((row.max_mb or self.max_mb) * 1e6)
         return int(self.max_mb * 1e6)
 
@@ -56,13 +74,17 @@ def read_matrix(path: Path = MATRIX) -> Matrix:
     """The matrix in ``path``; raises ConfigurationError for a file that cannot be understood."""
     try:
         matrix = msgspec.toml.decode(path.read_bytes(), type=Matrix)
-        for row in matrix.cell:
-            for text in row.architectures:
-                Architecture.parse(text)
+        names = [(cell.name, cell.platform) for cell in matrix.cell]
     except FileNotFoundError:
         return Matrix()
-    except (OSError, msgspec.DecodeError, ValueError) as error:
+    except (OSError, msgspec.DecodeError, ValueError, KeyError) as error:
         raise ConfigurationError(
-            f"{path} cannot be understood: {error}.", "Mend it: see docs/reference/files.md."
+            f"{path} cannot be understood: {_said(error)}.", "Mend it: see docs/reference/files.md."
         ) from error
+    if twice := [name for name, platform in names if names.count((name, platform)) > 1]:
+        raise ConfigurationError(f"{path} has the cell {twice[0]} twice.", "Take one of the two out.")
     return matrix
+
+
+def _said(error: Exception) -> str:
+    return f"there is no llama-cpp-python {error} in the catalog" if isinstance(error, KeyError) else str(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ Profile = Literal["release", "check"]
 Offload = Literal["proven", "failed", "impossible_here", "untested"]
 # Whose file it is: the package index's, NVIDIA's own archives', Debian's archive's, or this machine's already.
 Origin = Literal["index", "redist", "debian", "installed"]
+
+BLACKWELL = range(120, 130)  # ggml-cuda/CMakeLists.txt: ^12[0-9](-real|-virtual)?$
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -155,6 +158,16 @@ class LlamaRelease(Record, frozen=True, kw_only=True):
     blackwell_specific: bool = False  # the sources compile 12X as 12Xa, which runs on that GPU alone
     options: dict[str, str]
     source: str
+
+    def as_compiled(self, architectures: Iterable[Architecture]) -> tuple[Architecture, ...]:
+        """What the sources really compile for these, in the order of a wheel's label."""
+        exact = {
+            msgspec.structs.replace(one, feature="a")
+            if self.blackwell_specific and one.number in BLACKWELL and not one.feature
+            else one
+            for one in architectures
+        }
+        return tuple(sorted(exact, key=lambda one: (one.kind, one.number, one.feature)))
 
 
 # --- probe ---------------------------------------------------------------------------------------------
@@ -331,6 +344,11 @@ class Architecture(Record, frozen=True, kw_only=True):
         return f"{'sm' if self.kind == 'real' else 'ptx'}{self.number}{self.feature}"
 
 
+def label_of(cuda: str, architectures: Iterable[Architecture]) -> str:
+    """What every local version label begins with: ``cu130.sm89``."""
+    return ".".join(["cu" + cuda.replace(".", ""), *(one.label for one in architectures)])
+
+
 class Cell(Record, frozen=True, kw_only=True):
     """One wheel to build: every choice made."""
 
@@ -344,7 +362,7 @@ class Cell(Record, frozen=True, kw_only=True):
     @property
     def label(self) -> str:
         """Local version label: ``cu130.sm89``; a wheel that must not be released ends in ``.check``."""
-        parts = ["cu" + self.cuda.replace(".", ""), *(a.label for a in self.architectures)]
+        parts = [label_of(self.cuda, self.architectures)]
         if self.defines:
             parts.append("d" + digest_of(self.defines)[:8])
         if self.profile != "release":

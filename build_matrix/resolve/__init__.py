@@ -23,7 +23,6 @@ from build_matrix.model import (
 from build_matrix.resolve.rules import (
     DRIVER_RULE,
     ROOM_RULE,
-    as_compiled,
     compiler_accepted,
     compressed_code_read,
     driver_accepts,
@@ -47,7 +46,7 @@ def make_plan(request: Request, machine: Machine, locked_llama: Sequence[str], l
     """
     release = _llama(request.llama, locked_llama)
     notes: list[str] = []
-    architectures = tuple(as_compiled(release, a) for a in _architectures(request.architectures, machine, notes))
+    architectures = release.as_compiled(_architectures(request.architectures, machine, notes))
     admitted = _admitted(request.cuda, locked_cuda)
     candidates = tuple(
         _judge(toolkit, release, architectures, machine, request.defines, locked_cuda) for toolkit in admitted
@@ -154,7 +153,7 @@ def _architectures(wanted: Sequence[str], machine: Machine, notes: list[str]) ->
                 f"{text!r} is not a CUDA architecture.",
                 "Write compute capability 8.9 as --arch 89, PTX for 9.0 as --arch 90-virtual.",
             ) from None
-    return tuple(sorted(parsed, key=lambda a: (a.kind, a.number, a.feature)))
+    return tuple(parsed)
 
 
 def _admitted(wanted: str, locked: Sequence[str]) -> list[Toolkit]:

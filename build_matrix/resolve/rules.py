@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import msgspec
 from packaging.version import Version
 
 from build_matrix.catalog import branch_for, cuda_of_driver, fatbin_compression, target_platform
 from build_matrix.model import Architecture, Driver, Finding, Gpu, HostCompiler, LlamaRelease, Machine, Toolkit
 
-BLACKWELL = range(120, 130)  # ggml-cuda/CMakeLists.txt: ^12[0-9](-real|-virtual)?$
 BUILD_ROOM = 4_000_000_000  # bytes: toolkit 1.7 GB with its packages, sources and objects 1.2 GB, the rest 0.6 GB
 ROOM_RULE = "room on the disk"
 DRIVER_RULE = "driver runs toolkit"
 COMPRESSION = "GGML_CUDA_COMPRESSION_MODE"
 UNCOMPRESSED = ("none", "speed")  # values with which every driver reads the machine code
-
-
-def as_compiled(release: LlamaRelease, architecture: Architecture) -> Architecture:
-    """The architecture that the sources really compile for: some rewrite 12X to 12Xa."""
-    if release.blackwell_specific and architecture.number in BLACKWELL and not architecture.feature:
-        return msgspec.structs.replace(architecture, feature="a")
-    return architecture
 
 
 # --- can it be built? ----------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ MATRIX = "".join(
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Request]:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "matrix.toml").write_text(MATRIX)
-    return build.requests_of_matrix(Request(profile="check"), None)
+    return build.requests_of_matrix(Request(profile="check"), None, "linux-x86_64")
 
 
 class _Wheel:
@@ -34,9 +34,9 @@ class _Wheel:
 def test_each_cell_is_a_request_for_another_machine(asked: dict[str, Request]) -> None:
     assert list(asked) == ["0.3.16+cu124.sm89", "0.3.16+cu130.sm89", "0.3.36+cu130.sm89"]
     assert {(request.profile, request.cross) for request in asked.values()} == {("check", True)}
-    assert list(build.requests_of_matrix(Request(), ["0.3.36+cu130.sm89"])) == ["0.3.36+cu130.sm89"]
+    assert list(build.requests_of_matrix(Request(), ["0.3.36+cu130.sm89"], "linux-x86_64")) == ["0.3.36+cu130.sm89"]
     with pytest.raises(ConfigurationError, match="Leave out"):
-        build.requests_of_matrix(Request(llama="0.3.16"), None)
+        build.requests_of_matrix(Request(llama="0.3.16"), None, "linux-x86_64")
 
 
 def test_cells_that_fail_are_named_at_the_end_with_the_first_ones_exit_code(
