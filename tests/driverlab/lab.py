@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -53,4 +54,34 @@ class Lab:
             target = folder / names[library]
             words = ["cc", "-shared", "-fPIC", f"-Wl,-soname,{names[library]}", f"-I{folder}"]
             subprocess.run([*words, "-o", target, HERE / f"{library}.c"], check=True)
-        return {"LD_LIBRARY_PATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("LD_LIBRARY_PATH", ""))))}
+        return _found_first(folder, os.environ)
+
+
+@dataclasses.dataclass(frozen=True)
+class Front:
+    """Stands in front of the driver library ``real`` and answers for it: a CUDA version, or an error (0: nothing)."""
+
+    real: Path
+    cuda: int = 0
+    context_error: int = 0
+    launch_error: int = 0
+
+    def install(self, folder: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+        """Compile into ``folder``; the variables with which a process that had ``environ`` meets it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [f"#define FRONT_CUDA {self.cuda}", f"#define FRONT_CONTEXT_ERROR {self.context_error}"]
+        lines += [f"#define FRONT_LAUNCH_ERROR {self.launch_error}"]
+        (folder / "front.h").write_text("\n".join(lines) + "\n")
+        (folder / "empty.c").write_text("")
+        behind = folder / "libbehind.so"
+        words = ["cc", "-shared", "-fPIC"]
+        subprocess.run([*words, "-Wl,-soname,libbehind.so", "-o", behind, folder / "empty.c"], check=True)
+        words += [f"-I{folder}", "-Wl,-soname,libcuda.so.1", "-Wl,--no-as-needed", f"-Wl,-rpath,{folder}"]
+        subprocess.run([*words, "-o", folder / "libcuda.so.1", HERE / "front.c", behind], check=True)
+        behind.unlink()
+        behind.symlink_to(self.real)
+        return _found_first(folder, environ)
+
+
+def _found_first(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    return {"LD_LIBRARY_PATH": os.pathsep.join(filter(None, (str(folder), environ.get("LD_LIBRARY_PATH", ""))))}

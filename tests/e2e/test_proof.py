@@ -7,6 +7,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import lief
 import msgspec
 import pytest
 from main_job import Place
@@ -16,16 +17,17 @@ from small_model import write_small_model
 from build_matrix.archive import read_members, record_hash, verdict_path
 from build_matrix.diagnosis import diagnose_run
 from build_matrix.index import Downloads
-from build_matrix.model import Driver, Gpu, Machine, Verdict
+from build_matrix.model import Driver, Finding, Gpu, Machine, Verdict
 from build_matrix.report import LineReporter
 from build_matrix.store import Store
-from build_matrix.verify.smoke import install_wheel, prepare_bench, run_on_cpu, run_on_gpu
+from build_matrix.verify.smoke import Bench, install_wheel, prepare_bench, run_on_cpu, run_on_gpu
 from build_matrix.verify.static import check_static
 from lab import Lab, LabGpu
 
 pytestmark = [pytest.mark.build, pytest.mark.compiler, pytest.mark.index]
 
 NEW = "580.95.05"
+UNDEFINED_INSTRUCTION = b"\x0f\x0b"  # UD2, which no x86 processor knows
 
 
 def verdict_of(wheel: Path) -> Verdict:
@@ -74,30 +76,50 @@ def test_a_wheel_without_its_cuda_back_end_is_a_cpu_build(place: Place, tmp_path
     assert cause.rule == "CPU build"
 
 
-def test_missing_cuda_libraries_and_a_shadowing_package_are_named(
-    place: Place, tmp_path: Path, machine: Machine
-) -> None:
+@pytest.fixture
+def installed(place: Place, tmp_path: Path) -> Bench:
+    """The wheel in a fresh environment, ready to be tried."""
     store = Store(place.store)
     label = check_static(place.wheel)[1]
     assert label is not None
-    python = install_wheel(
-        place.wheel, label, "linux-x86_64", tmp_path, store, Downloads(store, LineReporter(Console(stderr=True)))
-    )
-    (site,) = (tmp_path / "environment").glob("lib/python*/site-packages")
-    bench = prepare_bench(python, tmp_path, 2, None, store)
+    downloads = Downloads(store, LineReporter(Console(stderr=True)))
+    python = install_wheel(place.wheel, label, "linux-x86_64", tmp_path, store, downloads)
+    return prepare_bench(python, tmp_path, 2, None, store)
+
+
+def site_of(bench: Bench) -> Path:
+    (site,) = bench.python.parents[1].glob("lib/python*/site-packages")
+    return site
+
+
+def tried_with_a_gpu(bench: Bench, folder: Path, machine: Machine) -> Finding:
+    """Why it does not offload, where the lab's driver shows a GPU that it could run on."""
     lab = Lab(NEW)
     here = msgspec.structs.replace(machine, driver=Driver(version=NEW, cuda="13.0"))
     gpu = Gpu(name="x", uuid=lab.gpus[0].uuid, compute_capability="8.9")
-    version = place.wheel.name.split("-")[1]
-
-    assert run_on_cpu(bench, version).passed
-    shutil.rmtree(site / "nvidia")
-    shutil.rmtree(site / "cuda", ignore_errors=True)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in lab.install(tmp_path / "lab").items():
+        for name, value in lab.install(folder / "lab").items():
             patch.setenv(name, value)
         result = run_on_gpu(bench, gpu, gpu.uuid)
-    finding = diagnose_run(result.facts, result.checks, here, gpu, 13)
+    assert not all(check.passed for check in result.checks)
+    return diagnose_run(result.facts, result.checks, here, gpu, 13)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Installed files are links into the store's cache: another file, not other bytes in the same one."""
+    path.unlink()
+    path.write_bytes(data)
+
+
+def test_missing_cuda_libraries_and_a_shadowing_package_are_named(
+    place: Place, installed: Bench, tmp_path: Path, machine: Machine
+) -> None:
+    version = place.wheel.name.split("-")[1]
+    site = site_of(installed)
+    assert run_on_cpu(installed, version).passed
+    shutil.rmtree(site / "nvidia")
+    shutil.rmtree(site / "cuda", ignore_errors=True)
+    finding = tried_with_a_gpu(installed, tmp_path, machine)
     assert finding.rule == "library of CUDA missing"
     assert "libcudart.so.13" in finding.fact or "libcublas.so.13" in finding.fact
 
@@ -105,8 +127,30 @@ def test_missing_cuda_libraries_and_a_shadowing_package_are_named(
     other.mkdir(parents=True)
     (other / "__init__.py").write_text("__version__ = '0.0.1'\ndef llama_supports_gpu_offload(): return True\n")
     (site / "zz-shadow.pth").write_text(f"import sys; sys.path.insert(0, {str(other.parent)!r})\n")
-    shadowed = run_on_cpu(bench, version)
+    shadowed = run_on_cpu(installed, version)
     assert diagnose_run(shadowed.facts, shadowed.checks, machine, None, 13).rule == "shadowed"
+
+
+def test_a_back_end_that_nothing_can_load_is_named(installed: Bench, tmp_path: Path, machine: Machine) -> None:
+    replace_file(site_of(installed) / "llama_cpp" / "lib" / "libggml-cuda.so", b"cut off on its way here")
+    finding = tried_with_a_gpu(installed, tmp_path, machine)
+    assert (finding.rule, "libggml-cuda.so: file too short" in finding.fact) == ("module not loaded", True), finding
+
+
+def test_an_instruction_that_the_processor_does_not_know_is_named(
+    place: Place, installed: Bench, machine: Machine
+) -> None:
+    library = site_of(installed) / "llama_cpp" / "lib" / "libllama.so"
+    parsed = lief.ELF.parse(str(library))
+    assert parsed is not None
+    symbol = next(one for one in parsed.dynamic_symbols if one.name == "llama_model_load_from_file")
+    data = bytearray(library.read_bytes())
+    offset = parsed.virtual_address_to_offset(symbol.value)
+    data[offset : offset + 2] = UNDEFINED_INSTRUCTION
+    replace_file(library, bytes(data))
+    result = run_on_cpu(installed, place.wheel.name.split("-")[1])
+    finding = diagnose_run(result.facts, result.checks, machine, None, 13)
+    assert (finding.rule, "SIGILL" in finding.fact) == ("illegal instruction", True), finding
 
 
 def test_a_real_model_can_be_tried_and_verdicts_are_json_with_a_schema(place: Place, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from build_matrix.diagnosis import diagnose
 from build_matrix.errors import ConfigurationError
 from build_matrix.model import Finding, Machine
 from build_matrix.probe import nvidia, probe
-from lab import FOUNDING, Lab, LabGpu
+from lab import FOUNDING, Front, Lab, LabGpu
 
 pytestmark = pytest.mark.compiler
 
@@ -98,6 +99,21 @@ def test_one_library_without_the_other_is_enough(tmp_path: Path, libraries: tupl
     assert machine.driver is not None
     assert (machine.driver.version, machine.driver.cuda) == (version, "13.0")
     assert [gpu.architecture for gpu in machine.gpus] == ["89"]
+
+
+def test_a_front_answers_for_the_driver_behind_it(tmp_path: Path) -> None:
+    lab = Lab("580.65.06", 13000)
+    behind = lab.install(tmp_path / "lab")
+    front = Front(tmp_path / "lab" / "libcuda.so.1", cuda=12090, context_error=46)
+    machine = probe(tmp_path, surroundings() | behind | front.install(tmp_path / "front", behind))
+    assert machine.driver is not None
+    assert (machine.driver.cuda, [gpu.name for gpu in machine.gpus]) == ("12.9", [lab.gpus[0].name])
+    library = ctypes.CDLL(str(tmp_path / "front" / "libcuda.so.1"))
+    function = ctypes.c_void_p()
+    assert library.cuGetProcAddress(b"cuDriverGetVersion", ctypes.byref(function), 12000, ctypes.c_ulonglong(0)) == 0
+    version = ctypes.c_int()
+    assert ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(function.value or 0)(ctypes.addressof(version)) == 0
+    assert version.value == 12090
 
 
 def test_hidden_gpus_are_named(tmp_path: Path) -> None:

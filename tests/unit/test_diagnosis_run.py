@@ -99,6 +99,18 @@ def test_a_module_that_nothing_loaded_is_named(with_gpu: Machine) -> None:
     assert rule(RunFacts(finished=True, offload=False), with_gpu, layers) == "module not loaded"
 
 
+def test_numbers_that_were_never_compared_are_not_wrong(with_gpu: Machine) -> None:
+    layers = Check(name="layers offloaded", passed=False, detail="none")
+    numbers = Check(name="numbers on the GPU", passed=False, detail="exit code 0; 3 of 23 computed")
+    facts = RunFacts(finished=True, offload=False)
+    assert diagnose_run(facts, (layers, numbers), with_gpu, GPU, 13).rule == "module not loaded"
+
+
+def test_a_kernel_that_fails_is_no_lost_gpu(with_gpu: Machine) -> None:
+    facts = RunFacts(code=-6, log=("CUDA error: unspecified launch failure",))
+    assert rule(facts, with_gpu) == "unknown"
+
+
 def test_the_unknown_stays_unknown_and_shows_the_log(with_gpu: Machine) -> None:
     finding = diagnose_run(RunFacts(code=-11, log=("one", "two", "three", "four")), (), with_gpu, GPU, 13)
     assert finding.rule == "unknown"
