@@ -102,8 +102,8 @@ SIGNATURES = (
     ),
     Signature(
         "kernel module",
-        r"SYSTEM_DRIVER_MISMATCH|SYSTEM_NOT_READY|CUDA_ERROR_UNKNOWN|CUDA_ERROR_NOT_INITIALIZED|"
-        r"unknown error|found no usable GPU: error (3|802|803|999)\b",
+        r"SYSTEM_DRIVER_MISMATCH|SYSTEM_NOT_READY|CUDA_ERROR_NOT_INITIALIZED|failed to initialize CUDA: unknown error|"
+        r"found no usable GPU: (CUDA_ERROR_UNKNOWN|error (3|802|803|999)\b)",
         "The driver library is here, but the kernel module does not work with it",
         "Reboot after a driver update; check that the library and the module are of one version.",
     ),

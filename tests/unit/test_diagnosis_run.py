@@ -106,8 +106,9 @@ def test_numbers_that_were_never_compared_are_not_wrong(with_gpu: Machine) -> No
     assert diagnose_run(facts, (layers, numbers), with_gpu, GPU, 13).rule == "module not loaded"
 
 
-def test_a_kernel_that_fails_is_no_lost_gpu(with_gpu: Machine) -> None:
-    facts = RunFacts(code=-6, log=("CUDA error: unspecified launch failure",))
+@pytest.mark.parametrize("words", ["unspecified launch failure", "unknown error"])
+def test_a_kernel_that_fails_tells_nothing_of_the_gpu_or_its_driver(with_gpu: Machine, words: str) -> None:
+    facts = RunFacts(code=-6, log=(f"CUDA error: {words}",))
     assert rule(facts, with_gpu) == "unknown"
 
 
