@@ -44,6 +44,7 @@ ALL_LAYERS = 99
 PARTIAL = next(model for model in MODELS if model.name == "F16")
 PARTS = (0, 8, 16)  # layers of its partial offloads
 DRIVER_LIBRARY = "libcuda.so.1"
+SCRATCH = "/verify"  # how a verdict calls the folder in which a wheel was installed and run
 TEXT = "The quick brown fox jumps over the lazy dog, and the dog sleeps on. " * 64
 
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")  # llama.cpp's own log
@@ -204,11 +205,13 @@ def run_on_gpu(bench: Bench, gpu: Gpu, visible: str) -> GpuResult:
 
 def _anonymous(facts: RunFacts, uuid: str) -> RunFacts:
     """Without the GPU's name for CUDA, which is nobody's business and here no cause."""
+    return _without(_without(facts, f" (CUDA_VISIBLE_DEVICES={uuid!r})", ""), uuid, "GPU")
 
-    def clean(lines: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(line.replace(f" (CUDA_VISIBLE_DEVICES={uuid!r})", "").replace(uuid, "GPU") for line in lines)
 
-    return structs.replace(facts, log=clean(facts.log), backends=clean(facts.backends))
+def _without(facts: RunFacts, private: str, name: str) -> RunFacts:
+    """With ``name`` in the place of what a verdict must not tell of this machine."""
+    log, backends = (tuple(line.replace(private, name) for line in lines) for lines in (facts.log, facts.backends))
+    return structs.replace(facts, log=log, backends=backends)
 
 
 class _Answer:
@@ -266,6 +269,7 @@ def _run_child(bench: Bench, name: str, jobs: Sequence[Job], variables: Mapping[
             timeout=seconds,
         )
     answer.end(done, watch, seconds)
+    answer.facts = _without(answer.facts, str(bench.scratch), SCRATCH)
     return answer
 
 

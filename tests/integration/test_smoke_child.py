@@ -58,3 +58,4 @@ def test_whatever_the_wheel_does_is_a_result(
     assert not result.passed
     finding = diagnose_run(result.facts, result.checks, machine, None, 13)
     assert (finding.rule, words in finding.fact) == (rule, True), finding
+    assert str(bench.scratch) not in "".join(result.facts.log)
