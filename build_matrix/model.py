@@ -246,13 +246,17 @@ class Surroundings(Record, frozen=True, kw_only=True):
 
 
 class Machine(Record, frozen=True, kw_only=True):
-    """What is on this machine; memory and free disk in bytes; ``overrides`` is what was claimed instead of found."""
+    """What is on this machine; memory and free disk in bytes; ``overrides`` is what was claimed instead of found.
+
+    ``memory_free`` is what new processes can take, in a container no more than its limit (0: unknown).
+    """
 
     platform: Platform
     python: str
     libc: str
     cpus: int
     memory: int
+    memory_free: int = 0
     disk_free: int = 0
     compilers: tuple[HostCompiler, ...]
     driver: Driver | None = None

@@ -79,6 +79,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Build a wheel, install it in a fresh environment, and test it as far as this machine allows."""
     from build_matrix.cli.common import open_store
+    from build_matrix.compile import choose_jobs
     from build_matrix.index import Downloads
     from build_matrix.probe import probe, this_platform
     from build_matrix.report import make_reporter
@@ -92,8 +93,11 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     if not (every or cell or toolkit_root):
         require_possible(requests[""], machine)
     store = open_store(store_folder, reporter)
+    at_once, why = choose_jobs(jobs, machine.cpus, machine.memory_free)
+    if why:
+        reporter.say(f"  {why}")
     conditions = Conditions(
-        jobs=jobs or machine.cpus,
+        jobs=at_once,
         isolate=isolate,
         under=tuple(shlex.split(under)),
         cache=store.root / CACHE_FOLDER if cache else None,

@@ -42,7 +42,8 @@ ProfileOption = Annotated[
     str, typer.Option("--profile", help="release, or check: compiled fast, never to be released.")
 ]
 JobsOption = Annotated[
-    int | None, typer.Option("--jobs", min=1, help="Compilers at a time.", show_default="one for each CPU")
+    int | None,
+    typer.Option("--jobs", min=1, help="Compilers at a time.", show_default="one for each CPU"),
 ]
 IsolateOption = Annotated[
     bool,

@@ -56,6 +56,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Build a wheel again from its record, or a cell twice under other conditions, and compare (exit 8: different)."""
     from build_matrix.cli.common import open_store
+    from build_matrix.compile import choose_jobs
     from build_matrix.index import Downloads
     from build_matrix.probe import probe
     from build_matrix.report import make_reporter
@@ -65,7 +66,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     store = open_store(store_folder, reporter)
     downloads = Downloads(store, reporter)
     machine = probe(store.root)
-    jobs = jobs or machine.cpus
+    jobs, _ = choose_jobs(jobs, machine.cpus, machine.memory_free)
     if wheel:
         rebuild(wheel, machine, jobs, store, downloads, reporter, folder, toolkit_root)
         return

@@ -14,6 +14,7 @@ from build_matrix.compile.diagnosis import explain_failure, explain_network
 from build_matrix.compile.file_api import check_facts, read_facts, write_query
 from build_matrix.compile.flags import FIXED, definitions, environment, portable
 from build_matrix.compile.isolation import View, fixed_places, real_places, why_not_isolated
+from build_matrix.compile.jobs import choose_jobs
 from build_matrix.model import (
     BuildFacts,
     BuildInputs,
@@ -26,7 +27,7 @@ from build_matrix.runner import end_leftovers, run
 from build_matrix.sandbox import NETWORK
 from build_matrix.store import Store, require_room
 
-__all__ = ["FIXED", "compile_wheel"]
+__all__ = ["FIXED", "choose_jobs", "compile_wheel"]
 
 VERSION = 3
 MARK = "BUILD_MATRIX_WORK"  # names the work folder in the environment of every process that compiles in it

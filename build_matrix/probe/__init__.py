@@ -24,6 +24,9 @@ from build_matrix.probe.toolkits import find_toolkits
 __all__ = ["apply_overrides", "examine_environment", "find_compilers", "probe", "this_platform"]
 
 
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
 def this_platform() -> Platform:
     """The platform of this machine; raises MissingPrerequisiteError for one that is not supported."""
     if platform.machine().lower() in {"x86_64", "amd64"}:
@@ -53,6 +56,7 @@ def probe(store: Path, environ: Mapping[str, str] | None = None) -> Machine:
             libc=" ".join(platform.libc_ver()),
             cpus=_cpus(),
             memory=psutil.virtual_memory().total,
+            memory_free=free_memory(),
             disk_free=_room(store),
             compilers=compilers.result(),
             driver=answer.driver,
@@ -63,6 +67,15 @@ def probe(store: Path, environ: Mapping[str, str] | None = None) -> Machine:
             surroundings=find_surroundings(environ),
         )
     return apply_overrides(machine, environ)
+
+
+def free_memory(limit: Path = CGROUP_LIMIT) -> int:
+    """Bytes that new processes can take: what is available, in a container no more than its limit (cgroup v2)."""
+    available: int = psutil.virtual_memory().available
+    try:
+        return min(available, int(limit.read_text()))
+    except (OSError, ValueError):  # no control groups, or "max"
+        return available
 
 
 def _cpus() -> int:

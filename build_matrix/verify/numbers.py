@@ -16,8 +16,8 @@ from build_matrix.verify.model_file import Kind
 if TYPE_CHECKING:
     import numpy as np
 
-# Twice what an H200 differs from its host, or nearly. With quantised weights both sides round the other factor to 8 bits
-# too, each in its own blocks.
+# Twice what an H200 differs from its host, or nearly. With quantised weights both sides round the other factor to 8
+# bits too, each in its own blocks.
 BOUNDS: dict[Kind, float] = {"F32": 2e-6, "F16": 2e-5, "Q8_0": 1e-3, "Q4_0": 1e-3, "Q4_K": 4e-3}
 # Of tokens that are computed one by one from the start: their products are not rounded to reduced single precision.
 ALONE: dict[Kind, float] = {"F32": 1e-7, "F16": 3e-6}

@@ -15,6 +15,7 @@ from build_matrix.compile.diagnosis import explain_failure, first_error
 from build_matrix.compile.file_api import API, check_facts, read_facts, write_query
 from build_matrix.compile.flags import definitions, environment, portable
 from build_matrix.compile.isolation import fixed_places
+from build_matrix.compile.jobs import choose_jobs
 from build_matrix.errors import CompileError, DiskFullError, NetworkAccessError
 from build_matrix.locks import locked_llama_releases, select_sdist
 from build_matrix.model import (
@@ -30,6 +31,7 @@ from build_matrix.model import (
     Toolchain,
 )
 from build_matrix.nvcc_launcher import CACHE, IDENTITY
+from build_matrix.probe import free_memory
 
 INSTRUCTION_SETS = {
     "GGML_SSE42", "GGML_AVX", "GGML_AVX2", "GGML_BMI2", "GGML_FMA", "GGML_F16C", "GGML_AVX_VNNI", "GGML_AVX512",
@@ -297,6 +299,25 @@ def test_all_compilers_are_cached_and_identified_by_digest(inputs: BuildInputs, 
         program
     }
     assert variables["CCACHE_COMPILERCHECK"].startswith("string:")
+
+
+@pytest.mark.parametrize(
+    ("asked", "cpus", "free", "jobs"),
+    [(None, 16, 64 * 10**9, 16), (None, 16, 6 * 10**9, 4), (None, 2, 10**8, 1), (None, 4, 0, 4), (8, 2, 10**8, 8)],
+)
+def test_the_memory_bounds_the_jobs_unless_they_are_asked_for(asked: int, cpus: int, free: int, jobs: int) -> None:
+    found, why = choose_jobs(asked, cpus, free)
+    assert found == jobs
+    assert bool(why) == (not asked and jobs < cpus)
+
+
+def test_a_containers_limit_bounds_the_free_memory(tmp_path: Path) -> None:
+    limit = tmp_path / "memory.max"
+    limit.write_text("1000000\n")
+    assert free_memory(limit) == 1000000
+    limit.write_text("max\n")
+    assert free_memory(limit) > 1000000
+    assert free_memory(tmp_path / "none") > 1000000
 
 
 def test_another_toolkit_leaves_what_is_no_cuda_in_the_cache(inputs: BuildInputs, tmp_path: Path) -> None:
