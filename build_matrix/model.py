@@ -13,6 +13,7 @@ import msgspec
 
 Platform = Literal["linux-x86_64", "windows-x86_64"]
 Profile = Literal["release", "check"]
+CacheProgram = Literal["ccache", "sccache"]
 Offload = Literal["proven", "failed", "impossible_here", "untested"]
 # Whose file it is: the package index's, NVIDIA's own archives', Debian's archive's, or this machine's already.
 Origin = Literal["index", "redist", "debian", "installed"]
@@ -497,17 +498,28 @@ class BuildInputs(Record, frozen=True, kw_only=True):
     sysroot: Sysroot
 
 
+class CompileCache(Record, frozen=True, kw_only=True):
+    """Where what was compiled is kept: in ``folder``, by those of ``programs`` that work here.
+
+    ``remote`` is the URL of a storage that machines share (see build_matrix.compile.remote), or empty.
+    """
+
+    folder: Path
+    programs: tuple[CacheProgram, ...] = ("ccache", "sccache")
+    remote: str = ""
+
+
 class Conditions(Record, frozen=True, kw_only=True):
     """How a compilation runs; nothing of it may reach the bytes.
 
     ``isolate``: without network, and with its folders at fixed places, where the system allows it; ``under``: a
-    command that runs it, such as ``nice -n 19``; ``cache``: the folder of the compile cache, if it may use one.
+    command that runs it, such as ``nice -n 19``; ``cache``: the compile cache, if it may use one.
     """
 
     jobs: int
     isolate: bool = True
     under: tuple[str, ...] = ()
-    cache: Path | None = None
+    cache: CompileCache | None = None
 
 
 class BuildFacts(Record, frozen=True, kw_only=True):

@@ -4,7 +4,8 @@ CMake starts this file for each CUDA source (CMAKE_CUDA_COMPILER_LAUNCHER); it n
 
 nvcc puts three things of its surroundings into an object: its process id (in the names of its temporary files), a
 checksum of the source's real path (in the names of what is local to the file), and ``__FILE__``. The last is the
-prefix maps' work. Against the others: ``-objtemp`` names temporary files after the object,
+prefix maps' work. Against the others: ``-objtemp`` names temporary files after the object (sccache, which takes nvcc
+apart, names them after the source, and knows no such option; of these names none is left in a wheel's library),
 ``--orig_src_path_name`` (undocumented: an option of cudafe++ and cicc, which nvcc sets itself) is told another path,
 and ``--frandom-seed`` (since 12.9) replaces the process id. Measured for 12.4 and 13.0; provisioning tests each
 toolkit.
@@ -18,8 +19,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-CACHE = "BUILD_MATRIX_COMPILE_CACHE"  # environment variable: the program that caches what nvcc compiles
-IDENTITY = "BUILD_MATRIX_NVCC_IDENTITY"  # environment variable: what ccache is to know nvcc by
+# Environment variables: the program that caches what nvcc compiles, the one it asks for what it has not (sccache),
+# and what both are to know nvcc by.
+CACHE = "BUILD_MATRIX_COMPILE_CACHE"
+BEHIND = "BUILD_MATRIX_COMPILE_CACHE_BEHIND"
+IDENTITY = "BUILD_MATRIX_NVCC_IDENTITY"
+SCCACHE = "sccache"
 SEED = "--seed"
 END = "--"
 
@@ -30,8 +35,8 @@ def launcher(python: str | Path, maps: Mapping[str, str], *, random_seed: bool) 
     return [*words, *([SEED] if random_seed else []), END]
 
 
-def additions(options: Sequence[str], words: Sequence[str]) -> list[str]:
-    """What nvcc is told beside ``words``; nothing when they compile no source."""
+def additions(options: Sequence[str], words: Sequence[str], *, taken_apart: bool = False) -> list[str]:
+    """What nvcc, or sccache in its place, is told beside ``words``; nothing when they compile no source."""
     if "-c" not in words[:-1]:
         return []
     source = str(Path(words[words.index("-c") + 1]).absolute())
@@ -41,17 +46,21 @@ def additions(options: Sequence[str], words: Sequence[str]) -> list[str]:
             source = name + source[len(real) :].replace(os.sep, "/")
             break
     seed = [f"--frandom-seed={source}"] if SEED in options else []
-    return ["-objtemp", *seed, f"-Xcudafe=--orig_src_path_name={source}"]
+    return [*([] if taken_apart else ["-objtemp"]), *seed, f"-Xcudafe=--orig_src_path_name={source}"]
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the compiler in this process's place where the system can do that."""
     end = argv.index(END)
     words = list(argv[end + 1 :])
-    words += additions(argv[:end], words)
-    if cache := os.environ.get(CACHE):
-        words.insert(0, cache)
-        os.environ["CCACHE_COMPILERCHECK"] = os.environ[IDENTITY]
+    programs = [program for program in map(os.environ.get, (CACHE, BEHIND)) if program]
+    words += additions(argv[:end], words, taken_apart=any(Path(program).stem == SCCACHE for program in programs))
+    if programs:
+        words.insert(0, programs[0])
+        os.environ["CCACHE_COMPILERCHECK"] = f"string:{os.environ[IDENTITY]}"
+        os.environ["SCCACHE_C_CUSTOM_CACHE_BUSTER"] = os.environ[IDENTITY]
+    if len(programs) > 1:
+        os.environ["CCACHE_PREFIX"] = programs[1]
     if os.name == "posix":
         os.execv(words[0], words)  # noqa: S606 - no shell is what is wanted
     return subprocess.call(words)

@@ -1,8 +1,9 @@
 """Runs a command without network, and with its folders at fixed places, in Linux namespaces that need no privilege.
 
-The package starts this file as a program of its own; it needs nothing but Python itself. See user_namespaces(7),
-mount_namespaces(7) and network_namespaces(7). Where a system forbids them (many containers do), the compilation runs in
-the open; the bytes are the same.
+One place outside can be let in, for a compile cache that machines share: a relay carries its bytes, and its name leads
+to the relay. The package starts this file as a program of its own; it needs nothing but Python itself. See
+user_namespaces(7), mount_namespaces(7), network_namespaces(7), netdevice(7). Where a system forbids them (many
+containers do), the compilation runs in the open; the bytes are the same.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
 
 ROOT = Path("/srv")  # the Filesystem Hierarchy Standard has it everywhere, and compilers lie elsewhere
 UNAVAILABLE = 95  # exit code: the system does not allow this
@@ -24,15 +29,25 @@ GRACE_SECONDS = 5.0
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000  # linux/sched.h
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000  # linux/mount.h
+SIOCSIFFLAGS, SIOCSIFADDR = 0x8914, 0x8916  # linux/sockios.h
+IFF_UP, IFF_RUNNING = 0x1, 0x40  # linux/if.h
+
+HOSTS = Path("/etc/hosts")
+DOOR = "door:"
 
 
-def sandbox(python: str | Path, binds: Mapping[Path, Path], cwd: Path) -> list[str]:
+def sandbox(
+    python: str | Path, binds: Mapping[Path, Path], cwd: Path, door: tuple[str, int] | None = None
+) -> list[str]:
     """The words before a command's own: each real folder of ``binds`` appears as the other one, below ROOT.
 
+    ``door`` is a host (name or IPv4 address) and a TCP port that can be reached all the same.
     Start them as the leader of a process group of their own (as runner does): all of it is ended at the first
     attempt to reach the network.
     """
     words = [str(python), "-I", "-S", __file__, str(cwd)]
+    if door:
+        words.append(f"{DOOR}{door[0]}:{door[1]}")
     return [*words, *(f"{real}={seen}" for real, seen in binds.items()), END]
 
 
@@ -40,8 +55,12 @@ def main(argv: Sequence[str]) -> int:
     """Run the command to its end; its exit code, or one of those above."""
     end = argv.index(END)
     cwd, *binds = argv[:end]
+    door = binds.pop(0)[len(DOOR) :].rpartition(":") if binds and binds[0].startswith(DOOR) else None
+    relay = _relay(door[0], int(door[2])) if door else None  # it starts outside, where the network is
     try:
         _enter([tuple(bind.split("=", 1)) for bind in binds])
+        if door and relay:
+            _open_door(relay, door[0], int(door[2]))
         os.chdir(cwd)
     except OSError as error:
         sys.stdout.write(f"this system allows no namespaces: {error}\n")
@@ -50,9 +69,15 @@ def main(argv: Sequence[str]) -> int:
 
 
 def network_attempts(statistics: Path) -> int:
-    """How often something was sent that found no route; the kernel counts it for each network namespace (RFC 2011)."""
-    names, values = (line.split() for line in (statistics / "snmp").read_text().splitlines() if line.startswith("Ip:"))
-    count = int(values[names.index("OutNoRoutes")])
+    """How often something was sent that found no route, or nobody who listens on this host.
+
+    The kernel counts it for each network namespace (RFC 1213, RFC 2011).
+    """
+    counters: dict[str, int] = {}
+    lines = [line.split() for line in (statistics / "snmp").read_text().splitlines()]
+    for names, values in zip(lines[::2], lines[1::2], strict=True):
+        counters |= {names[0] + name: int(value) for name, value in zip(names[1:], values[1:], strict=True)}
+    count = sum(counters.get(name, 0) for name in ("Ip:OutNoRoutes", "Tcp:AttemptFails", "Udp:NoPorts"))
     newer = statistics / "snmp6"
     if newer.exists():  # a kernel may come without IPv6
         count += sum(int(line.split()[1]) for line in newer.read_text().splitlines() if "Ip6OutNoRoutes" in line)
@@ -74,6 +99,41 @@ def _enter(binds: Sequence[tuple[str, ...]]) -> None:
         os.makedirs(seen)  # noqa: PTH103 - one import less to start
         _call("mount", f"/proc/self/fd/{handle}".encode(), os.fsencode(seen), None, MS_BIND | MS_REC, None)
         os.close(handle)
+
+
+def _relay(host: str, port: int) -> socket.socket:
+    """A relay to ``host``, which lives as long as the socket that is returned, and waits there for its listener."""
+    import socket
+    import subprocess
+
+    here, there = socket.socketpair()
+    relay = str(Path(__file__).with_name("relay.py"))
+    with there:
+        words = [sys.executable, "-I", "-S", relay, host, str(port), str(there.fileno())]
+        subprocess.Popen(words, pass_fds=[there.fileno()], stdin=subprocess.DEVNULL)
+    return here
+
+
+def _open_door(relay: socket.socket, host: str, port: int) -> None:
+    """Let ``host`` lead to the relay, which lives outside: sockets stay in the namespace that they were made in."""
+    import fcntl
+    import socket
+    import struct
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sh", b"lo", IFF_UP | IFF_RUNNING))
+        try:
+            address = socket.inet_aton(host)
+        except OSError:
+            address = socket.inet_aton("127.0.0.1")
+            hosts = ROOT / ".hosts"
+            hosts.write_text(f"127.0.0.1 localhost\n127.0.0.1 {host}\n")
+            _call("mount", os.fsencode(hosts), os.fsencode(HOSTS), None, MS_BIND, None)
+        if address[0] != 127:  # noqa: PLR2004 - RFC 1122: the loopback network
+            name = struct.pack("16sHH4s8x", b"lo:1", socket.AF_INET, 0, address)
+            fcntl.ioctl(control, SIOCSIFADDR, name)
+    with socket.create_server((socket.inet_ntoa(address), port)) as listener:
+        socket.send_fds(relay, [b"x"], [listener.fileno()])
 
 
 def _call(name: str, *arguments: int | bytes | None) -> None:

@@ -123,6 +123,17 @@ class Store:
             lock.release()
 
     @contextlib.contextmanager
+    def if_free(self, name: str) -> Iterator[bool]:
+        """Hold the lock ``name`` when no other run on this store has it; whether it is held."""
+        lock = FileLock(self.root / "locks" / f"{name}.lock")
+        with disk_errors(self.root), contextlib.suppress(Timeout):
+            lock.acquire(timeout=0)
+        try:
+            yield lock.is_locked
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
     def _aside(self, name: str) -> Iterator[Path]:
         """An empty folder that no other process has had, removed at the end; the caller holds the lock of ``name``.
 

@@ -10,7 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from build_matrix.model import CompilerRange, HostCompiler, LlamaRelease, Machine, Toolkit
+from build_matrix.locks import select_sdist
+from build_matrix.model import (
+    Architecture,
+    BuildEnvironment,
+    BuildInputs,
+    Cell,
+    CompilerRange,
+    HostCompiler,
+    LlamaRelease,
+    Machine,
+    SourceTree,
+    Sysroot,
+    Toolchain,
+    Toolkit,
+)
 from build_matrix.store import Store
 
 
@@ -94,6 +108,55 @@ def release() -> LlamaRelease:
         min_clang=10,
         options={"GGML_AVX": "ON", "GGML_AVX2": "ON"},
         source="test",
+    )
+
+
+SYSROOT = Sysroot(
+    root=Path("/store/sysroot"),
+    glibc="2.28",
+    c_includes=("/usr/lib/gcc/include",),
+    cxx_includes=("/usr/include/c++/12", "/usr/lib/gcc/include"),
+    components=(),
+    digest="s",
+)
+
+
+@pytest.fixture
+def cell() -> Cell:
+    return Cell(llama="0.3.16", cuda="13.0", architectures=(Architecture(number=89),), platform="linux-x86_64")
+
+
+@pytest.fixture
+def toolchain() -> Toolchain:
+    return Toolchain(
+        root=Path("/store/toolkit"),
+        cuda="13.0",
+        release="13.0.3.0",
+        nvcc_version="13.0.88",
+        components=(),
+        digest="t",
+    )
+
+
+@pytest.fixture
+def inputs(cell: Cell, toolchain: Toolchain, gcc: HostCompiler, release: LlamaRelease) -> BuildInputs:
+    return BuildInputs(
+        cell=cell,
+        release=release,
+        source=SourceTree(
+            root=Path("/store/source"),
+            llama=cell.llama,
+            sdist=select_sdist(cell.llama),
+            patches=(),
+            options=(),
+            digest="s",
+        ),
+        toolchain=toolchain,
+        environment=BuildEnvironment(
+            root=Path("/store/env"), python=Path("/store/env/bin/python"), components=(), digest="e"
+        ),
+        compiler=gcc,
+        sysroot=SYSROOT,
     )
 
 

@@ -16,6 +16,7 @@ from build_matrix.cli.options import (
     WHEELS,
     ArchOption,
     CacheOption,
+    CacheWithOption,
     CapabilityOption,
     CudaOption,
     DefineOption,
@@ -24,11 +25,13 @@ from build_matrix.cli.options import (
     JobsOption,
     LlamaOption,
     ProfileOption,
+    RemoteCacheOption,
     RequireGpuOption,
     StoreOption,
     ToolkitRootOption,
     WheelsOption,
     override_variables,
+    parse_cache,
     parse_request,
 )
 from build_matrix.model import (
@@ -61,6 +64,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     jobs: JobsOption = None,
     isolate: IsolateOption = True,  # noqa: FBT002
     cache: CacheOption = True,  # noqa: FBT002
+    cache_with: CacheWithOption = None,
+    remote_cache: RemoteCacheOption = "",
     under: Annotated[
         str, typer.Option(help="A command to run the compilation under, such as 'nice -n 19'.", show_default=False)
     ] = "",
@@ -87,6 +92,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     reporter = make_reporter()
     requests = {"": parse_request(cuda, llama, arch, define, profile, cross=cross)}
+    compile_cache = parse_cache(Path(CACHE_FOLDER), cache_with, remote_cache) if cache else None
     if every or cell:
         requests = requests_of_matrix(requests[""], cell, this_platform())
     machine = probe(store_folder or default_store(), override_variables(driver_cuda, compute_capability))
@@ -100,7 +106,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         jobs=at_once,
         isolate=isolate,
         under=tuple(shlex.split(under)),
-        cache=store.root / CACHE_FOLDER if cache else None,
+        cache=compile_cache and msgspec.structs.replace(compile_cache, folder=store.root / CACHE_FOLDER),
     )
     job = Job(
         machine, conditions, store, Downloads(store, reporter), reporter, folder, toolkit_root, verify, require_gpu

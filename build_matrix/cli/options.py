@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from build_matrix.errors import ConfigurationError
-from build_matrix.model import Profile, Request
+from build_matrix.model import CacheProgram, CompileCache, Profile, Request
 
 WHEELS = Path("wheels")
 CACHE_FOLDER = "compile-cache"  # in the store
@@ -52,6 +52,19 @@ IsolateOption = Annotated[
     ),
 ]
 CacheOption = Annotated[bool, typer.Option("--cache/--no-cache", help="Use the compile cache in the store.")]
+CacheWithOption = Annotated[
+    str | None,
+    typer.Option("--cache-with", help="Cache with this program alone: ccache or sccache.", show_default="what fits"),
+]
+RemoteCacheOption = Annotated[
+    str,
+    typer.Option(
+        "--remote-cache",
+        envvar="BUILD_MATRIX_REMOTE_CACHE",
+        help="URL of a storage that machines share: redis, http, https or s3.",
+        show_default="none",
+    ),
+]
 ToolkitRootOption = Annotated[
     Path | None,
     typer.Option("--toolkit-root", help="Build with the CUDA toolkit installed there.", show_default="one is fetched"),
@@ -116,3 +129,20 @@ def parse_profile(text: str) -> Profile:
             f"There is no profile {text!r}.", "Use --profile release or --profile check."
         ) from None
     return profile
+
+
+def parse_cache(folder: Path, program: str | None, remote: str) -> CompileCache:
+    """The compile cache that these options ask for; raises ConfigurationError."""
+    import msgspec
+
+    from build_matrix.compile import parse_remote
+
+    parse_remote(remote, os.environ)
+    if program is None:
+        return CompileCache(folder=folder, remote=remote)
+    try:
+        return CompileCache(folder=folder, programs=(msgspec.convert(program, CacheProgram),), remote=remote)
+    except msgspec.ValidationError:
+        raise ConfigurationError(
+            f"There is no compile cache {program!r}.", "Use --cache-with ccache, --cache-with sccache, or --no-cache."
+        ) from None

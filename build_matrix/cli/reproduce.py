@@ -173,7 +173,7 @@ def vary(
 
     started = time.monotonic()
     _, cell, compiler, files = choose(request, machine, store, downloads, reporter)
-    cached = cache_program() is not None
+    cached = cache_program("ccache") is not None
     downloads.fetch([files.sdist, *files.toolkit, *files.environment, *files.sysroot], "what both builds need")
     with store.scratch(f"vary-{cell.llama}+{cell.label}") as scratch:
         (scratch / "try").mkdir()

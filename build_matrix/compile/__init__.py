@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import msgspec
 
 from build_matrix.catalog import nvidia_libraries
-from build_matrix.compile.cache import cache_environment, cache_use
+from build_matrix.compile.cache import (
+    SOCKET_LENGTH,
+    SOCKET_NAME,
+    CacheChoice,
+    cache_environment,
+    cache_use,
+    choose_cache,
+    server,
+)
+from build_matrix.compile.cache_probe import why_unfit
 from build_matrix.compile.diagnosis import explain_failure, explain_network
 from build_matrix.compile.file_api import check_facts, read_facts, write_query
 from build_matrix.compile.flags import FIXED, definitions, environment, portable
 from build_matrix.compile.isolation import View, fixed_places, real_places, why_not_isolated
 from build_matrix.compile.jobs import choose_jobs
+from build_matrix.compile.remote import Remote, parse_remote
 from build_matrix.model import (
     BuildFacts,
     BuildInputs,
+    CacheProgram,
+    CompileCache,
     Conditions,
     RawWheel,
     digest_of,
 )
 from build_matrix.report import Meter, Reporter
-from build_matrix.runner import end_leftovers, run
+from build_matrix.runner import Completed, end_leftovers, run
 from build_matrix.sandbox import NETWORK
+from build_matrix.sccache_server import FAILED
 from build_matrix.store import Store, require_room
 
-__all__ = ["FIXED", "choose_jobs", "compile_wheel"]
+__all__ = ["FIXED", "choose_jobs", "compile_wheel", "parse_remote"]
 
 VERSION = 3
 MARK = "BUILD_MATRIX_WORK"  # names the work folder in the environment of every process that compiles in it
 ROOM = 2_000_000_000  # bytes; sources, objects and libraries of one architecture take 0.7 to 1.2 GB
 FACTS = "facts.json"
-CACHE_LOG = "cache.log"
 
 _STATUS = re.compile(r"\[(\d+)/(\d+)\] ")
 
@@ -69,23 +85,35 @@ def _build(inputs: BuildInputs, conditions: Conditions, store: Store, reporter: 
     folder = store.work("compile", digest)
     end_leftovers(MARK, str(folder))
     require_room(store.root, ROOM)
-    view = _view(inputs, folder, conditions, reporter)
-    _lay_out(inputs, folder, view.work)
+    cache = conditions.cache
+    remote = parse_remote(cache.remote, os.environ) if cache else None
+    view = _view(inputs, folder, conditions, remote, reporter)
     log_path = store.root / "logs" / f"compile-{inputs.cell.llama}+{inputs.cell.label}-{digest[:8]}.log"
     reporter.say(f"  compiling with {conditions.jobs} jobs; full log: {log_path}")
-    variables = environment(inputs.environment, inputs.compiler, view.work, conditions.jobs) | {MARK: str(folder)}
-    variables |= cache_environment(conditions.cache, inputs, view.work / CACHE_LOG)
-    words = [*view.before, *conditions.under, *_command(view.inputs, view.work)]
-    with log_path.open("w", encoding="utf-8") as log, reporter.meter("compiling", "steps", None) as meter:
-        watch = _Watch(view, folder / "build", meter)
-        done = run(words, env=variables, cwd=folder / "src", log=log, on_line=watch.line)
+
+    def attempt(choice: CacheChoice, log: TextIO) -> tuple[Completed, _Watch]:
+        _lay_out(inputs, folder, view.work, choice)
+        variables = environment(inputs.environment, inputs.compiler, view.work, conditions.jobs) | {MARK: str(folder)}
+        variables |= cache_environment(choice, cache, remote, inputs, view.work)
+        words = [*view.before, *conditions.under, *server(choice, inputs, view.work), *_command(view.inputs, view.work)]
+        with reporter.meter("compiling", "steps", None) as meter:
+            watch = _Watch(view, folder / "build", meter)
+            return run(words, env=variables, cwd=folder / "src", log=log, on_line=watch.line), watch
+
+    with _cache(cache, remote, inputs, view, store) as choice, log_path.open("w", encoding="utf-8") as log:
+        for note in choice.notes:
+            reporter.say(f"  compile cache: {note}")
+        done, watch = attempt(choice, log)
+        if done.code == FAILED and choice.sccache:
+            reporter.say(f"  compile cache: not sccache: {done.tail[-2] if len(done.tail) > 1 else done.output}")
+            done, watch = attempt(choice._replace(sccache=None, behind_all=False), log)
     if done.code == NETWORK and view.before:
         shutil.rmtree(folder / "build", ignore_errors=True)  # it may hold what was decided without an answer
         raise explain_network(log_path)
     if done.code:
         raise explain_failure(log_path, store.root, conditions.jobs)
-    if use := cache_use(folder / CACHE_LOG):
-        reporter.say(f"  compile cache: {use.hits} of {use.hits + use.misses} compilations were found in it")
+    if use := cache_use(folder):
+        reporter.say(f"  compile cache: {use}")
     result = folder / "out"
     facts = watch.facts or watch.check()
     (result / FACTS).write_bytes(msgspec.json.encode(msgspec.structs.replace(facts, steps=watch.steps)))
@@ -94,19 +122,39 @@ def _build(inputs: BuildInputs, conditions: Conditions, store: Store, reporter: 
     return kept
 
 
-def _view(inputs: BuildInputs, folder: Path, conditions: Conditions, reporter: Reporter) -> View:
+@contextlib.contextmanager
+def _cache(
+    cache: CompileCache | None, remote: Remote | None, inputs: BuildInputs, view: View, store: Store
+) -> Iterator[CacheChoice]:
+    """What this build uses of the compile cache; sccache's folder serves one server at a time."""
+    if not cache:
+        yield CacheChoice()
+        return
+    with store.if_free("sccache") as free:
+
+        def unfit(name: CacheProgram, program: Path) -> str:
+            if name == "sccache" and not free:
+                return "another build uses it"
+            if name == "sccache" and len(os.fsencode(view.work / SOCKET_NAME)) > SOCKET_LENGTH:
+                return "the store's path is too long for a socket in it"
+            return why_unfit(name, program, inputs, store)
+
+        yield choose_cache(cache, remote, inputs, unfit)
+
+
+def _view(inputs: BuildInputs, folder: Path, conditions: Conditions, remote: Remote | None, reporter: Reporter) -> View:
     """Alone and at fixed places where the system allows it; says so where it does not and that matters."""
     if not conditions.isolate:
         return real_places(inputs, folder)
     if not (why := why_not_isolated(inputs.environment.python)):
-        return fixed_places(inputs, folder)
+        return fixed_places(inputs, folder, (remote.host, remote.port) if remote else None)
     reporter.say(f"  compiling in the open, with the network in reach: {why}")
     if not inputs.toolchain.same_anywhere:
         reporter.say("  the bytes will depend on this folder: this toolkit writes its own path into what it compiles")
     return real_places(inputs, folder)
 
 
-def _lay_out(inputs: BuildInputs, folder: Path, seen: Path) -> None:
+def _lay_out(inputs: BuildInputs, folder: Path, seen: Path, choice: CacheChoice) -> None:
     """Sources, an empty output folder, CMake's File API query; what an interrupted run has built is kept."""
     ready = folder / "src.ready"
     if not ready.exists():
@@ -115,10 +163,11 @@ def _lay_out(inputs: BuildInputs, folder: Path, seen: Path) -> None:
         ready.touch()
     build = folder / "build"
     place = folder / "seen-as"
-    same_place = place.exists() and place.read_text() == str(seen)
+    configured = f"{seen} {choice.first}"
+    same_place = place.exists() and place.read_text() == configured
     if not (same_place and (build / "build.ninja").exists()):  # an interrupted configuration is not worth keeping
         shutil.rmtree(build, ignore_errors=True)
-    place.write_text(str(seen))
+    place.write_text(configured)
     write_query(build)
     for name in ("out", "tmp", "home"):
         shutil.rmtree(folder / name, ignore_errors=True)

@@ -25,15 +25,18 @@ class View(NamedTuple):
     before: list[str]
 
 
-def fixed_places(inputs: BuildInputs, work: Path) -> View:
-    """The same paths on every machine, so that nothing can depend on them, and compile caches fit everywhere."""
+def fixed_places(inputs: BuildInputs, work: Path, door: tuple[str, int] | None = None) -> View:
+    """The same paths on every machine, so that nothing can depend on them, and compile caches fit everywhere.
+
+    ``door`` is the one host and port that can be reached.
+    """
     binds = {work: WORK, inputs.toolchain.root: TOOLKIT, inputs.sysroot.root: SYSROOT}
     seen = msgspec.structs.replace(
         inputs,
         toolchain=msgspec.structs.replace(inputs.toolchain, root=TOOLKIT),
         sysroot=msgspec.structs.replace(inputs.sysroot, root=SYSROOT),
     )
-    return View(seen, WORK, sandbox(inputs.environment.python, binds, WORK / "src"))
+    return View(seen, WORK, sandbox(inputs.environment.python, binds, WORK / "src", door))
 
 
 def real_places(inputs: BuildInputs, work: Path) -> View:

@@ -10,82 +10,41 @@ import pytest
 
 from build_matrix.catalog import llama_releases
 from build_matrix.compile import cache
-from build_matrix.compile.cache import CacheUse, cache_environment, cache_program, cache_use
+from build_matrix.compile.cache import (
+    CacheChoice,
+    CacheUse,
+    cache_environment,
+    cache_program,
+    cache_use,
+    choose_cache,
+    server,
+)
 from build_matrix.compile.diagnosis import explain_failure, first_error
 from build_matrix.compile.file_api import API, check_facts, read_facts, write_query
 from build_matrix.compile.flags import definitions, environment, portable
 from build_matrix.compile.isolation import fixed_places
 from build_matrix.compile.jobs import choose_jobs
-from build_matrix.errors import CompileError, DiskFullError, NetworkAccessError
-from build_matrix.locks import locked_llama_releases, select_sdist
+from build_matrix.compile.remote import parse_remote
+from build_matrix.errors import CompileError, ConfigurationError, DiskFullError, NetworkAccessError
+from build_matrix.locks import locked_llama_releases
 from build_matrix.model import (
     Architecture,
     BuildEnvironment,
     BuildFacts,
     BuildInputs,
+    CacheProgram,
     Cell,
+    CompileCache,
     HostCompiler,
-    LlamaRelease,
-    SourceTree,
-    Sysroot,
     Toolchain,
 )
-from build_matrix.nvcc_launcher import CACHE, IDENTITY
+from build_matrix.nvcc_launcher import BEHIND, CACHE, IDENTITY
 from build_matrix.probe import free_memory
 
 INSTRUCTION_SETS = {
     "GGML_SSE42", "GGML_AVX", "GGML_AVX2", "GGML_BMI2", "GGML_FMA", "GGML_F16C", "GGML_AVX_VNNI", "GGML_AVX512",
     "GGML_AVX512_VBMI", "GGML_AVX512_VNNI", "GGML_AVX512_BF16", "GGML_AMX_TILE", "GGML_AMX_INT8", "GGML_AMX_BF16",
 }  # fmt: skip
-
-
-SYSROOT = Sysroot(
-    root=Path("/store/sysroot"),
-    glibc="2.28",
-    c_includes=("/usr/lib/gcc/include",),
-    cxx_includes=("/usr/include/c++/12", "/usr/lib/gcc/include"),
-    components=(),
-    digest="s",
-)
-
-
-@pytest.fixture
-def cell() -> Cell:
-    return Cell(llama="0.3.16", cuda="13.0", architectures=(Architecture(number=89),), platform="linux-x86_64")
-
-
-@pytest.fixture
-def toolchain() -> Toolchain:
-    return Toolchain(
-        root=Path("/store/toolkit"),
-        cuda="13.0",
-        release="13.0.3.0",
-        nvcc_version="13.0.88",
-        components=(),
-        digest="t",
-    )
-
-
-@pytest.fixture
-def inputs(cell: Cell, toolchain: Toolchain, gcc: HostCompiler, release: LlamaRelease) -> BuildInputs:
-    return BuildInputs(
-        cell=cell,
-        release=release,
-        source=SourceTree(
-            root=Path("/store/source"),
-            llama=cell.llama,
-            sdist=select_sdist(cell.llama),
-            patches=(),
-            options=(),
-            digest="s",
-        ),
-        toolchain=toolchain,
-        environment=BuildEnvironment(
-            root=Path("/store/env"), python=Path("/store/env/bin/python"), components=(), digest="e"
-        ),
-        compiler=gcc,
-        sysroot=SYSROOT,
-    )
 
 
 def with_cell(inputs: BuildInputs, **changes: object) -> BuildInputs:
@@ -107,7 +66,7 @@ def test_no_path_of_this_machine_survives_in_the_flags_of_the_record(inputs: Bui
     assert found["LLAMA_CUDA_RUNPATH"] == "$ORIGIN/a/lib;$ORIGIN/b/lib"
     assert f"-ffile-prefix-map={work}/src=/src" in found["CMAKE_CXX_FLAGS"]
     assert f"-Xcompiler=-ffile-prefix-map={work}/src=/src" in found["CMAKE_CUDA_FLAGS"]
-    assert f"-Xcompiler=-isystem{SYSROOT.root}/include" in found["CMAKE_CUDA_FLAGS"]
+    assert f"-Xcompiler=-isystem{inputs.sysroot.root}/include" in found["CMAKE_CUDA_FLAGS"]
     recorded = portable(found, inputs, work)
     assert not [v for v in recorded.values() if "/store" in v or str(Path.cwd()) in v]
     assert recorded["CMAKE_CUDA_COMPILER_LAUNCHER"].startswith("<python>;-I;-S;<launcher>;<work>/src=/src;")
@@ -284,16 +243,108 @@ def test_a_failed_download_is_named_as_what_it_is(tmp_path: Path, line: str) -> 
     assert line.strip() in error.problem
 
 
-def test_without_a_folder_or_a_program_nothing_is_cached(inputs: BuildInputs, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def fits(name: CacheProgram, program: Path) -> str:
+    assert program.name == name
+    return ""
+
+
+def several(inputs: BuildInputs) -> BuildInputs:
+    cell = msgspec.structs.replace(inputs.cell, architectures=tuple(map(Architecture.parse, ("80", "89"))))
+    return msgspec.structs.replace(inputs, cell=cell)
+
+
+def test_without_a_cache_or_a_program_nothing_is_cached(inputs: BuildInputs, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     off = {"CCACHE_DISABLE": "1"}
-    assert cache_environment(None, inputs, tmp_path / "log") == off
-    monkeypatch.setattr(cache, "cache_program", lambda: None)
-    assert cache_environment(tmp_path, inputs, tmp_path / "log") == off
+    assert cache_environment(CacheChoice(), None, None, inputs, tmp_path) == off
+    monkeypatch.setattr(cache, "cache_program", lambda _: None)
+    choice = choose_cache(CompileCache(folder=tmp_path), None, inputs, fits)
+    assert (choice.first, len(choice.notes)) == (None, 2)
+    assert cache_environment(choice, CompileCache(folder=tmp_path), None, inputs, tmp_path) == off
+
+
+def test_one_architecture_is_cached_whole_and_several_also_by_themselves(inputs: BuildInputs, tmp_path: Path) -> None:
+    settings = CompileCache(folder=tmp_path)
+    one, list_of_two = (choose_cache(settings, None, each, fits) for each in (inputs, several(inputs)))
+    assert (one.ccache, one.sccache) == (cache_program("ccache"), None)
+    assert (list_of_two.ccache, list_of_two.sccache) == (cache_program("ccache"), cache_program("sccache"))
+    assert not list_of_two.behind_all
+    variables = cache_environment(list_of_two, settings, None, inputs, tmp_path)
+    assert (variables[CACHE], variables[BEHIND]) == (str(list_of_two.ccache), str(list_of_two.sccache))
+    assert "CCACHE_PREFIX" not in variables
+    assert not server(one, inputs, tmp_path)
+    assert server(list_of_two, inputs, tmp_path)[4:6] == [str(list_of_two.sccache), str(tmp_path / "sccache.json")]
+
+
+@pytest.mark.parametrize(
+    ("unfit", "programs", "used"),
+    [
+        ("sccache", ("ccache", "sccache"), "ccache"),
+        ("ccache", ("ccache", "sccache"), "sccache"),
+        ("", ("sccache",), "sccache"),
+        ("", ("ccache",), "ccache"),
+    ],
+)
+def test_what_does_not_work_or_is_not_wanted_is_not_used(
+    inputs: BuildInputs, tmp_path: Path, unfit: str, programs: tuple[CacheProgram, ...], used: str
+) -> None:
+    def why(name: CacheProgram, _: Path) -> str:
+        return "it loses files" if name == unfit else ""
+
+    choice = choose_cache(CompileCache(folder=tmp_path, programs=programs), None, several(inputs), why)
+    assert [program.name for program in (choice.ccache, choice.sccache) if program] == [used]
+    assert choice.notes == ((f"not {unfit}: it loses files",) if unfit else ())
+
+
+def test_a_remote_that_only_sccache_speaks_to_serves_every_compiler(inputs: BuildInputs, tmp_path: Path) -> None:
+    settings = CompileCache(folder=tmp_path)
+    remote = parse_remote("s3://bucket/a/b?endpoint=http://store:9000", {"AWS_ACCESS_KEY_ID": "k", "HOME": "/"})
+    assert remote
+    choice = choose_cache(settings, remote, inputs, fits)
+    variables = cache_environment(choice, settings, remote, inputs, tmp_path)
+    assert variables["CCACHE_PREFIX"] == str(choice.sccache)
+    assert (variables["SCCACHE_BUCKET"], variables["SCCACHE_ENDPOINT"]) == ("bucket", "http://store:9000")
+    assert (variables["AWS_ACCESS_KEY_ID"], remote.host, remote.port) == ("k", "store", 9000)
+    alone = choose_cache(msgspec.structs.replace(settings, programs=("ccache",)), remote, inputs, fits)
+    assert alone.notes == ("not the remote one: that needs sccache",)
+    assert "SCCACHE_BUCKET" not in cache_environment(alone, settings, remote, inputs, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "program", "place"),
+    [
+        ("redis://user:word@cache/1", "ccache", ("cache", 6379)),
+        ("http://cache:8080/objects", "ccache", ("cache", 8080)),
+        ("https://user:p%40ss@cache/objects", "sccache", ("cache", 443)),
+        ("s3://bucket?region=eu-central-1", "sccache", ("s3.eu-central-1.amazonaws.com", 443)),
+    ],
+)
+def test_a_remote_is_named_by_its_url(url: str, program: str, place: tuple[str, int]) -> None:
+    remote = parse_remote(url, {})
+    assert remote
+    assert (remote.program, (remote.host, remote.port)) == (program, place)
+    if program == "ccache":
+        assert remote.variables == {"CCACHE_REMOTE_STORAGE": url}
+    elif "user" in url:
+        assert remote.variables["SCCACHE_WEBDAV_PASSWORD"] == "p@ss"
+    else:
+        assert remote.variables["SCCACHE_S3_NO_CREDENTIALS"] == "true"
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://secret@cache", "s3://", "redis:cache", "http://cache:port", "s3://b?key=secret"]
+)
+def test_a_remote_that_cannot_be_used_is_refused_without_its_secrets(url: str) -> None:
+    assert parse_remote("", {}) is None
+    with pytest.raises(ConfigurationError) as caught:
+        parse_remote(url, {})
+    assert "secret" not in str(caught.value)
 
 
 def test_all_compilers_are_cached_and_identified_by_digest(inputs: BuildInputs, tmp_path: Path) -> None:
-    variables = cache_environment(tmp_path / "cache", inputs, tmp_path / "log")
-    program = str(cache_program())
+    settings = CompileCache(folder=tmp_path / "cache")
+    choice = choose_cache(settings, None, inputs, fits)
+    variables = cache_environment(choice, settings, None, inputs, tmp_path)
+    program = str(cache_program("ccache"))
     assert Path(program).is_file()
     assert {variables[name] for name in (CACHE, "CMAKE_C_COMPILER_LAUNCHER", "CMAKE_CXX_COMPILER_LAUNCHER")} == {
         program
@@ -323,16 +374,22 @@ def test_a_containers_limit_bounds_the_free_memory(tmp_path: Path) -> None:
 def test_another_toolkit_leaves_what_is_no_cuda_in_the_cache(inputs: BuildInputs, tmp_path: Path) -> None:
     other = msgspec.structs.replace(inputs, toolchain=msgspec.structs.replace(inputs.toolchain, digest="u"))
     compiler = msgspec.structs.replace(inputs, compiler=msgspec.structs.replace(inputs.compiler, identity="other"))
-    one, two, three = (cache_environment(tmp_path, each, tmp_path / "log") for each in (inputs, other, compiler))
-    assert one["CCACHE_COMPILERCHECK"] == two["CCACHE_COMPILERCHECK"] != three["CCACHE_COMPILERCHECK"]
+    settings = CompileCache(folder=tmp_path)
+    choice = choose_cache(settings, None, several(inputs), fits)
+    one, two, three = (cache_environment(choice, settings, None, each, tmp_path) for each in (inputs, other, compiler))
+    for name in ("CCACHE_COMPILERCHECK", "SCCACHE_C_CUSTOM_CACHE_BUSTER"):
+        assert one[name] == two[name] != three[name]
     assert len({each[IDENTITY] for each in (one, two, three)}) == 3
 
 
-def test_the_use_is_counted_from_the_log(tmp_path: Path) -> None:
-    assert not cache_use(tmp_path / "none")
-    log = tmp_path / "log"
-    log.write_text(
+def test_the_use_is_counted_from_what_the_programs_left(tmp_path: Path) -> None:
+    assert not cache_use(tmp_path)
+    counts = {"cache_hits": {"counts": {"PTX": 3, "CUBIN": 1, "CUDA": 1}}, "cache_misses": {"counts": {"CUBIN": 2}}}
+    (tmp_path / "sccache.json").write_text(json.dumps({"stats": counts}))
+    assert cache_use(tmp_path) == CacheUse(hits=1, misses=0, part_hits=4, part_misses=2)
+    (tmp_path / "cache.log").write_text(
         "# a.cu\ncache_miss\ndirect_cache_miss\n# b.cu\ndirect_cache_hit\n# c.cpp\npreprocessed_cache_hit\n"
         "# /srv/work/build/CMakeFiles/CMakeScratch/TryCompile-x/src.c\ncache_miss\n"
     )
-    assert cache_use(log) == CacheUse(hits=2, misses=1)
+    assert cache_use(tmp_path) == CacheUse(hits=2, misses=1, part_hits=4, part_misses=2)
+    assert str(cache_use(tmp_path)) == "2 of 3 compilations were found in it, and 4 of 6 parts of the others"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from build_matrix.nvcc_launcher import CACHE, IDENTITY, SEED, additions, launcher
+from build_matrix.nvcc_launcher import BEHIND, CACHE, IDENTITY, SEED, additions, launcher
 
 MAPS = ("/x/src=/src", "/x/build=/build")
 
@@ -38,12 +38,16 @@ def test_a_relative_source_is_found_where_the_compiler_runs(tmp_path: Path, monk
 
 def test_the_cache_knows_nvcc_by_its_own_name(tmp_path: Path) -> None:
     program = tmp_path / "ccache"
-    program.write_text('#!/bin/sh\necho "$CCACHE_COMPILERCHECK $@"\n')
+    program.write_text('#!/bin/sh\necho "$CCACHE_COMPILERCHECK $CCACHE_PREFIX$@"\n')
     program.chmod(0o755)
-    variables = {CACHE: str(program), IDENTITY: "string:nvcc", "CCACHE_COMPILERCHECK": "string:gcc"}
+    variables = {CACHE: str(program), IDENTITY: "nvcc", "CCACHE_COMPILERCHECK": "string:gcc"}
     words = launcher(sys.executable, {}, random_seed=True)
     done = subprocess.run([*words, "nvcc", "--version"], env=variables, capture_output=True, text=True, check=True)
     assert done.stdout == "string:nvcc nvcc --version\n"
+    variables[BEHIND] = "/bin/sccache"
+    done = subprocess.run([*words, "nvcc", "-c", "/a.cu"], env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("string:nvcc /bin/sccachenvcc -c /a.cu --frandom-seed=/a.cu ")
+    assert "-objtemp" not in done.stdout
 
 
 def test_what_compiles_no_source_is_left_as_it_is(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,8 @@ HERE = Path(sys.executable)
 needs_namespaces = pytest.mark.skipif(bool(why_not_isolated(HERE)), reason=why_not_isolated(HERE))
 
 
-def inside(folder: Path, code: str) -> Completed:
-    words: list[str | Path] = [*sandbox(HERE, {folder: ROOT / "work"}, ROOT / "work"), HERE, "-c", code]
+def inside(folder: Path, code: str, door: tuple[str, int] | None = None) -> Completed:
+    words: list[str | Path] = [*sandbox(HERE, {folder: ROOT / "work"}, ROOT / "work", door), HERE, "-c", code]
     return run(words, env={"PATH": os.defpath}, timeout=60)
 
 
@@ -52,6 +54,29 @@ def test_the_commands_own_exit_code_comes_through(tmp_path: Path, code: str, exi
     assert inside(tmp_path, code).code == exit_code
 
 
+@needs_namespaces
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "192.0.2.7"])
+def test_one_place_outside_can_be_let_in_and_no_other(tmp_path: Path, host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def answer() -> None:
+            client, _ = listener.accept()
+            with client:
+                client.sendall(client.recv(100).upper())
+
+        threading.Thread(target=answer, daemon=True).start()
+        ask = (
+            f"import socket\ns = socket.create_connection(('{host}', {port}))\n"
+            "try: s.sendall(b'x'); print(s.recv(9))\nexcept ConnectionError: print('hung up')"
+        )
+        done = inside(tmp_path, ask, (host, port))
+        # Nobody lives at an address of RFC 5737.
+        assert (done.code, done.output) == (0, "hung up" if host.startswith("192") else "b'X'")
+        done = inside(tmp_path, ask.replace(str(port), "9"), (host, port))
+    assert done.code == NETWORK
+
+
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     done = run([*sandbox(HERE, {tmp_path / "no": ROOT / "x"}, ROOT), HERE], env={}, timeout=60)
     assert done.code == UNAVAILABLE
@@ -61,5 +86,8 @@ def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
 def test_the_kernels_counters_are_read_by_name(tmp_path: Path) -> None:
     (tmp_path / "snmp").write_text("Ip: Forwarding OutNoRoutes X\nIp: 2 3 9\nIcmp: A\nIcmp: 1\n")
     assert network_attempts(tmp_path) == 3
+    with (tmp_path / "snmp").open("a") as file:
+        file.write("Tcp: AttemptFails\nTcp: 5\nUdp: NoPorts\nUdp: 2\n")
+    assert network_attempts(tmp_path) == 10
     (tmp_path / "snmp6").write_text("Ip6InReceives 5\nIp6OutNoRoutes \t4\n")
-    assert network_attempts(tmp_path) == 7
+    assert network_attempts(tmp_path) == 14

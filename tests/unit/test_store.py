@@ -135,3 +135,12 @@ def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
         copy_atomically(tmp_path / "absent", target)
     assert target.read_bytes() == b"one"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["copy", "file"]
+
+
+def test_a_lock_that_another_run_has_is_not_waited_for(store: Store) -> None:
+    with store.if_free("x") as first:
+        assert first
+        with Store(store.root).if_free("x") as second:
+            assert not second
+    with store.if_free("x") as third:
+        assert third

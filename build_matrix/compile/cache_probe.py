@@ -1,0 +1,89 @@
+"""Does a program of the compile cache work with this toolkit and this host compiler? A kernel is compiled twice to see.
+
+Needed because it often does not: sccache follows nvcc's own list of commands, which NVIDIA changes (0.17 and older
+lose files with nvcc 13.3 and newer, https://github.com/mozilla/sccache/pull/2722; 0.18 fails where only PTX of
+compute_90 is asked for, https://github.com/mozilla/sccache/issues/2862).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from build_matrix import nvcc_launcher, sccache_server
+from build_matrix.compile.cache import SCCACHE_STATISTICS, CacheChoice, cache_environment, cache_use, server
+from build_matrix.compile.flags import definitions
+from build_matrix.model import Architecture, BuildInputs, CacheProgram, CompileCache, digest_of, file_sha256
+from build_matrix.runner import Completed, run
+from build_matrix.store import Store
+
+VERSION = 1  # of the probe: raise it when the same programs shall be tried again
+SECONDS = 120
+WHY = "why-not"
+
+KERNEL = """\
+namespace { __device__ float factor; }
+static __global__ void scale(float *values) { values[threadIdx.x] *= factor; }
+void run(float *values) { scale<<<1, 32>>>(values); }
+"""
+
+
+def why_unfit(name: CacheProgram, program: Path, inputs: BuildInputs, store: Store) -> str:
+    """Why this program cannot be used for these inputs; empty when it can. Tried once for each combination."""
+    programs = [file_sha256(Path(path)) for path in (program, nvcc_launcher.__file__, sccache_server.__file__)]
+    parts = (inputs.toolchain.digest, inputs.compiler.identity, inputs.sysroot.digest, inputs.cell.architectures)
+    digest = digest_of("cache-probe", VERSION, name, programs, parts)
+
+    def probe(folder: Path) -> None:
+        reason = _try(name, program, inputs, folder)
+        (folder / WHY).write_text(reason, encoding="utf-8")
+
+    return (store.obtain("cache-probe", digest, probe) / WHY).read_text(encoding="utf-8")
+
+
+def _try(name: CacheProgram, program: Path, inputs: BuildInputs, folder: Path) -> str:
+    for place in ("src", "build", "cache"):
+        (folder / place).mkdir()
+    (folder / "src" / "kernel.cu").write_text(KERNEL, encoding="utf-8")
+    without = CacheChoice()
+    alone = CacheChoice(ccache=program) if name == "ccache" else CacheChoice(sccache=program)
+    with tempfile.TemporaryDirectory() as short:  # a socket's path may have 107 bytes
+        attempt = partial(_compile, inputs, folder, Path(short) / "socket")
+        for title, choice in (("without", without), ("first", alone), ("second", alone)):
+            done = attempt(title, choice)
+            if done.code:
+                said = next((line for line in done.tail if line.strip()), f"exit code {done.code}")
+                return f"a small kernel could not be compiled with it: {said.strip()}"
+    if not cache_use(folder).hits:
+        return "a small kernel that was compiled before was compiled again"
+    if len({file_sha256(folder / f"{title}.so") for title in ("without", "first", "second")}) != 1:
+        return "a small kernel becomes other machine code with it"
+    return ""
+
+
+def _compile(inputs: BuildInputs, folder: Path, socket: Path, title: str, choice: CacheChoice) -> Completed:
+    """Compile the kernel as CMake would, and link it as a wheel's library is linked: without symbols of files."""
+    chosen = definitions(inputs, folder, ())
+    words: list[str | Path] = [*chosen["CMAKE_CUDA_COMPILER_LAUNCHER"].split(";"), inputs.toolchain.nvcc]
+    words += [f"-ccbin={inputs.compiler.cxx}", *chosen["CMAKE_CUDA_FLAGS"].split(), "-O3", "-Xcompiler=-fPIC"]
+    words += [_code(architecture) for architecture in inputs.cell.architectures]
+    words += ["-MD", "-MT", "kernel.o", "-MF", "kernel.d", "-x", "cu", "-c", folder / "src" / "kernel.cu"]
+    if choice.sccache:
+        (folder / SCCACHE_STATISTICS).unlink(missing_ok=True)
+        words = [*server(choice, inputs, folder), *words]
+    variables = {"PATH": f"{Path(inputs.compiler.cxx).parent}:/usr/bin:/bin", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
+    variables["TMPDIR"] = str(folder)
+    variables |= cache_environment(choice, CompileCache(folder=folder / "cache"), None, inputs, folder)
+    variables["SCCACHE_SERVER_UDS"] = str(socket)
+    done = run([*words, "-o", "kernel.o"], env=variables, cwd=folder / "build", timeout=SECONDS)
+    if done.code:
+        return done
+    link: list[str | Path] = [inputs.compiler.cxx, "-shared", "-s", "-nostdlib", "-Wl,--build-id=none"]
+    return run([*link, "-o", folder / f"{title}.so", "kernel.o"], env=variables, cwd=folder / "build", timeout=SECONDS)
+
+
+def _code(architecture: Architecture) -> str:
+    name = f"{architecture.number}{architecture.feature}"
+    prefix = "sm" if architecture.kind == "real" else "compute"
+    return f"--generate-code=arch=compute_{name},code=[{prefix}_{name}]"
