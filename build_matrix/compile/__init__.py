@@ -130,10 +130,10 @@ def _cache(
     if not cache:
         yield CacheChoice()
         return
-    with store.if_free("sccache") as free:
+    with contextlib.ExitStack() as held:
 
         def unfit(name: CacheProgram, program: Path) -> str:
-            if name == "sccache" and not free:
+            if name == "sccache" and not held.enter_context(store.if_free("sccache")):
                 return "another build uses it"
             if name == "sccache" and len(os.fsencode(view.work / SOCKET_NAME)) > SOCKET_LENGTH:
                 return "the store's path is too long for a socket in it"

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import requests
-from pypi_simple import NoSuchProjectError, PyPISimple, UnsupportedContentTypeError
 from requests.adapters import HTTPAdapter
 from requests_file import FileAdapter
 from urllib3.util import Retry
@@ -94,6 +93,8 @@ class Downloads:
 
     def sizes(self, project: str) -> dict[str, int]:
         """Bytes of each file of ``project``, for the indexes that tell (PEP 700)."""
+        from pypi_simple import NoSuchProjectError, PyPISimple
+
         found: dict[str, int] = {}
         for endpoint in self._configuration.endpoints:
             with self._session() as session:
@@ -161,6 +162,8 @@ class Downloads:
         raise _missing(file)
 
     def _read_listing(self, project: str) -> list[tuple[str, str, str]]:
+        from pypi_simple import NoSuchProjectError, PyPISimple, UnsupportedContentTypeError
+
         found: list[tuple[str, str, str]] = []
         failures: list[tuple[str, Exception]] = []
         for link in self._configuration.find_links:

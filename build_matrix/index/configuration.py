@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 from packaging.utils import canonicalize_name
-from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
 from build_matrix.errors import ConfigurationError
 from build_matrix.model import Record
@@ -69,6 +68,8 @@ def read_configuration(environ: Mapping[str, str] | None = None) -> IndexConfigu
     links = (*uv_links, *pip.get("find-links", "").split())
     if pip.get("no-index", "").lower() in {"1", "true", "yes", "on"}:
         return IndexConfiguration(endpoints=(), find_links=links, origin="pip", **common)
+    from pypi_simple import PYPI_SIMPLE_ENDPOINT
+
     main = pip.get("index-url")
     endpoints = (main or PYPI_SIMPLE_ENDPOINT, *pip.get("extra-index-url", "").split())
     origin = "pip" if main or len(endpoints) > 1 else "built-in default"
@@ -122,6 +123,8 @@ def _uv_settings(environ: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str
         links += settings.get("find-links", []) + pip_section.get("find-links", [])
     if not (default or indexes):
         return (), tuple(links)
+    from pypi_simple import PYPI_SIMPLE_ENDPOINT
+
     return (*indexes, default or PYPI_SIMPLE_ENDPOINT), tuple(links)
 
 

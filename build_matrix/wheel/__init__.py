@@ -10,7 +10,7 @@ import msgspec
 from packaging.utils import parse_wheel_filename
 
 import build_matrix
-from build_matrix.archive import dist_info, read_members, record_path, relabel, retag, write_wheel
+from build_matrix.archive import Members, dist_info, read_members, record_path, relabel, retag, write_wheel
 from build_matrix.catalog import library_finder, nvidia_libraries
 from build_matrix.errors import VerificationError
 from build_matrix.model import BuildInputs, Member, RawWheel, SystemNeeds, Wheel, WheelRecord, digest_of, file_sha256
@@ -31,13 +31,14 @@ def finish_wheel(raw: RawWheel, work: BuildInputs, budget: int, store: Store, fo
 
     Raises VerificationError for a wheel that is not clean, promises too much or weighs too much, DiskFullError.
     """
-    requirements = _requirements(raw, work)
-    digest = digest_of("wheel", VERSION, raw.digest, work.cell.label, requirements)
+    packages = (library_finder(), nvidia_libraries(_family(work)))  # what the requirements are made of
+    digest = digest_of("wheel", VERSION, raw.digest, work.cell.label, packages)
 
     def make(aside: Path) -> None:
         from build_matrix.wheel.sbom import NAME, write_sbom
 
-        members = relabel(read_members(raw.path), work.cell.label, requirements)
+        compiled = read_members(raw.path)
+        members = relabel(compiled, work.cell.label, _requirements(compiled, work))
         info = dist_info(members)
         members |= {f"{info}/licenses/{name}": text for name, text in _licenses(work.source.root)}
         members[f"{info}/{NAME}"] = write_sbom(work)
@@ -65,8 +66,8 @@ def finish_wheel(raw: RawWheel, work: BuildInputs, budget: int, store: Store, fo
     return Wheel(path=target, record=record)
 
 
-def _requirements(raw: RawWheel, work: BuildInputs) -> tuple[str, ...]:
-    """Requires-Dist lines for the NVIDIA packages that carry the libraries which the wheel needs.
+def _requirements(members: Members, work: BuildInputs) -> tuple[str, ...]:
+    """Requires-Dist lines for the NVIDIA packages that carry the libraries which these files need.
 
     The lower bound is the release that was compiled against; the upper bound is the next CUDA major, since
     NVIDIA keeps the ABI within one.
@@ -74,7 +75,7 @@ def _requirements(raw: RawWheel, work: BuildInputs) -> tuple[str, ...]:
     family = _family(work)
     libraries = nvidia_libraries(family).libraries
     versions = {item.project: item.version for item in work.toolchain.components}
-    needed = {name for data in read_members(raw.path).values() for name in _needed(data)}
+    needed = {name for data in members.values() for name in _needed(data)}
     finder = library_finder()
     lines = [f"{finder.project}{finder.specifier}"]
     for project in sorted({libraries[soname].project for soname in needed & set(libraries)}):
