@@ -21,6 +21,7 @@ END = "--"
 SOCKET = "SCCACHE_SERVER_UDS"
 KEPT = {SOCKET, "SCCACHE_C_CUSTOM_CACHE_BUSTER"}  # what the server's clients need; the rest may hold passwords
 START_SECONDS = 20.0
+ORPHAN_SECONDS = "30"  # how long a server may idle that a client started in place of one that died
 
 
 def with_server(python: str | Path, program: Path, statistics: Path) -> list[str]:
@@ -49,12 +50,16 @@ def main(argv: Sequence[str]) -> int:
             for name, value in os.environ.items()
             if name in KEPT or not name.startswith(("SCCACHE_", "AWS_"))
         }
+        variables["SCCACHE_IDLE_TIMEOUT"] = ORPHAN_SECONDS
         command = list(argv[end + 1 :])
         status = subprocess.call(command, env=variables, preexec_fn=_default_interrupt)
-        counted = subprocess.run([program, "--show-stats", "--stats-format=json"], stdout=subprocess.PIPE, check=False)
-        Path(statistics).write_bytes(counted.stdout)
+        if server.poll() is None:  # Ctrl-C has ended it; asked for anything, the program would start another
+            words = [program, "--show-stats", "--stats-format=json"]
+            Path(statistics).write_bytes(subprocess.run(words, stdout=subprocess.PIPE, check=False).stdout)
     finally:
-        subprocess.run([program, "--stop-server"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        if server.poll() is None:
+            words = [program, "--stop-server"]
+            subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
         server.terminate()
         server.wait()
         place.unlink(missing_ok=True)
