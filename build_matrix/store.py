@@ -65,6 +65,7 @@ class Store:
                 probe.unlink()
         except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
             raise StoreNotWritableError(self.root, os.strerror(error.errno or errno.EIO)) from error
+        self._clear()
 
     def find(self, stage: str, digest: str) -> Path | None:
         """The finished result of ``stage`` for these inputs, or None."""
@@ -132,6 +133,14 @@ class Store:
             yield lock.is_locked
         finally:
             lock.release()
+
+    def _clear(self) -> None:
+        """Remove what killed runs left, and what their programs still wrote after the next run had removed it."""
+        for folder in (self.root / "work").glob("*.new"):
+            name = folder.name.rsplit(".", 2)[0]
+            with self.if_free(name) as free:
+                if free:
+                    _remove([folder])
 
     @contextlib.contextmanager
     def _aside(self, name: str) -> Iterator[Path]:

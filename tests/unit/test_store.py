@@ -144,3 +144,14 @@ def test_a_lock_that_another_run_has_is_not_waited_for(store: Store) -> None:
             assert not second
     with store.if_free("x") as third:
         assert third
+
+
+def test_what_a_killed_runs_program_wrote_late_is_removed_when_the_store_is_opened(store: Store) -> None:
+    late, busy = (store.root / "work" / f"{name}.4711.new" for name in ("toolkit-abc", "source-abc"))
+    for folder in (late, busy):
+        (folder / "made").mkdir(parents=True)
+    with store.locked("source-abc"):
+        Store(store.root)
+        assert (late.exists(), busy.exists()) == (False, True)
+    Store(store.root)
+    assert not busy.exists()
