@@ -141,7 +141,7 @@ def cache_environment(
         if choice.behind_all:
             variables["CCACHE_PREFIX"] = str(choice.sccache)
     if remote and (choice.sccache if remote.program == "sccache" else choice.ccache):
-        variables |= remote.variables
+        variables |= remote.variables | {"no_proxy": remote.host}  # a compilation's proxies lead nowhere
     return variables
 
 

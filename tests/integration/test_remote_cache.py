@@ -15,6 +15,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from build_matrix.compile.cache import CacheChoice, CacheUse, cache_environment, cache_program, cache_use, server
+from build_matrix.compile.flags import NOWHERE
 from build_matrix.compile.isolation import why_not_isolated
 from build_matrix.compile.remote import parse_remote
 from build_matrix.model import BuildInputs, CompileCache
@@ -70,6 +71,7 @@ def compile_on_a_new_machine(folder: Path, url: str, inputs: BuildInputs) -> Cac
     words = [*sandbox(HERE, {folder: work}, work, (remote.host, remote.port)), *server(choice, inputs, work)]
     words += [str(choice.first), inputs.compiler.cc, "-MD", "-MF", "a.d", "-c", "a.c", "-o", "a.o"]
     variables = {"PATH": "/usr/bin:/bin", "HOME": str(work)}
+    variables |= dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), NOWHERE)  # as in a real compilation
     variables |= cache_environment(choice, CompileCache(folder=work / "cache"), remote, inputs, work)
     done = run(words, env=variables, timeout=120)
     assert done.code == 0, done.output
