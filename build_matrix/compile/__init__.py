@@ -14,8 +14,10 @@ import msgspec
 
 from build_matrix.catalog import nvidia_libraries
 from build_matrix.compile.cache import (
+    SCCACHE_STATISTICS,
     SOCKET_LENGTH,
     SOCKET_NAME,
+    STATISTICS,
     CacheChoice,
     cache_environment,
     cache_use,
@@ -169,6 +171,8 @@ def _lay_out(inputs: BuildInputs, folder: Path, seen: Path, choice: CacheChoice)
         shutil.rmtree(build, ignore_errors=True)
     place.write_text(configured)
     write_query(build)
+    for name in (STATISTICS, SCCACHE_STATISTICS):  # an interrupted run's compilations are not this one's
+        (folder / name).unlink(missing_ok=True)
     for name in ("out", "tmp", "home"):
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir()

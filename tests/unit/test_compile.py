@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from build_matrix.catalog import llama_releases
-from build_matrix.compile import cache
+from build_matrix.compile import _lay_out, cache
 from build_matrix.compile.cache import (
     CacheChoice,
     CacheUse,
@@ -393,3 +393,13 @@ def test_the_use_is_counted_from_what_the_programs_left(tmp_path: Path) -> None:
     )
     assert cache_use(tmp_path) == CacheUse(hits=2, misses=1, part_hits=4, part_misses=2)
     assert str(cache_use(tmp_path)) == "2 of 3 compilations were found in it, and 4 of 6 parts of the others"
+
+
+def test_a_run_that_goes_on_counts_its_own_compilations_alone(inputs: BuildInputs, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    source = msgspec.structs.replace(inputs.source, root=tmp_path / "source")
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "cache.log").write_text("# a.cu\ncache_miss\n")
+    _lay_out(msgspec.structs.replace(inputs, source=source), work, work, CacheChoice())
+    assert not cache_use(work)
