@@ -151,12 +151,16 @@ class DriverBranch(Record, frozen=True, kw_only=True):
 
 
 class LlamaRelease(Record, frozen=True, kw_only=True):
-    """One llama-cpp-python release that this tool knows how to build."""
+    """One llama-cpp-python release that this tool knows how to build.
+
+    ``same_ptx`` lists architectures for which its sources become the same PTX, oldest first, as in ``(80, 86)``.
+    """
 
     version: str
     min_gcc: int
     min_clang: int
     blackwell_specific: bool = False  # the sources compile 12X as 12Xa, which runs on that GPU alone
+    same_ptx: tuple[tuple[int, ...], ...] = ()
     options: dict[str, str]
     source: str
 
@@ -169,6 +173,23 @@ class LlamaRelease(Record, frozen=True, kw_only=True):
             for one in architectures
         }
         return tuple(sorted(exact, key=lambda one: (one.kind, one.number, one.feature)))
+
+    def gencodes(self, architectures: Iterable[Architecture]) -> tuple[str, ...]:
+        """What nvcc is told to generate for these, one each: ``arch=compute_80,code=sm_86``.
+
+        Of architectures with the same PTX only the oldest is compiled; the machine code of all is assembled from it.
+        """
+        wanted = tuple(architectures)
+        plain = [one.number for one in wanted if one.kind == "real" and not one.feature]
+        oldest: dict[int, int] = {}
+        for group in self.same_ptx:
+            held = [number for number in group if number in plain]
+            oldest |= dict.fromkeys(held, min(held, default=0))
+
+        def compiled(one: Architecture) -> int:
+            return oldest.get(one.number, one.number) if one.kind == "real" and not one.feature else one.number
+
+        return tuple(f"arch=compute_{compiled(one)}{one.feature},code={one.code}" for one in wanted)
 
 
 # --- probe ---------------------------------------------------------------------------------------------
@@ -342,6 +363,11 @@ class Architecture(Record, frozen=True, kw_only=True):
     def cmake(self) -> str:
         """As CMake writes it."""
         return f"{self.number}{self.feature}-{self.kind}"
+
+    @property
+    def code(self) -> str:
+        """As nvcc writes it: ``sm_89`` for machine code, ``compute_90`` for PTX."""
+        return f"{'sm' if self.kind == 'real' else 'compute'}_{self.number}{self.feature}"
 
     @property
     def label(self) -> str:

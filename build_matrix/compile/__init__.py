@@ -48,7 +48,7 @@ from build_matrix.store import Store, require_room
 
 __all__ = ["FIXED", "choose_jobs", "compile_wheel", "parse_remote"]
 
-VERSION = 3
+VERSION = 4
 MARK = "BUILD_MATRIX_WORK"  # names the work folder in the environment of every process that compiles in it
 ROOM = 2_000_000_000  # bytes; sources, objects and libraries of one architecture take 0.7 to 1.2 GB
 FACTS = "facts.json"
@@ -60,7 +60,10 @@ def digest_of_inputs(inputs: BuildInputs) -> str:
     """Digest of everything that the compiled wheel depends on."""
     parts = (inputs.source, inputs.toolchain, inputs.environment, inputs.sysroot)
     digests = (*(part.digest for part in parts), inputs.compiler.identity)
-    return digest_of("compile", VERSION, digests, inputs.cell, inputs.release.options)
+    release = inputs.release
+    return digest_of(
+        "compile", VERSION, digests, inputs.cell, release.options, release.gencodes(inputs.cell.architectures)
+    )
 
 
 def compile_wheel(inputs: BuildInputs, conditions: Conditions, store: Store, reporter: Reporter) -> RawWheel:

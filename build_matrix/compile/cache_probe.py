@@ -14,7 +14,7 @@ from pathlib import Path
 from build_matrix import nvcc_launcher, sccache_server
 from build_matrix.compile.cache import SCCACHE_STATISTICS, CacheChoice, cache_environment, cache_use, server
 from build_matrix.compile.flags import definitions
-from build_matrix.model import Architecture, BuildInputs, CacheProgram, CompileCache, digest_of, file_sha256
+from build_matrix.model import BuildInputs, CacheProgram, CompileCache, digest_of, file_sha256
 from build_matrix.runner import Completed, run
 from build_matrix.store import Store
 
@@ -32,7 +32,8 @@ void run(float *values) { scale<<<1, 32>>>(values); }
 def why_unfit(name: CacheProgram, program: Path, inputs: BuildInputs, store: Store) -> str:
     """Why this program cannot be used for these inputs; empty when it can. Tried once for each combination."""
     programs = [file_sha256(Path(path)) for path in (program, nvcc_launcher.__file__, sccache_server.__file__)]
-    parts = (inputs.toolchain.digest, inputs.compiler.identity, inputs.sysroot.digest, inputs.cell.architectures)
+    gencodes = inputs.release.gencodes(inputs.cell.architectures)
+    parts = (inputs.toolchain.digest, inputs.compiler.identity, inputs.sysroot.digest, gencodes)
     digest = digest_of("cache-probe", VERSION, name, programs, parts)
 
     def probe(folder: Path) -> None:
@@ -67,7 +68,6 @@ def _compile(inputs: BuildInputs, folder: Path, socket: Path, title: str, choice
     chosen = definitions(inputs, folder, ())
     words: list[str | Path] = [*chosen["CMAKE_CUDA_COMPILER_LAUNCHER"].split(";"), inputs.toolchain.nvcc]
     words += [f"-ccbin={inputs.compiler.cxx}", *chosen["CMAKE_CUDA_FLAGS"].split(), "-O3", "-Xcompiler=-fPIC"]
-    words += [_code(architecture) for architecture in inputs.cell.architectures]
     words += ["-MD", "-MT", "kernel.o", "-MF", "kernel.d", "-x", "cu", "-c", folder / "src" / "kernel.cu"]
     if choice.sccache:
         (folder / SCCACHE_STATISTICS).unlink(missing_ok=True)
@@ -81,9 +81,3 @@ def _compile(inputs: BuildInputs, folder: Path, socket: Path, title: str, choice
         return done
     link: list[str | Path] = [inputs.compiler.cxx, "-shared", "-s", "-nostdlib", "-Wl,--build-id=none"]
     return run([*link, "-o", folder / f"{title}.so", "kernel.o"], env=variables, cwd=folder / "build", timeout=SECONDS)
-
-
-def _code(architecture: Architecture) -> str:
-    name = f"{architecture.number}{architecture.feature}"
-    prefix = "sm" if architecture.kind == "real" else "compute"
-    return f"--generate-code=arch=compute_{name},code=[{prefix}_{name}]"

@@ -16,7 +16,7 @@ CLIENT = "client-build-matrix"
 KINDS = ("codemodel-v2", "toolchains-v1", "cmakeFiles-v1")
 
 _CUDA_VERSION = re.compile(r'set\(CMAKE_CUDA_COMPILER_VERSION "(?P<version>[\d.]+)"\)')
-_GENCODE = re.compile(r"--generate-code=arch=\S+?,code=\[(?P<codes>[\w,]+)\]")
+_GENCODE = re.compile(r"--generate-code=arch=\w+,code=(?P<code>\w+)")
 _CODE = re.compile(r"(?P<kind>sm|compute)_(?P<number>\d+)(?P<feature>[af]?)")
 
 
@@ -92,8 +92,7 @@ def _architectures(reply: Path, codemodel: dict[str, Any]) -> tuple[str, ...]:
             if group["language"] != "CUDA":
                 continue
             for fragment in group.get("compileCommandFragments", []):
-                for gencode in _GENCODE.finditer(fragment["fragment"]):
-                    found |= {_cmake_name(code) for code in gencode["codes"].split(",")}
+                found |= {_cmake_name(gencode["code"]) for gencode in _GENCODE.finditer(fragment["fragment"])}
     return tuple(sorted(found))
 
 

@@ -35,7 +35,8 @@ def definitions(inputs: BuildInputs, work: Path, runpath: Sequence[str]) -> dict
     maps = [f"-ffile-prefix-map={real}={name}" for real, name in folders.items()]
     before = launcher(inputs.environment.python, names, random_seed=toolkits()[cell.cuda].random_seed)
     cxx = [*maps, *sysroot.cxx_flags]
-    cuda = [f"-Xcompiler={flag}" for flag in cxx]
+    cuda = [f"--generate-code={text}" for text in release.gencodes(cell.architectures)]
+    cuda += [f"-Xcompiler={flag}" for flag in cxx]
     if cell.profile == "check" and toolkits()[cell.cuda].fast_compile:
         cuda.insert(0, "-Ofc=max")
     link = " ".join(sysroot.link_flags)
@@ -52,7 +53,7 @@ def definitions(inputs: BuildInputs, work: Path, runpath: Sequence[str]) -> dict
         "CMAKE_CUDA_COMPILER": str(toolchain.nvcc),
         "CMAKE_CUDA_HOST_COMPILER": compiler.cxx,
         "CMAKE_CUDA_COMPILER_LAUNCHER": ";".join(before),
-        "CMAKE_CUDA_ARCHITECTURES": ";".join(a.cmake for a in cell.architectures),
+        "CMAKE_CUDA_ARCHITECTURES": "OFF",  # CMake cannot say that one's machine code comes from another's PTX
         "CUDAToolkit_ROOT": str(toolchain.root),
         "GGML_CUDA": "ON",
         "LLAMA_CUDA_RUNPATH": ";".join(f"$ORIGIN/{path}" for path in runpath),

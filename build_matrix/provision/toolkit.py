@@ -183,7 +183,7 @@ def self_test(
     inputs = (KERNEL, LOCAL_NAMES, toolchain.digest, compiler.identity, sysroot.digest, architectures)
     digest = digest_of("self-test", VERSION, file_sha256(Path(nvcc_launcher.__file__)), inputs)
 
-    codes = [f"-gencode=arch=compute_{a.number}{a.feature},code={_code(a)}" for a in architectures]
+    codes = [f"-gencode=arch=compute_{a.number}{a.feature},code={a.code}" for a in architectures]
     nvcc: list[str | Path] = [toolchain.nvcc, "-ccbin", compiler.cxx, "-std=c++17", "-Xcompiler=-fPIC", *codes]
     nvcc += [f"-Xcompiler={flag}" for flag in sysroot.cxx_flags]
 
@@ -218,8 +218,3 @@ def self_test(
 
     result = store.obtain("self-test", digest, test) / SAME
     return msgspec.structs.replace(toolchain, same_anywhere=result.read_text() == "yes")
-
-
-def _code(architecture: Architecture) -> str:
-    prefix = "sm" if architecture.kind == "real" else "compute"
-    return f"{prefix}_{architecture.number}{architecture.feature}"

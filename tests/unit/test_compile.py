@@ -62,7 +62,8 @@ def test_no_path_of_this_machine_survives_in_the_flags_of_the_record(inputs: Bui
     work = Path("/store/work/compile-1")
     found = definitions(inputs, work, ["a/lib", "b/lib"])
     assert found["CMAKE_CUDA_COMPILER"] == "/store/toolkit/bin/nvcc"
-    assert found["CMAKE_CUDA_ARCHITECTURES"] == "89-real"
+    assert found["CMAKE_CUDA_ARCHITECTURES"] == "OFF"
+    assert "--generate-code=arch=compute_89,code=sm_89 " in found["CMAKE_CUDA_FLAGS"]
     assert found["LLAMA_CUDA_RUNPATH"] == "$ORIGIN/a/lib;$ORIGIN/b/lib"
     assert f"-ffile-prefix-map={work}/src=/src" in found["CMAKE_CXX_FLAGS"]
     assert f"-Xcompiler=-ffile-prefix-map={work}/src=/src" in found["CMAKE_CUDA_FLAGS"]
@@ -204,7 +205,7 @@ def _reply(build: Path, code: str, languages: tuple[str, ...] = ("C", "CXX", "CU
         }
         for name in languages
     ]
-    fragment = f"-O3 --generate-code=arch=compute_{code},code=[sm_{code}] -Xcompiler=-fPIC"
+    fragment = f"-O3 --generate-code=arch=compute_{code},code=sm_{code} -Xcompiler=-fPIC"
     files = {
         "toolchains.json": {"toolchains": toolchains},
         "files.json": {"inputs": [{"path": "CMakeFiles/CMakeCUDACompiler.cmake"}]},

@@ -253,3 +253,21 @@ def test_any_machine_gets_a_plan_or_one_sentence(driver: tuple[str, str], capabi
             require_cell(plan, machine, ALL)
         assert caught.value.problem.endswith(".") or "not help" in caught.value.problem
         assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("architectures", "told"),
+    [
+        (("89",), ["arch=compute_89,code=sm_89"]),
+        (("86", "89"), ["arch=compute_86,code=sm_86", "arch=compute_86,code=sm_89"]),
+        (("75", "80"), ["arch=compute_75,code=sm_75", "arch=compute_80,code=sm_80"]),
+        (("80", "89-virtual"), ["arch=compute_80,code=sm_80", "arch=compute_89,code=compute_89"]),
+        (("100", "120a"), ["arch=compute_100,code=sm_100", "arch=compute_120a,code=sm_120a"]),
+        (("100", "120"), ["arch=compute_100,code=sm_100", "arch=compute_100,code=sm_120"]),
+    ],
+)
+def test_of_architectures_with_the_same_ptx_the_oldest_is_compiled(
+    architectures: tuple[str, ...], told: list[str]
+) -> None:
+    release = msgspec.structs.replace(llama_releases()["0.3.16"], same_ptx=((80, 86, 89), (100, 120)))
+    assert list(release.gencodes(map(Architecture.parse, architectures))) == told
