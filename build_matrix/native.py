@@ -27,9 +27,14 @@ class Library(Record, frozen=True, kw_only=True):
     stripped: bool = True
 
 
+def is_library(data: bytes) -> bool:
+    """Whether this is an ELF file."""
+    return data.startswith(b"\x7fELF")
+
+
 def read_library(data: bytes) -> Library | None:
     """The dynamic section of an ELF file, or None for anything else."""
-    if not data.startswith(b"\x7fELF"):
+    if not is_library(data):
         return None
     import lief
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from importlib import metadata
 from pathlib import Path
 
+import msgspec
+
+from build_matrix.archive import Members
 from build_matrix.errors import VerificationError
-from build_matrix.model import SystemNeeds
+from build_matrix.model import SystemNeeds, digest_of
+from build_matrix.native import is_library
+from build_matrix.store import Store
+
+VERSION = 1
+NEEDS = "needs.json"
 
 _MANYLINUX = re.compile(r"manylinux_(?P<major>\d+)_(?P<minor>\d+)_(?P<architecture>\w+)")
 _NUMBERED = re.compile(r"(?P<family>\w+)_(?P<number>\d+(?:\.\d+)*)")
@@ -37,6 +47,26 @@ def read_system_needs(wheel: Path, provided: Iterable[str]) -> SystemNeeds:
         raise VerificationError(f"auditwheel cannot judge {wheel.name}: {error}.", "Build it again.") from error
     needed = [version for versions in facts.versioned_symbols.values() for version in versions]
     return SystemNeeds(tag=facts.overall_policy.name, symbols=newest(needed))
+
+
+def known_system_needs(
+    members: Members, provided: Iterable[str], store: Store, wheel: Callable[[Path], Path]
+) -> SystemNeeds:
+    """The same, asked once for the same libraries: auditwheel reads them in Python, which takes seconds.
+
+    ``wheel`` names a wheel of these members, or writes one into the folder that it is given. Raises VerificationError.
+    """
+    libraries = {name: hashlib.sha256(data).hexdigest() for name, data in members.items() if is_library(data)}
+    digest = digest_of("system-needs", VERSION, metadata.version("auditwheel"), sorted(provided), libraries)
+
+    def ask(folder: Path) -> None:
+        needs = read_system_needs(path := wheel(folder), provided)
+        if path.parent == folder:
+            path.unlink()
+        (folder / NEEDS).write_bytes(msgspec.json.encode(needs))
+
+    answer = store.obtain("system-needs", digest, ask) / NEEDS
+    return msgspec.json.decode(answer.read_bytes(), type=SystemNeeds)
 
 
 def newest(versions: Iterable[str]) -> dict[str, str]:

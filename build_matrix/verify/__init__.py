@@ -95,7 +95,7 @@ def verify_wheel(
     started = time.monotonic()
     reporter.say(f"  verifying {wheel.name}")
     sha256 = file_sha256(wheel)
-    checks, label = check_static(wheel)
+    checks, label = check_static(wheel, store)
     checks.append(_check_record(wheel, sha256))
     gpus: tuple[GpuVerdict, ...] = ()
     log: tuple[str, ...] = ()

@@ -11,12 +11,13 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from build_matrix.archive import dist_info, headers, read_members, record_hash
+from build_matrix.archive import Members, dist_info, headers, read_members, record_hash
 from build_matrix.catalog import nvidia_libraries, system_libraries
 from build_matrix.errors import VerificationError
 from build_matrix.model import Architecture, Check, Record
 from build_matrix.native import Library, read_library
-from build_matrix.platform_policy import promises_too_much, read_system_needs
+from build_matrix.platform_policy import known_system_needs, promises_too_much, read_system_needs
+from build_matrix.store import Store
 
 PROJECT = "llama-cpp-python"
 _LABEL = re.compile(r"cu(?P<family>\d{2})(?P<minor>\d)(?P<rest>(?:\.\w+)*)")
@@ -52,8 +53,11 @@ def parse_label(local: str) -> Label | None:
     return Label(text=local, cuda=f"{match['family']}.{match['minor']}", codes=codes)
 
 
-def check_static(wheel: Path) -> tuple[list[Check], Label | None]:
-    """Every check that needs no other program, and what the label claims (None: nothing that can be checked)."""
+def check_static(wheel: Path, store: Store | None = None) -> tuple[list[Check], Label | None]:
+    """Every check that needs no other program, and what the label claims (None: nothing that can be checked).
+
+    ``store`` knows what auditwheel said of the same libraries when they were built here.
+    """
     try:
         name, version, _, tags = parse_wheel_filename(wheel.name)
         members = read_members(wheel)
@@ -71,7 +75,7 @@ def check_static(wheel: Path) -> tuple[list[Check], Label | None]:
     if label:
         checks.append(_check_libraries(members, info, label))
         checks.append(_check_cxx(members))
-        checks.append(_check_platform(wheel, {tag.platform for tag in tags}, label))
+        checks.append(_check_platform(wheel, members, {tag.platform for tag in tags}, label, store))
     return checks, label
 
 
@@ -142,10 +146,14 @@ def _check_cxx(members: Mapping[str, bytes]) -> Check:
     return Check(name="libstdc++", passed=not own, detail=detail or "that of the system, everywhere")
 
 
-def _check_platform(wheel: Path, tags: set[str], label: Label) -> Check:
+def _check_platform(wheel: Path, members: Members, tags: set[str], label: Label, store: Store | None) -> Check:
     """Every system that the platform tags name has the symbols that the libraries need."""
     try:
-        needs = read_system_needs(wheel, nvidia_libraries(label.family).libraries)
+        provided = nvidia_libraries(label.family).libraries
+        if store:
+            needs = known_system_needs(members, provided, store, lambda _: wheel)
+        else:
+            needs = read_system_needs(wheel, provided)
     except (KeyError, VerificationError) as error:
         detail = error.problem if isinstance(error, VerificationError) else f"nothing is known of CUDA {label.family}"
         return Check(name="platform", passed=False, detail=detail)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ from build_matrix.catalog import library_finder, nvidia_libraries
 from build_matrix.errors import VerificationError
 from build_matrix.model import BuildInputs, Member, RawWheel, SystemNeeds, Wheel, WheelRecord, digest_of, file_sha256
 from build_matrix.native import read_library
-from build_matrix.platform_policy import read_system_needs
+from build_matrix.platform_policy import known_system_needs
 from build_matrix.sandbox import ROOT
 from build_matrix.store import Store, copy_atomically, disk_errors, write_atomically
 from build_matrix.wheel.hygiene import check_members
@@ -43,9 +44,9 @@ def finish_wheel(raw: RawWheel, work: BuildInputs, budget: int, store: Store, fo
         members |= {f"{info}/licenses/{name}": text for name, text in _licenses(work.source.root)}
         members[f"{info}/{NAME}"] = write_sbom(work)
         check_members(members, forbidden=_private_paths(store))
-        first = write_wheel(members, aside, level=1)
-        system = read_system_needs(first, nvidia_libraries(_family(work)).libraries)
-        first.unlink()
+        system = known_system_needs(
+            members, nvidia_libraries(_family(work)).libraries, store, partial(write_wheel, members, level=1)
+        )
         path = write_wheel(retag(members, system.tag), aside)
         record = _record(path, raw, work, system)
         write_atomically(record_path(path), msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from build_matrix.platform_policy import newest, promises_too_much
+from build_matrix import platform_policy
+from build_matrix.model import SystemNeeds
+from build_matrix.platform_policy import known_system_needs, newest, promises_too_much
+from build_matrix.store import Store
 
 
 @pytest.mark.parametrize(
@@ -27,3 +32,26 @@ def test_a_tag_may_name_the_same_system_or_a_newer_one(tag: str, met: str, too_m
 def test_versions_are_compared_as_numbers_family_by_family() -> None:
     found = newest(["GLIBC_2.9", "GLIBC_2.27", "GLIBCXX_3.4.9", "GLIBCXX_3.4.22", "libcudart.so.13", "CXXABI_FLOAT128"])
     assert found == {"GLIBC": "2.27", "GLIBCXX": "3.4.22"}
+
+
+def test_auditwheel_is_asked_once_for_the_same_libraries(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def answer(wheel: Path, provided: tuple[str, ...]) -> SystemNeeds:
+        asked.append((wheel.name, wheel.is_file(), provided))
+        return SystemNeeds(tag="manylinux_2_27_x86_64", symbols={"GLIBC": "2.27"})
+
+    def write(folder: Path) -> Path:
+        (folder / "written.whl").touch()
+        return folder / "written.whl"
+
+    monkeypatch.setattr(platform_policy, "read_system_needs", answer)
+    members = {"a.so": b"\x7fELF one", "a.txt": b"text"}
+    first = known_system_needs(members, ("libcudart.so.13",), store, write)
+    again = known_system_needs(members | {"a.txt": b"other"}, ("libcudart.so.13",), store, lambda _: Path("a.whl"))
+    assert first == again == SystemNeeds(tag="manylinux_2_27_x86_64", symbols={"GLIBC": "2.27"})
+    assert asked == [("written.whl", True, ("libcudart.so.13",))]
+    known_system_needs({"a.so": b"\x7fELF two"}, ("libcudart.so.13",), store, write)
+    known_system_needs(members, (), store, write)
+    assert len(asked) == 3
+    assert not list(store.root.rglob("*.whl"))
