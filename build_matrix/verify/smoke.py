@@ -109,19 +109,24 @@ def install_wheel(
     family = [minor for minor in locked_toolkits() if minor.partition(".")[0] == label.cuda.partition(".")[0]]
     cuda = label.cuda if label.cuda in family or not family else family[-1]
     files += select_platform(read_lock(f"cuda-{cuda}"), platform)
-    links = scratch / "files"
-    links.mkdir()
-    for path in downloads.fetch(files, "the wheel's dependencies"):
-        (links / path.name).symlink_to(path)
+    paths = downloads.fetch(files, "the wheel's dependencies")
+
+    def link(folder: Path) -> None:
+        for path in paths:
+            (folder / path.name).symlink_to(os.path.relpath(path, store.root / "stage" / "result"))
+
+    # Always the same folder: uv knows what it has unpacked by the path, and would keep a copy of all for each.
+    links = store.obtain("runtime-links", digest_of(files), link)
     python = create_environment(scratch / "environment", store.root / "uv-cache")
     install_wheels([wheel], store.root / "uv-cache", python=python, find_links=links)
     return python
 
 
 def prepare_bench(python: Path, scratch: Path, cpus: int, model: Path | None, store: Store) -> Bench:
-    """Write the models; what they must answer is computed once for a store."""
-    for one in MODELS:
-        write_model(scratch / f"{one.name}.gguf", one)
+    """Lay out the models; they (0.2 GB) and what they must answer are made once for a store."""
+    models = store.obtain("smoke-model", digest_of(VERSION), _write_models)
+    for path in models.iterdir():
+        (scratch / path.name).symlink_to(path)
     folder = store.obtain("smoke-reference", digest_of(VERSION, TOKENS, REFERENCE_TOKENS), _write_references)
     return Bench(
         python=python,
@@ -130,6 +135,11 @@ def prepare_bench(python: Path, scratch: Path, cpus: int, model: Path | None, st
         references={one.name: folder / f"{one.name}.f32" for one in MODELS},
         model=model,
     )
+
+
+def _write_models(folder: Path) -> None:
+    for one in MODELS:
+        write_model(folder / f"{one.name}.gguf", one)
 
 
 def _write_references(folder: Path) -> None:
