@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 PREFIX = "build-matrix-smoke "
-LINGER_SECONDS = 0.1  # a loaded model stays so long at least, for the parent to see its memory
+LINGER_SECONDS = 0.1  # a model on the GPU stays so long at least, for the parent to see its memory
 
 
 def tell(**facts: object) -> None:
@@ -71,7 +71,8 @@ def work(job: dict[str, Any]) -> dict[str, float]:
         times.append(time.monotonic())
     llm.scores[: len(tokens)].tofile(job["logits"])
     tell(job=job["name"], tokens=len(tokens), vocabulary=llm.n_vocab())
-    time.sleep(LINGER_SECONDS)
+    if job["layers"]:
+        time.sleep(LINGER_SECONDS)
     llm.close()
     loaded, before, after = times[1], times[1 + single], times[2 + single]
     return {
