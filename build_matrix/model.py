@@ -180,16 +180,10 @@ class LlamaRelease(Record, frozen=True, kw_only=True):
         Of architectures with the same PTX only the oldest is compiled; the machine code of all is assembled from it.
         """
         wanted = tuple(architectures)
-        plain = [one.number for one in wanted if one.kind == "real" and not one.feature]
-        oldest: dict[int, int] = {}
-        for group in self.same_ptx:
-            held = [number for number in group if number in plain]
-            oldest |= dict.fromkeys(held, min(held, default=0))
-
-        def compiled(one: Architecture) -> int:
-            return oldest.get(one.number, one.number) if one.kind == "real" and not one.feature else one.number
-
-        return tuple(f"arch=compute_{compiled(one)}{one.feature},code={one.code}" for one in wanted)
+        plain = {one.number for one in wanted if one.kind == "real" and not one.feature}
+        shared = [plain.intersection(group) for group in self.same_ptx]
+        oldest = {f"sm_{number}": min(group) for group in shared for number in group}
+        return tuple(f"arch=compute_{oldest.get(one.code, one.number)}{one.feature},code={one.code}" for one in wanted)
 
 
 # --- probe ---------------------------------------------------------------------------------------------

@@ -178,6 +178,19 @@ def test_verify_refuses_a_wheel_whose_library_is_damaged(place: Place, tmp_path:
     assert json.loads(verdict_path(damaged).read_text())["offload"] == "failed"
 
 
+def test_a_second_verification_unpacks_no_library_again(place: Place) -> None:
+    """cuBLAS alone is half a gigabyte."""
+
+    def unpacked() -> list[Path]:
+        return sorted((place.store / "uv-cache").rglob("libcublas.so.*"))
+
+    before = unpacked()
+    verdict_path(place.wheel).unlink()
+    assert place.run("verify").returncode == 0
+    assert before
+    assert unpacked() == before
+
+
 def test_an_old_driver_is_told_by_the_rules_and_by_the_real_runtime(place: Place, tmp_path: Path) -> None:
     """The founding story, with a real wheel: its CUDA 13 runtime meets a driver that speaks CUDA 12.9."""
     lab = Lab("576.52", 12090, (FOUNDING,)).install(tmp_path / "lab")
