@@ -14,7 +14,7 @@ import pytest
 import uv
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
-from main_job import Place
+from main_job import ROOT, Place
 from rich.console import Console
 from small_model import CONTEXT, COUNT, PROMPT, expected, write_small_model
 
@@ -22,6 +22,7 @@ from build_matrix.archive import dist_info, read_members
 from build_matrix.index import Downloads, create_environment, install_wheels
 from build_matrix.locks import read_lock, select_wheels
 from build_matrix.report import LineReporter
+from build_matrix.source import patches_for
 from build_matrix.store import Store
 from build_matrix.verify.smoke import install_wheel
 from build_matrix.verify.static import check_static
@@ -172,6 +173,8 @@ def test_its_bill_of_materials_is_valid_and_names_every_input(place: Place) -> N
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     names = {component["name"] for component in json.loads(text)["components"]}
     assert {"llama.cpp", "llama-cpp-python", "nvidia-cuda-nvcc", "nvidia-cublas", "ziglang", "gcc"} <= names
-    assert sum(name.startswith("patches/") for name in names) == 6
+    patches = {f"patches/{path.name}" for path in patches_for("0.3.16", ROOT / "patches")}
+    assert {name for name in names if name.startswith("patches/")} == patches
+    assert patches
     assert "timestamp" not in text
     assert f"{dist_info(members)}/licenses/vendor/llama.cpp/LICENSE" in members
