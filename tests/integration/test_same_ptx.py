@@ -11,17 +11,16 @@ import pytest
 
 from build_matrix.catalog import llama_releases
 from build_matrix.index import Downloads
-from build_matrix.locks import ingredient_choices, locked_llama_releases, select_sdist
+from build_matrix.locks import ingredient_choices, locked_llama_releases
 from build_matrix.model import Architecture, Cell
 from build_matrix.probe.compilers import find_compilers
 from build_matrix.provision import provision_toolkit
 from build_matrix.runner import run
-from build_matrix.source import prepare_source
 from build_matrix.store import Store
+from tests.helpers.sources import ggml_sources
 
 pytestmark = [pytest.mark.index, pytest.mark.compiler]
 
-PATCHES = Path(__file__).parents[2] / "patches"
 NAME = re.compile(r"#\s*define\s+(GGML_CUDA_CC_\w+)\s+(\d+)\b")
 OPERATORS: dict[str, Callable[[int, int], bool]] = {
     "==": operator.eq, "!=": operator.ne, ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt,
@@ -34,8 +33,7 @@ GROUPS = [(version, group) for version in locked_llama_releases() for group in l
 
 
 def folder(version: str, store: Store, reporter) -> Path:  # type: ignore[no-untyped-def]
-    source = prepare_source(select_sdist(version), PATCHES, store, Downloads(store, reporter))
-    return source.root / "vendor/llama.cpp/ggml/src/ggml-cuda"
+    return ggml_sources(version, store, reporter) / "ggml-cuda"
 
 
 def conditions(sources: Path) -> Iterator[tuple[str, str, int]]:

@@ -1,0 +1,19 @@
+"""The sources that builds compile: an sdist of the lock, with the patches of its release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from build_matrix.index import Downloads
+from build_matrix.locks import select_sdist
+from build_matrix.report import Reporter
+from build_matrix.source import prepare_source
+from build_matrix.store import Store
+
+PATCHES = Path(__file__).parents[2] / "patches"
+
+
+def ggml_sources(version: str, store: Store, reporter: Reporter) -> Path:
+    """The folder ``ggml/src`` of a release."""
+    source = prepare_source(select_sdist(version), PATCHES, store, Downloads(store, reporter))
+    return source.root / "vendor/llama.cpp/ggml/src"
