@@ -44,6 +44,7 @@ def definitions(inputs: BuildInputs, work: Path, runpath: Sequence[str]) -> dict
         "CMAKE_C_FLAGS": " ".join([*maps, *sysroot.c_flags]),
         "CMAKE_CXX_FLAGS": " ".join(cxx),
         "CMAKE_CUDA_FLAGS": " ".join(cuda),
+        "CMAKE_CUDA_FLAGS_RELEASE": "-O1 -DNDEBUG",  # nvcc's -O is for the host's share, which only launches kernels
         "CMAKE_SHARED_LINKER_FLAGS": link,
         "CMAKE_MODULE_LINKER_FLAGS": link,
     }

@@ -64,6 +64,7 @@ def test_no_path_of_this_machine_survives_in_the_flags_of_the_record(inputs: Bui
     assert found["CMAKE_CUDA_COMPILER"] == "/store/toolkit/bin/nvcc"
     assert found["CMAKE_CUDA_ARCHITECTURES"] == "OFF"
     assert "--generate-code=arch=compute_89,code=sm_89 " in found["CMAKE_CUDA_FLAGS"]
+    assert found["CMAKE_CUDA_FLAGS_RELEASE"] == "-O1 -DNDEBUG"
     assert found["LLAMA_CUDA_RUNPATH"] == "$ORIGIN/a/lib;$ORIGIN/b/lib"
     assert f"-ffile-prefix-map={work}/src=/src" in found["CMAKE_CXX_FLAGS"]
     assert f"-Xcompiler=-ffile-prefix-map={work}/src=/src" in found["CMAKE_CUDA_FLAGS"]
