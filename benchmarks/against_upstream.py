@@ -1,10 +1,12 @@
 """Our build against upstream's own recipe, in one paired run on one machine.
 
     nox -s benchmark -- --llama 0.3.16 --arch 89 --jobs 2
+    nox -s benchmark -- --llama 0.3.16 --arch 89 --jobs 2 --recipe release
 
-Both sides get the same toolkit, architecture, host compiler and number of jobs, and start from a downloaded sdist;
-upstream's is ``pip wheel`` with the CMake arguments that its README names. Downloads are left out on both sides, and so
-is our verification; provisioning is measured on its own. Seconds are wall time.
+Both sides get the same toolkit, host compiler and number of jobs, and start from a downloaded sdist; upstream's is
+``pip wheel`` with the CMake arguments that its README names and our architecture, or with those of its releases for
+CUDA 13 (``.github/workflows/build-wheels-cuda.yaml``), which bring their own list of architectures. Downloads are left
+out on both sides, and so is our verification; provisioning is measured on its own. Seconds are wall time.
 """
 
 from __future__ import annotations
@@ -31,6 +33,15 @@ from build_matrix.report import Reporter, make_reporter
 from build_matrix.resolve import make_plan, require_cell
 from build_matrix.store import Store
 
+RELEASE = {
+    "GGML_CUDA_FORCE_MMQ": "ON",
+    "CMAKE_CUDA_ARCHITECTURES": "75-real;80-real;86-real;89-real;90-real;90-virtual",
+    "GGML_AVX2": "off",
+    "GGML_FMA": "off",
+    "GGML_F16C": "off",
+    "GGML_OPENMP": "off",
+}
+
 
 class Figure(msgspec.Struct):
     """Wall seconds, and the share of ``jobs`` cores that was busy."""
@@ -52,11 +63,11 @@ def measure(work: Callable[[], object], jobs: int) -> Figure:
     return Figure(seconds, (cpu() - busy) / seconds / jobs)
 
 
-def upstream(cell: Cell, toolchain: Toolchain, tools: Path, sdist: Path, scratch: Path, jobs: int) -> Path:
+def upstream(recipe: dict[str, str], toolchain: Toolchain, tools: Path, sdist: Path, scratch: Path, jobs: int) -> Path:
     """Upstream's recipe, ``pip wheel`` with CMAKE_ARGS, told to use this toolkit; returns the wheel."""
-    arguments = {
+    arguments = recipe | {
         "GGML_CUDA": "on",
-        "CMAKE_CUDA_ARCHITECTURES": ";".join(a.cmake for a in cell.architectures),
+        "GGML_CCACHE": "off",
         "CMAKE_CUDA_COMPILER": str(toolchain.nvcc),
         "CUDAToolkit_ROOT": str(toolchain.root),
         "GGML_CUDA_NO_VMM": "on",  # the packages hold no stub of libcuda
@@ -92,6 +103,7 @@ def main() -> None:
     parser.add_argument("--llama", default="0.3.16")
     parser.add_argument("--arch", default="89")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--recipe", choices=["local", "release"], default="local", help="what upstream's side builds")
     parser.add_argument("--scratch", type=Path, help="folder for the stores and the builds", default=None)
     options = parser.parse_args()
     reporter = make_reporter()
@@ -100,12 +112,14 @@ def main() -> None:
     plan = make_plan(request, machine, locked_llama_releases(), available_toolkits(machine.platform))
     cell, compiler = require_cell(plan, machine, available_toolkits(machine.platform))
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
-        for name, value, note in rows(cell, compiler, options.jobs, Path(folder), reporter):
+        recipe = {"CMAKE_CUDA_ARCHITECTURES": ";".join(one.cmake for one in cell.architectures)}
+        recipe = RELEASE if options.recipe == "release" else recipe
+        for name, value, note in rows(cell, compiler, recipe, options.jobs, Path(folder), reporter):
             print(f"| {name} | {value} | {note} |", flush=True)
 
 
 def rows(
-    cell: Cell, compiler: HostCompiler, jobs: int, folder: Path, reporter: Reporter
+    cell: Cell, compiler: HostCompiler, recipe: dict[str, str], jobs: int, folder: Path, reporter: Reporter
 ) -> Iterator[tuple[str, str, str]]:
     """The table's rows, as they are measured."""
     store = Store(folder / "store")
@@ -131,7 +145,7 @@ def rows(
     yield "our build, cold", f"{ours.seconds:.0f} s", f"{ours.utilisation:.3f} of {jobs} cores busy, {size:.1f} MB"
     scratch = folder / "upstream"
     scratch.mkdir()
-    theirs = measure(lambda: upstream(cell, toolchain, tools, sdist, scratch, jobs), jobs)
+    theirs = measure(lambda: upstream(recipe, toolchain, tools, sdist, scratch, jobs), jobs)
     size = next(scratch.glob("*.whl")).stat().st_size / 1e6
     yield (
         "upstream's recipe",
