@@ -2,10 +2,11 @@
 
 ccache keeps whole objects and finds one in milliseconds; it stands in front. sccache takes nvcc apart and keeps the
 machine code of each architecture by itself; behind ccache it serves the cells that have several, so that one which
-shares an architecture with another is spared that part where its PTX is the same. Neither asks anything of a compiler's
-dates: what identifies it is the digest of the host compiler and the sysroot, and for CUDA sources the toolkit's too. So
-what a CUDA version has no part in is compiled once for all of them. ccache reads the headers' names from what the
-compiler writes (``depend_mode``), so that a miss costs no run of the preprocessor. See ccache(1) and sccache's docs/.
+shares an architecture with another is spared that part (``patches/0009`` keeps the list of architectures out of what
+is compiled for one). Neither asks anything of a compiler's dates: what identifies it is the digest of the host
+compiler and the sysroot, and for CUDA sources the toolkit's too. So what a CUDA version has no part in is compiled
+once for all of them. ccache reads the headers' names from what the compiler writes (``depend_mode``), so that a miss
+costs no run of the preprocessor. See ccache(1) and sccache's docs/.
 """
 
 from __future__ import annotations
