@@ -15,6 +15,8 @@ from typing import TextIO
 
 import psutil
 
+from build_matrix.redact import redact
+
 TAIL_LINES = 400
 NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
 GRACE_SECONDS = 10.0
@@ -87,7 +89,7 @@ def run(
             text = line.rstrip("\n")
             tail.append(text)
             if log:
-                log.write(line)
+                log.write(redact(line))
             if on_line:
                 on_line(text)
         process.wait()

@@ -14,6 +14,7 @@ import typer
 
 from build_matrix.cli import build, doctor, lock, plan, reproduce, verify
 from build_matrix.errors import BuildMatrixError, RunInterruptedError
+from build_matrix.redact import guard_output
 
 P = ParamSpec("P")
 
@@ -51,6 +52,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
 
 def main() -> NoReturn:
     """Run the command line; a failure is one sentence, its remedy, and its exit code."""
+    guard_output()
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
