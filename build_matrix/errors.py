@@ -112,6 +112,10 @@ class ArchiveUnreachableError(DownloadError):
     """An archive beside the package index (NVIDIA's, Debian's) does not answer, or lacks the file."""
 
 
+class ArchiveLacksFileError(ArchiveUnreachableError):
+    """Such an archive answers, and lacks the file."""
+
+
 class HashMismatchError(DownloadError):
     """A downloaded file is not the one that was locked."""
 
