@@ -12,11 +12,10 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import msgspec
-from requests.utils import get_auth_from_url
 
 from build_matrix.errors import ConfigurationError
 from build_matrix.index.credentials import Credential, KeyringProvider
-from build_matrix.index.urls import is_url, without_user_info
+from build_matrix.index.urls import is_url, user_info, without_user_info
 from build_matrix.index.uv_settings import TRUE, Index, UvSettings, read_uv_settings
 from build_matrix.model import Record
 from build_matrix.redact import redact, remember_environment, remember_urls
@@ -144,7 +143,7 @@ def _split_index(index: Index) -> Credential:
             "Write it as https://HOST/PATH. In a user name or a password, percent-encode all but letters and digits: "
             "%40 for @, %2F for /, %3A for :.",
         )
-    username, password = get_auth_from_url(url)
+    username, password = user_info(url)
     if index.username or index.password:
         username, password = index.username or username, index.password or password
     return Credential(without_user_info(url), username, password, index.authenticate)

@@ -14,8 +14,9 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 import requests
 from requests.auth import AuthBase, HTTPBasicAuth
-from requests.utils import get_auth_from_url, get_netrc_auth
+from requests.utils import get_netrc_auth
 
+from build_matrix.index.urls import user_info
 from build_matrix.redact import remember
 
 KEYRING_SECONDS = 30
@@ -81,7 +82,7 @@ class Authentication(AuthBase):
             return False
 
     def _find(self, url: str) -> tuple[str, str] | None:
-        in_url = get_auth_from_url(url)
+        in_url = user_info(url)
         if any(in_url):
             return in_url
         entry = self._match(url)
