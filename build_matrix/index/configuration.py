@@ -202,12 +202,18 @@ def _pip_settings(environ: Mapping[str, str], *, needed: bool) -> dict[str, str]
     return found["global"] | found["install"] | found[":env:"]
 
 
+def _home(environ: Mapping[str, str]) -> dict[str, str]:
+    """A home for pip, which ends with a traceback where neither HOME nor the system's list of users names one."""
+    home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises as well
+    return {} if environ.get("HOME") or Path(home).is_absolute() else {"HOME": "/nonexistent"}
+
+
 def _pip_config(environ: Mapping[str, str], *, needed: bool) -> Iterable[tuple[str, str]]:
     remedy = "Fix it (`pip config debug` lists the files), or name your index with UV_DEFAULT_INDEX."
     try:
         answer = subprocess.run(
             [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"],
-            env={**environ, "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1"},
+            env={**environ, **_home(environ), "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",

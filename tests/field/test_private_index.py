@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from commands import ROOT, run_tool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odd_server import LOGIN, OddServer, drop, reply, serving, silent, trickle, trickle_body
+from pip_settings import pip_settings
 from rich.table import Table
 
 from build_matrix import redact
@@ -287,16 +287,6 @@ def odd() -> Iterator[OddServer]:
         yield server
 
 
-def pip_without_pip(environ: dict[str, str], *, needed: bool) -> list[tuple[str, str]]:
-    """Pip's own answer, without its half second: its file and its variables."""
-    text = Path(environ["PIP_CONFIG_FILE"]).read_text(encoding="utf-8")
-    found = [(f"global.{k}", v) for k, v in re.findall(r"^([\w-]+) = (.*)$", text, re.MULTILINE)]
-    variables = (
-        (name[4:].lower().replace("_", "-"), value.strip()) for name, value in environ.items() if name[:4] == "PIP_"
-    )
-    return found + [(f":env:.{name}", value) for name, value in variables]
-
-
 @settings(
     max_examples=150,
     deadline=None,
@@ -316,7 +306,7 @@ def test_no_credential_is_in_any_output(
     folder = tmp_path_factory.mktemp("secret")
     odd.answer = ANSWERS[answer]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(configuration, "_pip_config", pip_without_pip)
+        patch.setattr(configuration, "_pip_config", pip_settings)
         configured = _configured(way, folder, odd, secret)
         for name, value in (surroundings(folder) | configured).items():
             patch.setenv(name, value)
@@ -600,7 +590,7 @@ def test_certificates_that_cannot_be_used_are_named(
     if kind != "absent":
         path.write_text("" if kind == "empty" else "-----BEGIN NOTHING-----\n")
     monkeypatch.setenv(variable, str(path))
-    monkeypatch.setattr(configuration, "_pip_config", pip_without_pip)
+    monkeypatch.setattr(configuration, "_pip_config", pip_settings)
     monkeypatch.setenv("PIP_INDEX_URL", "https://127.0.0.1:9/simple")
     with pytest.raises(ConfigurationError) as caught:
         fetch(tmp_path)
@@ -639,7 +629,7 @@ def test_an_index_without_tls_needs_no_certificates(tmp_path: Path, monkeypatch:
 def test_a_uv_toml_of_another_shape_is_one_sentence(text: str, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (bare / "uv.toml").write_bytes(text.encode("latin-1"))
     monkeypatch.setenv("UV_CONFIG_FILE", str(bare / "uv.toml"))
-    monkeypatch.setattr(configuration, "_pip_config", pip_without_pip)
+    monkeypatch.setattr(configuration, "_pip_config", pip_settings)
     with pytest.raises(ConfigurationError) as caught:
         read_configuration()
     assert caught.value.exit_code == 2
@@ -655,7 +645,7 @@ def test_a_uv_toml_of_another_shape_is_one_sentence(text: str, bare: Path, monke
 def test_a_setting_that_is_no_url_is_named(
     variable: str, url: str, bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(configuration, "_pip_config", pip_without_pip)
+    monkeypatch.setattr(configuration, "_pip_config", pip_settings)
     monkeypatch.setenv(variable, url)
     with pytest.raises(ConfigurationError, match="is not the URL of a package index") as caught:
         read_configuration()
