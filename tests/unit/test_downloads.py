@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +22,12 @@ from werkzeug import Request, Response
 from build_matrix.errors import (
     ArchiveUnreachableError,
     ConfigurationError,
+    DiskFullError,
     DownloadError,
     FileMissingError,
     HashMismatchError,
     IndexUnreachableError,
+    StoreNotWritableError,
 )
 from build_matrix.index import Downloads, IndexConfiguration, download, transport
 from build_matrix.index.transport import Transport
@@ -375,6 +379,21 @@ def test_a_server_that_sends_more_than_the_file_has_is_left(httpserver: HTTPServ
     with pytest.raises(HashMismatchError):
         downloads.fetch(want(), "thing")
     assert sent < 100 * len(CONTENT)
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, DiskFullError), (errno.EROFS, StoreNotWritableError)])
+def test_a_full_disk_is_no_broken_connection(
+    number: int, kind: type[Exception], httpserver: HTTPServer, downloads: Downloads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(self: download.Download, *_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    serve_page(httpserver)
+    httpserver.expect_request(f"/files/{NAME}").respond_with_data(CONTENT)
+    monkeypatch.setattr(download.Download, "_write", write)
+    with pytest.raises(kind):
+        downloads.fetch(want(), "thing")
+    assert sum(1 for request, _ in httpserver.log if request.path.startswith("/files/")) == 1
 
 
 def test_a_busy_index_is_asked_again(
