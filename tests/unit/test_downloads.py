@@ -110,6 +110,23 @@ def test_what_a_killed_run_had_received_is_kept(httpserver: HTTPServer, download
     assert asked == ["bytes=1000-"]
 
 
+@pytest.mark.parametrize("length", [1000, len(CONTENT)])
+def test_wrong_bytes_of_a_killed_run_are_downloaded_again(
+    length: int, httpserver: HTTPServer, downloads: Downloads, store: Store
+) -> None:
+    serve_page(httpserver)
+    part = store.root / "files" / f"{SHA256}.part"
+    part.parent.mkdir()
+    part.write_bytes(b"Z" * length)
+
+    def answer(request: Request) -> Response:
+        start = int((request.headers.get("Range") or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        return Response(CONTENT[start:], 206 if start else 200)
+
+    httpserver.expect_request(f"/files/{NAME}").respond_with_handler(answer)
+    assert downloads.fetch(want(), "thing")[0].read_bytes() == CONTENT
+
+
 def test_a_server_without_ranges_starts_again(httpserver: HTTPServer, downloads: Downloads, store: Store) -> None:
     serve_page(httpserver)
     part = store.root / "files" / f"{SHA256}.part"
