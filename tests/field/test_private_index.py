@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,7 +34,15 @@ from build_matrix.errors import (
     InstallError,
     NotAnIndexError,
 )
-from build_matrix.index import Downloads, IndexConfiguration, configuration, download, locations, read_configuration
+from build_matrix.index import (
+    Downloads,
+    IndexConfiguration,
+    configuration,
+    download,
+    locations,
+    pages,
+    read_configuration,
+)
 from build_matrix.model import Component, readable_json
 from build_matrix.report import LineReporter, RedactingConsole
 from build_matrix.runner import run
@@ -694,3 +703,45 @@ def test_archives_beside_the_index_answer_within_the_same_time_limit(
         monkeypatch.setenv("BUILD_MATRIX_REDIST", server.url)
         with pytest.raises(ArchiveUnreachableError, match="for 1 seconds"):
             fetch(tmp_path, ARCHIVE, IndexConfiguration(endpoints=(), stall_seconds=1.0))
+
+
+# What docs/how-to/mirrors.md quotes
+
+
+QUOTED: dict[str, tuple[Answer, dict[str, str]]] = {
+    "credentials": (always(401), {"PIP_INDEX_URL": "http://user:s3cret@{host}/simple"}),
+    "proxy credentials": (always(407), {"PIP_INDEX_URL": "http://index.test/", "HTTP_PROXY": "http://{host}"}),
+    "portal": (always(200, LOGIN), {"PIP_INDEX_URL": "http://{host}/simple"}),
+    "dead proxy": (index, {"PIP_INDEX_URL": "http://index.test/", "HTTP_PROXY": "http://127.0.0.1:9"}),
+    "silent": (silent, {"PIP_INDEX_URL": "http://{host}/simple"}),
+    "missing": (always(200, b"<title>Links for thing</title>"), {"PIP_INDEX_URL": "http://{host}/simple"}),
+    "certificates": (index, {"PIP_INDEX_URL": "https://{host}/simple", "SSL_CERT_FILE": "/no/such.pem"}),
+    "uv.toml": (index, {"UV_CONFIG_FILE": "/no/such.toml"}),
+    "no URL": (index, {"PIP_INDEX_URL": "nowhere"}),
+}
+
+
+@pytest.mark.parametrize("situation", QUOTED)
+def test_mirrors_md_quotes_what_is_printed(
+    situation: str, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, variables = QUOTED[situation]
+    monkeypatch.setattr(configuration, "_pip_config", pip_settings)
+    monkeypatch.setattr(locations, "INDEX_SECONDS", 1.0)
+    with serving(answer) as server:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value.format(host=server.host))
+        with pytest.raises(BuildMatrixError) as caught:
+            fetch(tmp_path)
+    printed = caught.value.problem.replace("within 1 seconds", f"within {pages.INDEX_SECONDS:.0f} seconds")
+    text = (ROOT / "docs" / "how-to" / "mirrors.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(.*)` \| (\d) \|", text, re.MULTILINE)
+    codes = [code for row, code in rows if re.fullmatch(pattern_of(row), printed)]
+    assert codes == [str(caught.value.exit_code)], printed
+
+
+def pattern_of(row: str) -> str:
+    """HOST, FILE, PATH, 'URL' and … stand for anything."""
+    return re.sub(
+        "HOST|FILE(?!_)|_FILE|PATH|'URL'|…", lambda match: match[0] if match[0] == "_FILE" else ".+", re.escape(row)
+    )
