@@ -64,12 +64,16 @@ class Authentication(AuthBase):
             HTTPBasicAuth(*(part.encode() for part in pair))(request)
         return request
 
-    def known_for(self, url: str) -> bool:
-        """Whether any credentials would be sent to ``url``."""
-        return self._find(url) is not None
+    def has_others(self, refused: requests.PreparedRequest) -> bool:
+        """After a request was refused: whether the keyring, asked once for each index, has other credentials for it."""
+        if not self._keyring:
+            return False
+        self._ask_keyring(refused.url or "")
+        again = self(requests.Request("GET", refused.url or "").prepare())
+        return again.headers.get("Authorization") not in {None, refused.headers.get("Authorization")}
 
-    def ask_keyring(self, url: str) -> bool:
-        """After ``url`` was refused: whether the keyring has credentials for it that were not tried yet."""
+    def _ask_keyring(self, url: str) -> bool:
+        """Whether the keyring has credentials for ``url``, which are then the first choice; it is asked once."""
         with self._lock:
             entry = self._match(url) or Credential(_root(url))
             if not self._keyring or entry.url in self._asked or entry.authenticate == "never":
@@ -92,7 +96,7 @@ class Authentication(AuthBase):
             entry
             and not entry.password
             and (entry.username or entry.authenticate == "always")
-            and self.ask_keyring(url)
+            and self._ask_keyring(url)
         ):
             return self._find(url)
         if entry and (entry.username or entry.password):

@@ -140,7 +140,7 @@ class Download:
         if code == PROXY_AUTHENTICATION:
             raise proxy_refused(self._transport.proxy_of(self._url) or host)
         if code in {401, 403}:
-            if self._transport.authentication.ask_keyring(self._url):
+            if self._transport.authentication.has_others(answer.request):
                 raise requests.ConnectionError(f"{host} answers {code}")  # once more, with the keyring's credentials
             what = f"{self._owner} answers {code} for {self._file.filename}"
             raise credentials_error(what, host, sent="Authorization" in answer.request.headers)

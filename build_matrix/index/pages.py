@@ -77,7 +77,7 @@ def read_page(url: str, project: str, transport: Transport, watch: Watch) -> Ans
     try:
         with transport.session(RETRIES) as session:
             answer, body = _get(session, url, watch)
-            if answer.status_code in {401, 403} and transport.authentication.ask_keyring(url):
+            if answer.status_code in {401, 403} and transport.authentication.has_others(answer.request):
                 answer, body = _get(session, url, watch)
     except FAILURES as error:
         return Answer(

@@ -261,6 +261,35 @@ def test_the_keyring_is_asked_after_an_index_refused(
         assert server.log[-1].credentials == "from:keyring-s3cret"
 
 
+def test_several_files_that_are_refused_at_once_wait_for_one_answer_of_the_keyring(
+    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their server is not the index's, so that its credentials are asked for only then."""
+    answer = json.dumps({"username": "from", "password": "keyring-s3cret"})
+    script = f"#!/bin/sh\necho asked >> {bare}/asked\n[ \"$1\" = --mode=creds ] && sleep 0.3 && echo '{answer}'\n"
+    executable(bare / "bin" / "keyring", script)
+    contents = [f"content {n}".encode() for n in range(4)]
+    files = {f"thing-{n}.zip": content for n, content in enumerate(contents)}
+
+    def protected(handler: BaseHTTPRequestHandler) -> None:
+        known = bool(handler.headers.get("Authorization"))
+        reply(handler, 200 if known else 401, files[Path(handler.path).name], "application/zip")
+
+    with serving(protected) as server:
+        body = "".join(f'<a href="{server.url}/{name}">{name}</a>' for name in files).encode()
+        wanted = [
+            Component(project="thing", version="1", filename=name, sha256=hashlib.sha256(content).hexdigest())
+            for name, content in files.items()
+        ]
+        with serving(always(200, body)) as pages_server:
+            monkeypatch.setenv("PATH", f"{bare}/bin:{os.environ['PATH']}")
+            given = IndexConfiguration(endpoints=(f"{pages_server.url}/simple",), keyring="subprocess")
+            reporter = LineReporter(RedactingConsole(quiet=True))
+            paths = Downloads(Store(tmp_path / "store"), reporter, given).fetch(wanted, "thing")
+    assert [path.read_bytes() for path in paths] == contents
+    assert (bare / "asked").read_text() == "asked\n"
+
+
 # Whatever the index answers, and however the credential is configured, nobody sees it
 
 
@@ -742,6 +771,4 @@ def test_mirrors_md_quotes_what_is_printed(
 
 def pattern_of(row: str) -> str:
     """HOST, FILE, PATH, 'URL' and … stand for anything."""
-    return re.sub(
-        "HOST|FILE(?!_)|_FILE|PATH|'URL'|…", lambda match: match[0] if match[0] == "_FILE" else ".+", re.escape(row)
-    )
+    return re.sub(r"\b(?:HOST|FILE|PATH)\b|'URL'|…", ".+", re.escape(row))
