@@ -149,8 +149,8 @@ CAUSES: tuple[Cause, ...] = (
         name="GPU busy",
         group="GPU",
         seen="error 46",
-        sentence="The GPU does not admit this process (error 46): it is in exclusive or prohibited compute mode, or MIG "
-        "is on without an instance.",
+        sentence="The GPU does not admit this process (error 46): it is in exclusive or prohibited compute mode, or "
+        "MIG is on without an instance.",
         remedy="Set the mode back (`nvidia-smi -c DEFAULT`), or name a MIG instance in CUDA_VISIBLE_DEVICES.",
         codes=(46,),
         pattern=r"CUDA-capable device\(s\) is/are busy or unavailable|devices? (are|is) busy or unavailable|"
@@ -183,7 +183,8 @@ CAUSES: tuple[Cause, ...] = (
         group="wheel",
         seen="Windows' error 126",
         sentence="Windows does not find a DLL that the wheel needs: Python searches no folder of PATH for it.",
-        remedy="Install nvidia-cuda-runtime and nvidia-cublas into this environment, or call os.add_dll_directory first.",
+        remedy="Install nvidia-cuda-runtime and nvidia-cublas into this environment, or call "
+        "os.add_dll_directory first.",
         pattern=r"Could not find module '.*' \(or one of its dependencies\)|DLL load failed|WinError 126",
         source="Python, os.add_dll_directory",
     ),
