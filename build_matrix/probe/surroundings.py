@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from build_matrix.model import Surroundings
+from build_matrix.probe.devices import find_nvidia_devices
 
 DRIVER_LIBRARY = "libcuda.so.1"
 
@@ -18,6 +19,7 @@ def find_surroundings(environ: Mapping[str, str]) -> Surroundings:
         wsl="microsoft" in _read("/proc/version").lower(),
         container=_container(environ),
         compat_folders=_compat_folders(environ),
+        nvidia_devices=find_nvidia_devices(),
     )
 
 
