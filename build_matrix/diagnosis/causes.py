@@ -348,8 +348,7 @@ CAUSES: tuple[Cause, ...] = (
         name="WSL library off the loader path",
         group="driver",
         seen="WSL; /usr/lib/wsl/lib holds libcuda.so.1, and the loader does not find it",
-        sentence="There is no NVIDIA driver library on the loader's path: this is WSL, which keeps it in "
-        "/usr/lib/wsl/lib.",
+        sentence="NVIDIA's driver library is not on the loader's path: this is WSL, which keeps it in /usr/lib/wsl/lib.",
         remedy="Set LD_LIBRARY_PATH=/usr/lib/wsl/lib, or write that folder to a file in /etc/ld.so.conf.d and run "
         "`sudo ldconfig`. The driver itself belongs to Windows: install none in WSL.",
         source="https://docs.nvidia.com/cuda/wsl-user-guide/",
@@ -358,7 +357,7 @@ CAUSES: tuple[Cause, ...] = (
         name="WSL without a GPU",
         group="driver",
         seen="WSL; no libcuda.so.1, or error 100",
-        sentence="There is no NVIDIA driver that Windows gives to this WSL.",
+        sentence="Windows gives this WSL no NVIDIA driver and no GPU.",
         remedy="Install NVIDIA's driver in Windows, then run `wsl --update` and `wsl --shutdown` there; WSL 1 has no "
         "GPU. Install no Linux driver in WSL.",
         source="https://docs.nvidia.com/cuda/wsl-user-guide/",
@@ -376,7 +375,7 @@ CAUSES: tuple[Cause, ...] = (
         name="library off the loader path",
         group="driver",
         seen="libcuda.so.1 lies in a usual folder, and the loader does not find it",
-        sentence="There is no NVIDIA driver library on the loader's path, but one in {folder}.",
+        sentence="NVIDIA's driver library is in {folder}, which is not on the loader's path.",
         remedy="Set LD_LIBRARY_PATH={folder}, or write that folder to a file in /etc/ld.so.conf.d and run `sudo "
         "ldconfig`.",
         source=LOADER,
@@ -385,7 +384,7 @@ CAUSES: tuple[Cause, ...] = (
         name="32-bit library",
         group="driver",
         seen="the ELF class of libcuda.so.1",
-        sentence="There is no NVIDIA driver library for 64-bit programs; {path} is a 32-bit one.",
+        sentence="NVIDIA's driver library for 64-bit programs is missing; {path} is for 32-bit ones.",
         remedy="Install the driver's 64-bit libraries, or take that folder out of LD_LIBRARY_PATH.",
         source=LOADER,
     ),
@@ -422,7 +421,7 @@ CAUSES: tuple[Cause, ...] = (
         name="container without compute",
         group="driver",
         seen="a container; NVML's library or /dev/nvidiactl, and no libcuda.so.1",
-        sentence="There is no NVIDIA driver library for CUDA in this container, though it was given the GPU.",
+        sentence="This container was given the GPU, but not NVIDIA's driver library for CUDA (libcuda.so.1).",
         remedy="Start it with NVIDIA_DRIVER_CAPABILITIES=compute,utility.",
         source="https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/docker-specialized.html",
     ),
@@ -459,7 +458,7 @@ CAUSES: tuple[Cause, ...] = (
         name="driver half installed",
         group="driver",
         seen="the kernel module or NVML's library, and no libcuda.so.1",
-        sentence="There is no NVIDIA driver library for CUDA (libcuda.so.1), though {what}.",
+        sentence="NVIDIA's driver library for CUDA (libcuda.so.1) is missing, though {what}.",
         remedy="Install the package that carries it, of the driver's version: libnvidia-compute-* (Ubuntu), libcuda1 "
         "(Debian), nvidia-driver-cuda or xorg-x11-drv-nvidia-cuda (Fedora), nvidia-utils (Arch).",
         source="packages of the distributions",
@@ -468,7 +467,7 @@ CAUSES: tuple[Cause, ...] = (
         name="nouveau",
         group="driver",
         seen="nouveau is bound to the GPU on the PCI bus",
-        sentence="There is no NVIDIA driver at work: the GPU ({address}) belongs to nouveau, which has no CUDA.",
+        sentence="The GPU ({address}) uses the driver nouveau, which does not support CUDA.",
         remedy="Install NVIDIA's driver, which keeps nouveau from loading, and reboot.",
         source="sysfs, /sys/bus/pci/devices",
     ),
@@ -476,8 +475,7 @@ CAUSES: tuple[Cause, ...] = (
         name="GPU passed through",
         group="driver",
         seen="vfio-pci is bound to the GPU on the PCI bus",
-        sentence="There is no NVIDIA driver at work: the GPU ({address}) is set aside for a virtual machine "
-        "(vfio-pci).",
+        sentence="The GPU ({address}) is set aside for a virtual machine (vfio-pci).",
         remedy="Run this inside that virtual machine, or give the GPU back to the driver nvidia.",
         source="sysfs, /sys/bus/pci/devices",
     ),

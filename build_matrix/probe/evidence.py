@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from build_matrix.model import FoundLibrary, PciGpu, Record
+from build_matrix.probe.devices import find_nvidia_devices
 
 DRIVER_LIBRARY = "libcuda.so.1"
-NVIDIA = "0x10de"  # https://pci-ids.ucw.cz/read/PC/10de
-DISPLAY = "0x03"  # first byte of the PCI class: display controllers, with and without a connector
 MODULES = ("nvidia", "nvidia_uvm", "nouveau", "nova_core")
 ELF_MAGIC = b"\x7fELF"
 ELF_BITS = {1: 32, 2: 64}  # EI_CLASS, elf(5)
@@ -96,18 +95,10 @@ def _module_version(root: Path) -> str:
 
 
 def _pci_gpus(root: Path) -> tuple[PciGpu, ...] | None:
-    folder = root / "sys/bus/pci/devices"
-    try:
-        devices = sorted(folder.iterdir())
-    except OSError:
+    bus = root / "sys/bus/pci/devices"
+    if not exists(bus):
         return None
-    return tuple(PciGpu(address=device.name, driver=_bound_driver(device)) for device in _nvidia_displays(devices))
-
-
-def _nvidia_displays(devices: Iterable[Path]) -> Iterator[Path]:
-    for device in devices:
-        if read_text(device / "vendor").strip() == NVIDIA and read_text(device / "class").startswith(DISPLAY):
-            yield device
+    return tuple(PciGpu(address=address, driver=_bound_driver(bus / address)) for address in find_nvidia_devices(bus))
 
 
 def _bound_driver(device: Path) -> str:
