@@ -1,8 +1,8 @@
 """Which GPUs does CUDA_VISIBLE_DEVICES leave to a process? CUDA's rules, and before them the driver's own answer.
 
-CUDA C++ Programming Guide, "CUDA Environment Variables", and what driver 580.159.04 does with two H200: the list ends
-at the first entry that names no GPU; the kind of its first entry (number, GPU UUID, MIG UUID) is the kind of all; a
-GPU named twice is an error; numbers are read as C's strtol reads them ("0x0" is 0, "01" is 1, " 0" is 0).
+CUDA C++ Programming Guide, "CUDA Environment Variables", and what driver 580.159.04 does with one H100 and with two
+H200: the list ends at the first entry that names no GPU; the kind of its first entry (number, GPU UUID, MIG UUID) is
+the kind of all; a GPU named twice is an error; numbers are read as C's strtol reads decimals ("0x1" is 0, " 01" is 1).
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _by_uuid(entry: str, gpus: Sequence[Gpu]) -> Named:
     if not entry.startswith(GPU_PREFIX):
         return Named(why="is not a GPU UUID, as the first entry is")
     prefix = entry[:LENGTH].lower()
-    matching = [gpu for gpu in gpus if gpu.uuid.lower().startswith(prefix)]
+    matching = [gpu for gpu in gpus if gpu.uuid.lower().startswith(prefix)] if entry != GPU_PREFIX else []
     if len(matching) == 1:
         return Named(gpu=matching[0])
     why = "is the beginning of more than one GPU's UUID" if matching else "is not the UUID of a GPU"
