@@ -125,6 +125,7 @@ def _evidence(
         nodes=dict(cuda.get("nodes", {})),
         pci=files.pci,
         secure_boot=files.secure_boot,
+        address_space=int(cuda.get("address_space", 0)),
     )
 
 

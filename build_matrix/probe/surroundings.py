@@ -62,6 +62,8 @@ def _container(environ: Mapping[str, str], root: Path) -> str:
             return name
     if "KUBERNETES_SERVICE_HOST" in environ:
         return "kubernetes"
+    if name := read_text(root / "run/systemd/container").strip():  # systemd(1), "Container interface"
+        return name
     for word in ("docker", "containerd", "kubepods", "libpod", "lxc"):
         if word in read_text(root / "proc/1/cgroup"):
             return word
