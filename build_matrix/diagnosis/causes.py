@@ -413,7 +413,7 @@ CAUSES: tuple[Cause, ...] = (
         seen="error 2 of cuInit, and a limit of virtual memory",
         sentence="The driver library cannot reserve the addresses that it needs: virtual memory is limited to {limit} "
         "(error 2).",
-        remedy="Lift the limit (`ulimit -v unlimited`, or in the settings of the batch system): it is no use of memory.",
+        remedy="Lift the limit: `ulimit -v unlimited`, or in the settings of the batch system.",
         source="seen with driver 580.159.04: 8 GB are too few, 40 GB are enough",
     ),
     Cause(

@@ -18,8 +18,6 @@ MIG_PREFIX = "MIG-"
 LENGTH = len("GPU-00000000-0000-0000-0000-000000000000")  # what follows is not read
 PCI_ORDER = "PCI_BUS_ID"
 
-HIDING = frozenset({"", "-1", "NoDevFiles"})  # the usual values that leave no GPU, whatever GPUs there are
-
 
 class Choice(Record, frozen=True, kw_only=True):
     """A GPU that a process may use, with the CUDA_VISIBLE_DEVICES that leaves it alone (empty: it must not be set)."""
