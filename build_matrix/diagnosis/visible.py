@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from build_matrix.model import DriverEvidence, Gpu, Machine, Record
 
-NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?\d+)")
+NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]{1,30})")  # more digits change nothing: see _as_int
 GPU_PREFIX = "GPU-"
 MIG_PREFIX = "MIG-"
 LENGTH = len("GPU-00000000-0000-0000-0000-000000000000")  # what follows is not read
