@@ -21,6 +21,7 @@ from build_matrix.model import (
 
 BUILD_ROOM = 4_000_000_000  # bytes: toolkit 1.7 GB with its packages, sources and objects 1.2 GB, the rest 0.6 GB
 ROOM_RULE = "room on the disk"
+ANSWER_RULE = "driver answers"
 DRIVER_RULE = "driver runs toolkit"
 COMPRESSION_RULE = "compressed code read"
 CODE_RULE = "code for the GPU"
@@ -83,7 +84,7 @@ def _other_target(toolkit: Toolkit, architectures: Sequence[Architecture]) -> st
 
 
 def sources_compile(toolkit: Toolkit, release: LlamaRelease, architectures: Iterable[Architecture]) -> Finding:
-    """Whether this toolkit compiles the release's sources for these architectures (the limits in catalog/llama.toml)."""
+    """Whether this toolkit compiles the release's sources for these architectures (``limit`` in catalog/llama.toml)."""
     wanted = tuple(architectures)
     limits = [(limit, [a for a in wanted if limit.excludes(toolkit.cuda, a)]) for limit in release.limit]
     limit, excluded = next((pair for pair in limits if pair[1]), (None, []))
@@ -160,6 +161,17 @@ def room_on_disk(machine: Machine) -> Finding:
 
 
 # --- will it run on this machine? ----------------------------------------------------------------------
+
+
+def driver_answers(machine: Machine) -> Finding:
+    """Whether the driver library initialises (cuInit): with an error, nothing is known of what runs here."""
+    driver = machine.driver
+    if driver is None:
+        return _not_known(ANSWER_RULE, _no_driver(machine), "`nox -s doctor` says what is missing.")
+    if driver.init_error and not machine.overrides:
+        fact = f"Driver {driver.version} does not work at the moment: cuInit answers error {driver.init_error}."
+        return _not_known(ANSWER_RULE, fact, "`nox -s doctor` says why.")
+    return Finding(rule=ANSWER_RULE, kind="run", passed=True, fact=f"Driver {driver.version} answers.")
 
 
 def driver_accepts(toolkit: Toolkit, machine: Machine) -> Finding:
