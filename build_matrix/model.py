@@ -236,7 +236,10 @@ class HostCompiler(Record, frozen=True, kw_only=True):
 
 
 class Gpu(Record, frozen=True, kw_only=True):
-    """An NVIDIA GPU; compute capability as ``8.9``, memory in bytes, MIG and compute mode as NVML names them."""
+    """An NVIDIA GPU; compute capability as ``8.9``, memory in bytes, MIG and compute mode as NVML names them.
+
+    ``mig_devices`` are the UUIDs of its MIG instances, as far as NVML lists them.
+    """
 
     name: str
     uuid: str
@@ -244,6 +247,7 @@ class Gpu(Record, frozen=True, kw_only=True):
     memory: int = 0
     mig: bool = False
     compute_mode: str = "default"
+    mig_devices: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> str:
@@ -278,13 +282,70 @@ class InstalledToolkit(Record, frozen=True, kw_only=True):
 
 
 class Surroundings(Record, frozen=True, kw_only=True):
-    """What else decides whether CUDA works here."""
+    """What else decides whether CUDA works here.
+
+    ``device_order`` is CUDA_DEVICE_ORDER; ``container_devices`` and ``container_capabilities`` are
+    NVIDIA_VISIBLE_DEVICES and NVIDIA_DRIVER_CAPABILITIES, which NVIDIA's container runtime reads. ``ignored`` are the
+    names of variables that are set and have no effect on a build of this tool.
+    """
 
     visible_devices: str | None = None
+    device_order: str = ""
     wsl: bool = False
     container: str = ""
+    container_devices: str | None = None
+    container_capabilities: str | None = None
     compat_folders: tuple[str, ...] = ()
     nvidia_devices: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
+class PciGpu(Record, frozen=True, kw_only=True):
+    """An NVIDIA GPU on the PCI bus; ``driver`` is the kernel driver that is bound to it (empty: none)."""
+
+    address: str
+    driver: str = ""
+
+
+class FoundLibrary(Record, frozen=True, kw_only=True):
+    """A libcuda.so.1 in one of the usual folders; ``bits`` is its ELF class (0: not a library)."""
+
+    path: str
+    bits: int = 64
+
+
+class DriverEvidence(Record, frozen=True, kw_only=True):
+    """What tells one failure of the driver from another.
+
+    ``library`` is the file that was loaded as libcuda.so.1, ``library_error`` why none was, ``found`` where else it
+    lies. ``version_error`` and ``init_error`` are the results of cuDriverGetVersion and cuInit, ``nvml_error`` that of
+    nvmlInit (None: no result), ``cuda_problem`` and ``nvml_problem`` what became of the processes that asked.
+    ``visible`` are the GPUs that CUDA shows this process, ``numbered`` those that it shows without
+    CUDA_VISIBLE_DEVICES; both in CUDA's order. ``nodes`` are the device files with "ok", "missing" or the error of
+    opening them; ``pci`` is None where the bus cannot be read.
+    """
+
+    library: str = ""
+    library_version: str = ""
+    library_error: str = ""
+    found: tuple[FoundLibrary, ...] = ()
+    version_error: int = 0
+    init_error: int | None = None
+    cuda_problem: str = ""
+    nvml_error: int | None = None
+    nvml_problem: str = ""
+    visible: tuple[Gpu, ...] = ()
+    numbered: tuple[Gpu, ...] = ()
+    modules: tuple[str, ...] = ()
+    module_version: str = ""
+    nodes: dict[str, str] = {}
+    pci: tuple[PciGpu, ...] | None = None
+    secure_boot: bool = False
+
+    @property
+    def works(self) -> bool:
+        """Whether the driver library answered, and shows this process a GPU."""
+        return self.init_error == 0 and bool(self.visible)
 
 
 class Machine(Record, frozen=True, kw_only=True):
@@ -293,6 +354,9 @@ class Machine(Record, frozen=True, kw_only=True):
     ``memory_free`` is what new processes can take, in a container no more than its limit (0: unknown).
     ``compiler_problems`` are the compilers that were refused, each with why; ``compiler_notes`` say what of CXX was
     not taken as it stands.
+    ``driver_problem`` is why CUDA does not work here (empty: it does, or nothing says why not), as a clause without a
+    full stop; ``gpus`` are all GPUs of which something is known, in NVML's order, whether this process may use them
+    or not.
     """
 
     platform: Platform
@@ -311,6 +375,7 @@ class Machine(Record, frozen=True, kw_only=True):
     gpu_problems: tuple[str, ...] = ()
     toolkits: tuple[InstalledToolkit, ...] = ()
     surroundings: Surroundings = Surroundings()
+    evidence: DriverEvidence = DriverEvidence()
     overrides: dict[str, str] = {}
 
     @property

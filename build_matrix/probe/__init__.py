@@ -67,6 +67,7 @@ def probe(store: Path, environ: Mapping[str, str] | None = None) -> Machine:
             gpu_problems=answer.gpu_problems,
             toolkits=toolkits.result(),
             surroundings=find_surroundings(environ),
+            evidence=answer.evidence,
         )
     return apply_overrides(machine, environ)
 
