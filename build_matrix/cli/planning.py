@@ -43,17 +43,20 @@ def visible_machine(machine: Machine) -> tuple[Machine, str]:
 
     Where it hides every GPU, the plan is for all of them: a wheel outlives a variable. Claimed GPUs are all meant.
     """
-    from build_matrix.cli.verify import visible_gpus
+    from build_matrix.diagnosis import usable
 
     value = machine.surroundings.visible_devices
     if value is None or machine.overrides or not machine.gpus:
         return machine, ""
-    left = tuple(gpu for gpu in machine.gpus if gpu.uuid in {gpu.uuid for gpu, _ in visible_gpus(machine)})
-    if 0 < len(left) < len(machine.gpus):
-        names = ", ".join(gpu.name for gpu in left)
-        note = f"CUDA_VISIBLE_DEVICES={value!r} leaves {len(left)} of {len(machine.gpus)} GPUs: planned for {names}"
-        return msgspec.structs.replace(machine, gpus=left), note
-    return machine, ""
+    left = {choice.gpu.uuid for choice in usable(machine)}
+    gpus = tuple(gpu for gpu in machine.gpus if left.intersection((gpu.uuid, *gpu.mig_devices)))
+    names = ", ".join(gpu.name for gpu in gpus)
+    if not gpus:
+        return machine, f"CUDA_VISIBLE_DEVICES={value!r} hides every GPU; this plan is for all of them"
+    if len(gpus) == len(machine.gpus):
+        return machine, ""
+    note = f"CUDA_VISIBLE_DEVICES={value!r} leaves {len(gpus)} of {len(machine.gpus)} GPUs: planned for {names}"
+    return msgspec.structs.replace(machine, gpus=gpus), note
 
 
 def require_wanted(wanted: str, minor: str, root: Path) -> None:

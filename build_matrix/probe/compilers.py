@@ -125,9 +125,11 @@ def examine_msvc(cl: Path) -> HostCompiler | None:
 
 
 def _search_path(folders: Sequence[Path]) -> CompilerSearch:
-    paths = {path.resolve(): path for path in reversed([*_candidates(folders)])}  # one program may have several names
+    paths: dict[Path, Path] = {}
+    for path in _candidates(folders):
+        paths.setdefault(path.resolve(), path)  # one program may have several names
     with ThreadPoolExecutor() as pool:
-        results = list(pool.map(_examined, reversed(paths.values())))
+        results = list(pool.map(_examined, paths.values()))
     found: dict[str, HostCompiler] = {}
     if os.name == "nt" and (cl := shutil.which("cl")) and (msvc := examine_msvc(Path(cl))):
         found[msvc.identity] = msvc

@@ -189,8 +189,7 @@ def _claimed(machine: Machine) -> bool:
 def _sign_of_gpu(machine: Machine) -> str:
     """What says that there is, or may be, an NVIDIA GPU although none could be read; an empty text for nothing."""
     if machine.driver:
-        details = machine.gpu_problems or (machine.driver_problem or "no GPU answers",)
-        return f"there is a driver of CUDA {machine.driver.cuda}, but {'; '.join(details).rstrip('.')}"
+        return "; ".join(machine.gpu_problems).rstrip(".") or machine.driver_problem or "no GPU answers"
     if not _NO_SIGN.fullmatch(machine.driver_problem):
         return machine.driver_problem
     if machine.surroundings.nvidia_devices:

@@ -21,6 +21,7 @@ from build_matrix.model import (
 
 BUILD_ROOM = 4_000_000_000  # bytes: toolkit 1.7 GB with its packages, sources and objects 1.2 GB, the rest 0.6 GB
 ROOM_RULE = "room on the disk"
+DOCTOR = "`nox -s doctor` says what is wrong and what to do."
 ANSWER_RULE = "driver answers"
 DRIVER_RULE = "driver runs toolkit"
 COMPRESSION_RULE = "compressed code read"
@@ -164,14 +165,14 @@ def room_on_disk(machine: Machine) -> Finding:
 
 
 def driver_answers(machine: Machine) -> Finding:
-    """Whether the driver library initialises (cuInit): with an error, nothing is known of what runs here."""
-    driver = machine.driver
+    """Whether the driver library initialises (cuInit): without that, nothing is known of what runs here."""
+    driver, code = machine.driver, machine.evidence.init_error
     if driver is None:
-        return _not_known(ANSWER_RULE, _no_driver(machine), "`nox -s doctor` says what is missing.")
-    if driver.init_error and not machine.overrides:
-        fact = f"Driver {driver.version} does not work at the moment: cuInit answers error {driver.init_error}."
-        return _not_known(ANSWER_RULE, fact, "`nox -s doctor` says why.")
-    return Finding(rule=ANSWER_RULE, kind="run", passed=True, fact=f"Driver {driver.version} answers.")
+        return _not_known(ANSWER_RULE, _no_driver(machine), DOCTOR)
+    if machine.overrides or code == 0:
+        return Finding(rule=ANSWER_RULE, kind="run", passed=True, fact=f"Driver {driver.version} answers.")
+    why = machine.driver_problem or (f"cuInit answers error {code}" if code else "the driver library did not answer")
+    return _not_known(ANSWER_RULE, f"Whether CUDA works here is not known: {why}.", DOCTOR)
 
 
 def driver_accepts(toolkit: Toolkit, machine: Machine) -> Finding:
