@@ -38,7 +38,15 @@ from build_matrix.resolve.rules import (
     unknown_toolkit,
 )
 
-__all__ = ["choose_release", "compiler_accepted", "make_plan", "parse_architectures", "predict", "require_cell"]
+__all__ = [
+    "choose_release",
+    "compiler_accepted",
+    "make_plan",
+    "parse_architectures",
+    "predict",
+    "require_cell",
+    "why_not_compiled",
+]
 
 # What Machine.driver_problem says where nothing hints at an NVIDIA GPU.
 _NO_SIGN = re.compile(rf"({NO_DRIVER}( in this container| that Windows gives to this WSL)?)?")
@@ -98,6 +106,18 @@ def predict(
         compressed_code_read(toolkit, machine, defines),
     ]
     return findings + code_for_gpus(toolkit, architectures, machine)
+
+
+def why_not_compiled(cuda: str, release: LlamaRelease, architectures: Sequence[Architecture]) -> Finding | None:
+    """The rule by which this toolkit compiles no such wheel, whatever machine it is built on; None where there is none.
+
+    Raises ConfigurationError for a toolkit that the catalog does not know.
+    """
+    toolkit = toolkits().get(cuda)
+    if toolkit is None:
+        raise ConfigurationError(f"CUDA {cuda} is not in the catalog.", f"Choose one of {', '.join(toolkits())}.")
+    findings = (toolkit_targets(toolkit, architectures), sources_compile(toolkit, release, architectures))
+    return next((finding for finding in findings if finding.failed), None)
 
 
 def require_cell(plan: Plan, machine: Machine, locked_cuda: Sequence[str]) -> tuple[Cell, HostCompiler]:
@@ -199,7 +219,8 @@ def _sign_of_gpu(machine: Machine) -> str:
 
 _SPELLING = re.compile(
     r"(?P<prefix>sm_?|compute_?|ptx_?)?(?P<number>[1-9]\d{1,2}|[1-9]\d?\.\d)(?P<feature>[af]?)(?P<kind>-real|-virtual)?"
-    r"(?P<ptx>\+ptx)?"
+    r"(?P<ptx>\+ptx)?",
+    re.ASCII,
 )
 
 
