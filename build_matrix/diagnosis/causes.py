@@ -348,7 +348,8 @@ CAUSES: tuple[Cause, ...] = (
         name="WSL library off the loader path",
         group="driver",
         seen="WSL; /usr/lib/wsl/lib holds libcuda.so.1, and the loader does not find it",
-        sentence="NVIDIA's driver library is not on the loader's path: this is WSL, which keeps it in /usr/lib/wsl/lib.",
+        sentence="NVIDIA's driver library is not on the loader's path: this is WSL, which keeps it in "
+        "/usr/lib/wsl/lib.",
         remedy="Set LD_LIBRARY_PATH=/usr/lib/wsl/lib, or write that folder to a file in /etc/ld.so.conf.d and run "
         "`sudo ldconfig`. The driver itself belongs to Windows: install none in WSL.",
         source="https://docs.nvidia.com/cuda/wsl-user-guide/",

@@ -150,7 +150,8 @@ def test_for_a_claimed_driver_without_a_gpu_the_note_says_that_none_is_claimed(m
     [
         (["8.9"], "89-real"), (["sm_89"], "89-real"), (["SM89"], "89-real"), (["compute_90"], "90-virtual"),
         (["89,89-real", "sm_89"], "89-real"), (["90;80"], "90-real 80-real"), (["9.0+PTX"], "90-real 90-virtual"),
-        (["12.0a"], "120a-real"), (["120a"], "120a-real"), (["ptx90"], "90-virtual"), ([" 89 , 90-virtual"], "89-real 90-virtual"),
+        (["12.0a"], "120a-real"), (["120a"], "120a-real"), (["ptx90"], "90-virtual"),
+        ([" 89 , 90-virtual"], "89-real 90-virtual"),
         (["100f-virtual"], "100f-virtual"), (["native"], "75-real 86-real"), (["native,90"], "75-real 86-real 90-real"),
         (["10.0"], "100-real"), (["compute_90a"], "90a-virtual"),
     ],
@@ -167,7 +168,8 @@ def test_an_architecture_may_be_spelled_as_cmake_nvcc_or_pytorch_do(spelled: lis
         ("", "''", "--arch 89"), ("banana", "'banana'", "--arch 89"), ("89-banana", "'89-banana'", "--arch 89"),
         ("sm_90-virtual", "both machine code and PTX", "89-virtual"), ("compute_89-real", "both", "89-virtual"),
         ("90-virtual+PTX", "both", "89-virtual"), ("ada", "'ada'", "--arch 89"), ("089", "'089'", "--arch 89"),
-        ("8.10", "'8.10'", "--arch 89"), ("-89", "'-89'", "--arch 89"), ("sm_", "'sm_'", "--arch 89"), ("1000", "'1000'", "--arch 89"),
+        ("8.10", "'8.10'", "--arch 89"), ("-89", "'-89'", "--arch 89"), ("sm_", "'sm_'", "--arch 89"),
+        ("1000", "'1000'", "--arch 89"),
         ("8", "'8'", "--arch 89"), ("8\u0669", "'8\u0669'", "--arch 89"),
     ],
 )  # fmt: skip
@@ -343,8 +345,8 @@ def test_what_the_sources_know_is_taken(llama: str, word: str) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["A"], ["=1"], ["A="], [""], ["="], ["GGML_CUDA_FA:BOOL=ON"], ["-DGGML_CUDA_FA=ON"], ["A B=1"], ["\xc9=1"], ["1A=1"],
-     ["A=1\n2"], ["A=\udcff"], ["A=\x1b[0m"], ["A=1", "A=2"]],
+    [["A"], ["=1"], ["A="], [""], ["="], ["GGML_CUDA_FA:BOOL=ON"], ["-DGGML_CUDA_FA=ON"], ["A B=1"], ["\xc9=1"],
+     ["1A=1"],     ["A=1\n2"], ["A=\udcff"], ["A=\x1b[0m"], ["A=1", "A=2"]],
 )  # fmt: skip
 def test_a_define_that_is_not_one_name_and_one_value_is_one_sentence(words: list[str]) -> None:
     with pytest.raises(ConfigurationError) as caught:

@@ -329,7 +329,8 @@ def test_without_a_gpu_or_an_architecture_the_code_cannot_be_judged(machine: Mac
 
 @pytest.mark.parametrize(
     ("cuda", "driver", "expected"),
-    [("14.0", "13.0", NO), ("14.0", "14.0", UNKNOWN), ("12.7", "13.0", UNKNOWN), ("", "13.0", UNKNOWN), ("14", "", UNKNOWN)],
+    [("14.0", "13.0", NO), ("14.0", "14.0", UNKNOWN), ("12.7", "13.0", UNKNOWN), ("", "13.0", UNKNOWN),
+     ("14", "", UNKNOWN), ("14", "13.0", NO)],
 )  # fmt: skip
 def test_of_an_unknown_toolkit_only_a_newer_major_is_judged(cuda: str, driver: str, expected: str) -> None:
     finding = unknown_toolkit(cuda, Driver(version="1", cuda=driver) if driver else None)
