@@ -377,6 +377,7 @@ class Machine(Record, frozen=True, kw_only=True):
     surroundings: Surroundings = Surroundings()
     evidence: DriverEvidence = DriverEvidence()
     overrides: dict[str, str] = {}
+    problems: tuple[str, ...] = ()
 
     @property
     def glibc(self) -> str:

@@ -5,7 +5,7 @@ llama_cpp; ``run``: a wheel that was run.
 """
 
 from build_matrix.diagnosis.installed import diagnose_installed
-from build_matrix.diagnosis.machine import diagnose, evidence_of_use, why_not_judged
+from build_matrix.diagnosis.machine import diagnose, evidence_of_use, why_no_gpu, why_not_judged
 from build_matrix.diagnosis.run import diagnose_run, diagnose_static
 from build_matrix.diagnosis.visible import HIDING, hides_every_gpu, usable
 
@@ -18,5 +18,6 @@ __all__ = [
     "evidence_of_use",
     "hides_every_gpu",
     "usable",
+    "why_no_gpu",
     "why_not_judged",
 ]

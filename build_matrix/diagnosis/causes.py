@@ -232,7 +232,7 @@ CAUSES: tuple[Cause, ...] = (
         remedy="Reboot after a driver update; if that does not help, leave only one version of the driver installed.",
         codes=(803,),
         pattern=_driver_log(803, name="CUDA_ERROR_SYSTEM_DRIVER_MISMATCH")
-        + r"|unsupported display driver / cuda driver combination|Driver/library version mismatch",
+        + r"|unsupported display driver / cuda driver combination|(?:Driver/library|NVML/RM) version mismatch",
         source=f"{CUDA_ERRORS}; {NVML_ERRORS}",
     ),
     Cause(
@@ -337,7 +337,7 @@ CAUSES: tuple[Cause, ...] = (
         name="no GPU",
         group="driver",
         seen="error 100",
-        sentence="The driver shows this process no GPU (error 100).",
+        sentence="The driver shows this process no GPU.",
         remedy="See what `nox -s doctor` says of the driver and the GPUs.",
         codes=(100,),
         pattern=r"CUDA_ERROR_NO_DEVICE|no CUDA-capable device|no usable GPU|found no usable GPU: error 100\b",
@@ -412,8 +412,8 @@ CAUSES: tuple[Cause, ...] = (
         name="container without GPU",
         rule="no GPU",
         group="driver",
-        seen="a container; error 100, and no /dev/nvidia0 or another",
-        sentence="This container was given no GPU: its driver library answers error 100, and there is no GPU in /dev.",
+        seen="a container; error 100, and no /dev/nvidia0 nor another",
+        sentence="This container was given no GPU: its driver library shows none, and there is none in /dev.",
         remedy="Start the container with the GPU (`docker run --gpus all`, `podman run --device nvidia.com/gpu=all`, "
         "`apptainer exec --nv`, in Kubernetes the limit nvidia.com/gpu).",
         source="https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/",
@@ -614,6 +614,14 @@ CAUSES: tuple[Cause, ...] = (
         source="PATH, CXX",
     ),
     Cause(
+        name="part not examined",
+        group="machine",
+        seen="an error while a part of the machine was examined",
+        sentence="One part of this machine could not be examined: {problem}.",
+        remedy="The rest stands. Report this, with the output of `nox -s doctor -- --json`.",
+        source="the examination",
+    ),
+    Cause(
         name="toolkit broken",
         group="machine",
         seen="CUDA_PATH and the like, and PATH",
@@ -720,7 +728,7 @@ CAUSES: tuple[Cause, ...] = (
         seen="none of these",
         sentence="It failed for a reason that is not known here: {end}.",
         remedy="Report this.",
-        source="",
+        source="the log",
     ),
 )
 

@@ -114,7 +114,7 @@ def _device_files_refused(code: int, evidence: DriverEvidence, surroundings: Sur
 
 def _by_result(code: int, evidence: DriverEvidence) -> Finding:
     if row := by_code(code):
-        return row.finding()
+        return row.finding(evidence=evidence.library if _is_compat(evidence.library) else "")
     function = "cuInit" if evidence.init_error else "cuDriverGetVersion"
     return cause("other driver error").finding(code=code, function=function)
 
@@ -134,7 +134,7 @@ def _mismatch(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
 
 def _no_gpu(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
     """Why the driver library shows no GPU: nobody gave one, or the kernel module does not operate it."""
-    code = evidence.init_error or evidence.version_error
+    code = evidence.init_error or NO_DEVICE  # what a program meets where cuInit succeeds without a GPU
     if surroundings.container and not _gpu_nodes(evidence):
         return cause("container without GPU").finding(evidence=_runtime_evidence(surroundings))
     if surroundings.wsl:

@@ -7,11 +7,16 @@ from build_matrix.diagnosis.driver import explain, explain_nvml
 from build_matrix.diagnosis.visible import hides_every_gpu, selection, usable
 from build_matrix.model import Finding, Machine
 
+FORWARD_COMPATIBILITY = cause("forward compatibility").name
+
 
 def diagnose(machine: Machine) -> list[Finding]:
     """Everything that keeps CUDA programs from working here, or may surprise; what holds is among it too."""
     findings = [why_driver_fails(machine) or _driver(machine), hidden(machine), _compat(machine)]
-    if not machine.compilers:
+    if findings[0] and findings[0].rule == FORWARD_COMPATIBILITY:
+        findings.pop()  # the same cause, said by its consequence
+    findings += machine.compiler_problems
+    if not (machine.compilers or machine.compiler_problems):
         findings.append(cause("no compiler").finding())
     findings += [
         cause("toolkit broken").finding(found_by=t.found_by, root=t.root, problem=t.problem)
@@ -24,12 +29,13 @@ def diagnose(machine: Machine) -> list[Finding]:
         for gpu in machine.gpus
         if gpu.compute_mode == "prohibited"
     ]
+    findings += [cause("part not examined").finding(problem=text) for text in machine.problems]
     return [finding for finding in findings if finding]
 
 
 def why_no_gpu(machine: Machine) -> Finding | None:
     """Why no program finds a GPU here; None when one should."""
-    findings = [hidden(machine), why_driver_fails(machine)]
+    findings = [None if usable(machine) else hidden(machine), why_driver_fails(machine)]
     findings += [explain_nvml(text) for text in machine.gpu_problems]
     return next((finding for finding in findings if finding and not finding.passed), None)
 

@@ -44,10 +44,10 @@ def main() -> None:
         tell(cuda=f"{number.value // 1000}.{number.value % 1000 // 10}")
     code = library.cuInit(0)
     tell(init_error=code)
-    if code:
+    gpus = [] if code else devices(library)
+    tell(gpus=gpus)
+    if not gpus:
         tell(nodes=nodes(Path("/dev")))
-    else:
-        tell(gpus=devices(library))
 
 
 def loaded_file(maps: Path) -> str:

@@ -62,8 +62,7 @@ def probe_nvidia(environ: Mapping[str, str], root: Path = Path("/")) -> NvidiaAn
         everything = all_future.result() if all_future else {}
     evidence = _evidence(nvml, cuda, everything, environ, root)
     driver = _driver(nvml, cuda, evidence)
-    finding = explain(evidence, find_surroundings(environ, root))
-    problem = finding.fact.rstrip(".").removeprefix("There is ") if finding else ""
+    problem = _problem(evidence, environ, root)
     return NvidiaAnswer(
         driver=driver,
         gpus=_gpus(nvml.get("gpus")) or evidence.numbered or evidence.visible,
@@ -71,6 +70,14 @@ def probe_nvidia(environ: Mapping[str, str], root: Path = Path("/")) -> NvidiaAn
         gpu_problems=tuple(str(text) for text in nvml.get("gpu_problems", ())),
         evidence=evidence,
     )
+
+
+def _problem(evidence: DriverEvidence, environ: Mapping[str, str], root: Path) -> str:
+    """Why CUDA does not work, as a clause that may follow "this machine has" where there is no driver."""
+    if evidence.numbered and not evidence.visible:
+        return f"{VISIBLE}={environ.get(VISIBLE)!r} hides every GPU"
+    finding = explain(evidence, find_surroundings(environ, root))
+    return finding.fact.rstrip(".").removeprefix("There is ") if finding else ""
 
 
 def _driver(nvml: Mapping[str, Any], cuda: Mapping[str, Any], evidence: DriverEvidence) -> Driver | None:
@@ -100,7 +107,7 @@ def _evidence(
 ) -> DriverEvidence:
     files = read_evidence(environ, root)
     code = nvml.get("nvml_error")
-    problem = str(nvml.get("problem") or (f"NVML: {nvml['nvml_message']} (error {code})" if code else ""))
+    problem = str(nvml.get("problem") or (f"{nvml['nvml_message'].rstrip('.')} (NVML error {code})" if code else ""))
     return DriverEvidence(
         library=str(cuda.get("library", "")),
         library_version=library_version(str(cuda.get("library", ""))),
