@@ -191,7 +191,7 @@ def _architectures(wanted: Sequence[str], machine: Machine, notes: list[str]) ->
         return own
     if not _claimed(machine) and (sign := _sign_of_gpu(machine)):
         raise ConfigurationError(
-            f"The compute capability of this machine's GPU is not known: {sign}.",
+            f"{sign[:1].upper()}{sign[1:]}. The compute capability of the GPU is therefore not known.",
             "Name the architecture, such as --arch 89 for compute capability 8.9; `nox -s doctor` says what is wrong "
             "with the driver.",
         )
@@ -209,7 +209,11 @@ def _claimed(machine: Machine) -> bool:
 def _sign_of_gpu(machine: Machine) -> str:
     """What says that there is, or may be, an NVIDIA GPU although none could be read; an empty text for nothing."""
     if machine.driver:
-        return "; ".join(machine.gpu_problems).rstrip(".") or machine.driver_problem or "no GPU answers"
+        return (
+            "; ".join(machine.gpu_problems).rstrip(".")
+            or machine.driver_problem
+            or "There is a driver, but no GPU answers"
+        )
     if not _NO_SIGN.fullmatch(machine.driver_problem):
         return machine.driver_problem
     if machine.surroundings.nvidia_devices:

@@ -77,11 +77,13 @@ def _targets(toolkit: Toolkit, architecture: Architecture) -> bool:
 
 def _other_target(toolkit: Toolkit, architectures: Sequence[Architecture]) -> str:
     """What this toolkit compiles for, and the toolkits that compile for all of these architectures."""
-    own = f"It can for {', '.join(toolkit.architectures)}; "
+    own = f"It can for {', '.join(toolkit.architectures)}"
     others = [other.cuda for other in toolkits().values() if all(_targets(other, a) for a in architectures)]
     if others:
-        return f"{own}--cuda {' or '.join(others)} can for all of yours."
-    return f"{own}no toolkit of the catalog can for all of yours: build one wheel for each, or leave some out."
+        return f"{own}; for all of yours can --cuda {others[0]}{f' to {others[-1]}' if len(others) > 1 else ''}."
+    if all(any(_targets(other, a) for other in toolkits().values()) for a in architectures):
+        return f"{own}; no toolkit can for all of yours: build several wheels, or leave out what you do not need."
+    return f"{own}; the compute capability 8.9 is --arch 89 (`nvidia-smi --query-gpu=compute_cap --format=csv`)."
 
 
 def sources_compile(toolkit: Toolkit, release: LlamaRelease, architectures: Iterable[Architecture]) -> Finding:

@@ -283,6 +283,13 @@ def test_a_compiler_that_was_refused_is_why_there_is_none(machine: Machine) -> N
     assert "no C++ compiler" in refused(msgspec.structs.replace(machine, compilers=())).problem
 
 
+def test_what_rules_out_every_toolkit_is_printed_once(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    print_plan(plan_of(msgspec.structs.replace(machine, compilers=())))
+    printed = capsys.readouterr().out
+    assert printed.count("There is no C++ compiler on this machine.") == 1
+    assert "none of them: There is no C++ compiler" in printed
+
+
 def test_what_of_cxx_is_left_out_is_a_note_of_the_plan(machine: Machine) -> None:
     here = msgspec.structs.replace(machine, compiler_notes=("CXX: ccache is left out",))
     assert "CXX: ccache is left out" in plan_of(here).notes
