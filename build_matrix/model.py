@@ -256,6 +256,7 @@ class Gpu(Record, frozen=True, kw_only=True):
 
 
 NO_DRIVER = "no NVIDIA driver"
+CLAIMED = "claimed"  # version of a driver, and beginning of a GPU's UUID, that stand for what another machine has
 
 
 class Driver(Record, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from packaging.version import Version
 from build_matrix.catalog import default_architecture, llama_releases, toolkits
 from build_matrix.errors import ConfigurationError, MissingPrerequisiteError, NoCompatibleChoiceError
 from build_matrix.model import (
+    CLAIMED,
     NO_DRIVER,
     Architecture,
     Candidate,
@@ -186,7 +187,7 @@ def _architectures(wanted: Sequence[str], machine: Machine, notes: list[str]) ->
     if wanted:
         return parse_architectures(wanted, own)
     if own:
-        whose = "the claimed GPU" if _claimed(machine) else "the GPU of this machine"
+        whose = "the claimed GPU" if machine.gpus[0].uuid.startswith(CLAIMED) else "the GPU of this machine"
         notes.append(f"architecture {names}: {whose}")
         return own
     if not _claimed(machine) and (sign := _sign_of_gpu(machine)):

@@ -89,9 +89,10 @@ def test_ptx_fits_every_gpu_that_is_not_older(code: str, capability: str, fits: 
 
 
 def test_a_toolkit_is_available_where_a_source_is_locked(toolkit: Toolkit) -> None:
-    assert toolkit_available(toolkit, ["12.9", "13.0"], "linux-x86_64").passed
+    here = toolkit_available(toolkit, ["12.9", "13.0"], "linux-x86_64")
+    assert (here.passed, here.fact) == (True, "A source of CUDA 13.0 for linux-x86_64 is locked.")
     missing = toolkit_available(toolkit, ["12.9"], "linux-x86_64")
-    assert not missing.passed
+    assert (missing.passed, missing.fact) == (False, "A source of CUDA 13.0 for linux-x86_64 is not known.")
     assert "12.9" in missing.remedy
 
 
