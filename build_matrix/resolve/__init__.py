@@ -132,7 +132,7 @@ def require_cell(plan: Plan, machine: Machine, locked_cuda: Sequence[str]) -> tu
     if not machine.compilers:
         missing = _refused(machine)
         raise MissingPrerequisiteError(missing.fact, missing.remedy)
-    nearest = min(plan.candidates, key=lambda c: (len(c.failed("build")), len(c.failed("run"))))
+    nearest = _nearest(plan)
     if unbuildable := nearest.failed("build"):
         if unbuildable[0].rule == ROOM_RULE:
             raise MissingPrerequisiteError(unbuildable[0].fact, unbuildable[0].remedy)
@@ -142,6 +142,17 @@ def require_cell(plan: Plan, machine: Machine, locked_cuda: Sequence[str]) -> tu
         f"A CUDA {nearest.cuda} wheel cannot run on this machine. {finding.fact}{_hopeless(finding)}",
         f"{finding.remedy}\n{_way_out(plan, machine, locked_cuda) if finding.rule == DRIVER_RULE else CROSS}",
     )
+
+
+def _nearest(plan: Plan) -> Candidate:
+    """The toolkit that lacks least; of several the newest that cannot be built with, or else the oldest."""
+
+    def lacks(candidate: Candidate) -> tuple[int, int]:
+        return len(candidate.failed("build")), len(candidate.failed("run"))
+
+    least = min(map(lacks, plan.candidates))
+    nearest = [candidate for candidate in plan.candidates if lacks(candidate) == least]
+    return nearest[-1] if least[0] else nearest[0]
 
 
 def _hopeless(finding: Finding) -> str:

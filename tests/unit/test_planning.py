@@ -266,6 +266,16 @@ def test_a_driver_that_is_older_than_every_toolkit_has_no_way_out(machine: Machi
     assert "build-cuda" not in error.remedy
 
 
+def test_a_gpu_that_is_newer_than_every_toolkit_is_offered_ptx(machine: Machine) -> None:
+    newest = with_gpus(machine, "15.0", "14.0", "700.1")
+    error = refused(newest)
+    assert error.problem == "CUDA 13.5 cannot compile for architecture 150 (sm_150)."
+    assert "--arch 110-virtual" in error.remedy
+    cell = plan_of(newest, architectures=("110-virtual",)).cell
+    assert cell is not None
+    assert cell.cuda == "13.5"
+
+
 def test_a_way_out_is_named_only_where_it_can_be_built(machine: Machine) -> None:
     old = with_gpus(machine, "8.9", "11.8", "520.61.05")
     assert "no way out: CUDA 11.8 and llama-cpp-python 0.3.36 accept gcc 11" in refused(old, cuda="13").remedy

@@ -117,7 +117,9 @@ def test_the_remedy_names_the_toolkits_that_compile_for_all(toolkit: Toolkit) ->
     remedy = toolkit_targets(toolkits()["12.4"], [arch("75"), arch("121")]).remedy
     assert "for all of yours can --cuda 12.9 to 13.5" in remedy
     assert "build several wheels" in toolkit_targets(toolkits()["13.0"], [arch("61"), arch("107")]).remedy
-    assert "--arch 89" in toolkit_targets(toolkits()["13.0"], [arch("130")]).remedy
+    assert "--arch 89" in toolkit_targets(toolkits()["13.0"], [arch("77")]).remedy
+    assert "--arch 110-virtual" in toolkit_targets(toolkits()["13.0"], [arch("130")]).remedy
+    assert "--arch 101-virtual" in toolkit_targets(toolkits()["12.8"], [arch("89"), arch("150")]).remedy
 
 
 @pytest.mark.parametrize(
