@@ -263,6 +263,7 @@ class Gpu(Record, frozen=True, kw_only=True):
 
 
 NO_DRIVER = "no NVIDIA driver"
+CLAIMED = "claimed"  # version of a driver, and beginning of a GPU's UUID, that stand for what another machine has
 
 
 class Driver(Record, frozen=True, kw_only=True):
@@ -431,7 +432,7 @@ class Finding(Record, frozen=True, kw_only=True):
     """A compatibility rule's result: whether it holds, the fact that decided, and the remedy where it does not.
 
     ``kind`` is what breaks: building the wheel, or running it on this machine. ``known`` is false for a rule that
-    cannot be judged: ``passed`` is then false too, since nothing shows that it holds, and ``fact`` says what is missing.
+    cannot be judged: ``passed`` is then false too, since nothing shows that it holds, and ``fact`` says why.
     """
 
     rule: str
@@ -529,16 +530,20 @@ class Candidate(Record, frozen=True, kw_only=True):
         return tuple(f for f in self.findings if not f.known and kind in {None, f.kind})
 
     def answer(self, kind: RuleKind) -> Answer:
-        """Whether it builds, or runs here: one rule that does not hold decides; one that is not known leaves it open."""
+        """Whether it builds, or runs here: a rule that does not hold decides, one that is not known leaves it open."""
         if self.failed(kind):
             return "no"
         return "not known" if self.unknown(kind) else "yes"
 
 
 class Plan(Record, frozen=True, kw_only=True):
-    """What can be built here, and why not the rest; ``cell`` is None when nothing can."""
+    """What can be built here, and why not the rest; ``cell`` is None when nothing can.
+
+    ``llama`` is the release that was judged, of the request or the newest.
+    """
 
     request: Request
+    llama: str
     candidates: tuple[Candidate, ...]
     cell: Cell | None = None
     compiler: HostCompiler | None = None

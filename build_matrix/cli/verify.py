@@ -75,7 +75,7 @@ def targets(wheel: Path, machine: Machine) -> tuple[Target, ...]:
         alone = structs.replace(machine, gpus=(gpu,))
         findings = predict(label.cuda, label.architectures, alone, {}) if label else []
         found.append(
-            Target(gpu=gpu, visible=visible, impossible=next((item for item in findings if not item.passed), None))
+            Target(gpu=gpu, visible=visible, impossible=next((item for item in findings if item.failed), None))
         )
     return tuple(found)
 

@@ -1,4 +1,4 @@
-"""Which C++ compilers are here? The one that CXX names, then what lies on the PATH; each is tried before it is offered."""
+"""Which C++ compilers are here? The one that CXX names, or those on the PATH; each is tried before it is offered."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def search_compilers(environ: Mapping[str, str] | None = None) -> CompilerSearch
 def path_folders(environ: Mapping[str, str]) -> tuple[Path, ...]:
     """The absolute folders of PATH; an empty or a relative entry means another folder in each working folder."""
     entries = environ.get("PATH", os.defpath).split(os.pathsep)
-    return tuple(dict.fromkeys(Path(entry) for entry in entries if os.path.isabs(entry)))
+    return tuple(dict.fromkeys(Path(entry) for entry in entries if Path(entry).is_absolute()))
 
 
 def examine_msvc(cl: Path) -> HostCompiler | None:
@@ -125,9 +125,11 @@ def examine_msvc(cl: Path) -> HostCompiler | None:
 
 
 def _search_path(folders: Sequence[Path]) -> CompilerSearch:
-    paths = {path.resolve(): path for path in reversed([*_candidates(folders)])}  # one program may have several names
+    paths: dict[Path, Path] = {}
+    for path in _candidates(folders):
+        paths.setdefault(path.resolve(), path)  # one program may have several names
     with ThreadPoolExecutor() as pool:
-        results = list(pool.map(_examined, reversed(paths.values())))
+        results = list(pool.map(_examined, paths.values()))
     found: dict[str, HostCompiler] = {}
     if os.name == "nt" and (cl := shutil.which("cl")) and (msvc := examine_msvc(Path(cl))):
         found[msvc.identity] = msvc
@@ -156,10 +158,10 @@ def _candidates(folders: Sequence[Path]) -> Iterator[Path]:
             yield found
     for folder in folders:
         try:
-            names = sorted(name for name in os.listdir(folder) if _VERSIONED.fullmatch(name))
+            versioned = sorted(path for path in folder.iterdir() if _VERSIONED.fullmatch(path.name))
         except OSError:  # not there, not a folder, or not readable
             continue
-        yield from (folder / name for name in names if _is_compiler(folder / name))
+        yield from (path for path in versioned if _is_compiler(path))
 
 
 def _which(name: str, folders: Sequence[Path]) -> Path | None:
@@ -184,7 +186,7 @@ def _is_launcher(path: Path) -> bool:
 
 def _named_program(named: str, folders: Sequence[Path], notes: list[str]) -> Path:
     """The program that CXX names, without the launchers before it; raises _RefusedError."""
-    if os.sep in named and os.path.exists(named):  # a path may hold spaces
+    if os.sep in named and Path(named).exists():  # a path may hold spaces
         return _without_masquerade(Path(named).absolute(), folders, notes)
     try:
         words = shlex.split(named)
@@ -303,7 +305,7 @@ def _programs(cxx: Path) -> dict[str, str]:
     found = {"specs": hashlib.sha256(_ask(cxx, "-dumpspecs").encode()).hexdigest()}
     for program in ("cc1", "cc1plus", "as", "ld"):
         answer = _ask(cxx, f"-print-prog-name={program}").strip()
-        path = Path(answer) if os.path.isabs(answer) else _which(answer, (cxx.parent, *SYSTEM_FOLDERS))
+        path = Path(answer) if Path(answer).is_absolute() else _which(answer, (cxx.parent, *SYSTEM_FOLDERS))
         if answer and path and _is_program(path):
             found[program] = _content(path.resolve())
     if "cc1plus" not in found:  # clang is one program

@@ -10,6 +10,7 @@ from packaging.version import Version
 from build_matrix.catalog import default_architecture, llama_releases, toolkits
 from build_matrix.errors import ConfigurationError, MissingPrerequisiteError, NoCompatibleChoiceError
 from build_matrix.model import (
+    CLAIMED,
     NO_DRIVER,
     Architecture,
     Candidate,
@@ -29,6 +30,7 @@ from build_matrix.resolve.rules import (
     compiler_accepted,
     compressed_code_read,
     driver_accepts,
+    driver_answers,
     glibc_accepted,
     room_on_disk,
     sources_compile,
@@ -37,7 +39,18 @@ from build_matrix.resolve.rules import (
     unknown_toolkit,
 )
 
-__all__ = ["choose_release", "compiler_accepted", "make_plan", "parse_architectures", "predict", "require_cell"]
+__all__ = [
+    "choose_release",
+    "compiler_accepted",
+    "make_plan",
+    "parse_architectures",
+    "predict",
+    "require_cell",
+    "why_not_compiled",
+]
+
+# What Machine.driver_problem says where nothing hints at an NVIDIA GPU.
+_NO_SIGN = re.compile(rf"({NO_DRIVER}( in this container| that Windows gives to this WSL)?)?")
 
 CROSS = "--cross builds it anyway, for another machine."
 
@@ -57,7 +70,7 @@ def make_plan(request: Request, machine: Machine, locked_llama: Sequence[str], l
     )
     chosen = _choose(candidates, machine, notes, cross=request.cross)
     if chosen is None:
-        return Plan(request=request, candidates=candidates, notes=tuple(notes))
+        return Plan(request=request, llama=release.version, candidates=candidates, notes=tuple(notes))
     compiler = _compilers(toolkits()[chosen.cuda], release, machine)[0]
     cell = Cell(
         llama=release.version,
@@ -67,7 +80,14 @@ def make_plan(request: Request, machine: Machine, locked_llama: Sequence[str], l
         profile=request.profile,
         defines=dict(sorted(request.defines.items())),
     )
-    return Plan(request=request, candidates=candidates, cell=cell, compiler=compiler, notes=tuple(notes))
+    return Plan(
+        request=request,
+        llama=release.version,
+        candidates=candidates,
+        cell=cell,
+        compiler=compiler,
+        notes=tuple(notes),
+    )
 
 
 def predict(
@@ -81,8 +101,24 @@ def predict(
     toolkit = toolkits().get(cuda)
     if toolkit is None:
         return [unknown_toolkit(cuda, machine.driver)]
-    findings = [driver_accepts(toolkit, machine), compressed_code_read(toolkit, machine, defines)]
+    findings = [
+        driver_answers(machine),
+        driver_accepts(toolkit, machine),
+        compressed_code_read(toolkit, machine, defines),
+    ]
     return findings + code_for_gpus(toolkit, architectures, machine)
+
+
+def why_not_compiled(cuda: str, release: LlamaRelease, architectures: Sequence[Architecture]) -> Finding | None:
+    """The rule by which this toolkit compiles no such wheel, whatever machine it is built on; None where there is none.
+
+    Raises ConfigurationError for a toolkit that the catalog does not know.
+    """
+    toolkit = toolkits().get(cuda)
+    if toolkit is None:
+        raise ConfigurationError(f"CUDA {cuda} is not in the catalog.", f"Choose one of {', '.join(toolkits())}.")
+    findings = (toolkit_targets(toolkit, architectures), sources_compile(toolkit, release, architectures))
+    return next((finding for finding in findings if finding.failed), None)
 
 
 def require_cell(plan: Plan, machine: Machine, locked_cuda: Sequence[str]) -> tuple[Cell, HostCompiler]:
@@ -96,7 +132,7 @@ def require_cell(plan: Plan, machine: Machine, locked_cuda: Sequence[str]) -> tu
     if not machine.compilers:
         missing = _refused(machine)
         raise MissingPrerequisiteError(missing.fact, missing.remedy)
-    nearest = min(plan.candidates, key=lambda c: (len(c.failed("build")), len(c.failed("run"))))
+    nearest = _nearest(plan)
     if unbuildable := nearest.failed("build"):
         if unbuildable[0].rule == ROOM_RULE:
             raise MissingPrerequisiteError(unbuildable[0].fact, unbuildable[0].remedy)
@@ -104,8 +140,19 @@ def require_cell(plan: Plan, machine: Machine, locked_cuda: Sequence[str]) -> tu
     finding = nearest.failed("run")[0]
     raise NoCompatibleChoiceError(
         f"A CUDA {nearest.cuda} wheel cannot run on this machine. {finding.fact}{_hopeless(finding)}",
-        f"{finding.remedy}\n{_way_out(machine, locked_cuda) if finding.rule == DRIVER_RULE else CROSS}",
+        f"{finding.remedy}\n{_way_out(plan, machine, locked_cuda) if finding.rule == DRIVER_RULE else CROSS}",
     )
+
+
+def _nearest(plan: Plan) -> Candidate:
+    """The toolkit that lacks least; of several the newest that cannot be built with, or else the oldest."""
+
+    def lacks(candidate: Candidate) -> tuple[int, int]:
+        return len(candidate.failed("build")), len(candidate.failed("run"))
+
+    least = min(map(lacks, plan.candidates))
+    nearest = [candidate for candidate in plan.candidates if lacks(candidate) == least]
+    return nearest[-1] if least[0] else nearest[0]
 
 
 def _hopeless(finding: Finding) -> str:
@@ -113,17 +160,23 @@ def _hopeless(finding: Finding) -> str:
     return " Rebuilding will not help." if finding.rule == DRIVER_RULE else ""
 
 
-def _way_out(machine: Machine, locked: Sequence[str]) -> str:
-    """The command for a wheel that runs on the driver as it is, and the one that builds all the same."""
-    if machine.driver is None:
-        return CROSS
-    speaks = int(machine.driver.cuda.partition(".")[0])
+def _way_out(plan: Plan, machine: Machine, locked: Sequence[str]) -> str:
+    """The command for a wheel that runs on the driver as it is, or why there is none; and what builds all the same."""
+    speaks = int(machine.driver.cuda.partition(".")[0]) if machine.driver else 0
     family = max((t.family for t in toolkits().values() if t.family <= speaks), default=None)
     if family is None:
         return CROSS
-    here = any(minor.startswith(f"{family}.") for minor in locked)
-    missing = "" if here else f" (no CUDA {family} toolkit has a source here)"
-    return f"Or build one that runs today: nox -s build-cuda{family}{missing}. {CROSS}"
+    release, architectures = llama_releases()[plan.llama], plan.candidates[0].architectures
+    own = [
+        _judge(toolkit, release, architectures, machine, plan.request.defines, locked)
+        for toolkit in toolkits().values()
+        if toolkit.family == family
+    ]
+    if any(not candidate.failed() for candidate in own):
+        return f"Or build one that runs today: nox -s build-cuda{family}. {CROSS}"
+    nearest = min(own, key=lambda candidate: len(candidate.failed()))
+    hindrance = nearest.failed()[0]
+    return f"A CUDA {family} wheel is no way out: {hindrance.fact} {hindrance.remedy}\n{CROSS}"
 
 
 def choose_release(wanted: str, locked: Sequence[str]) -> LlamaRelease:
@@ -145,19 +198,17 @@ def _architectures(wanted: Sequence[str], machine: Machine, notes: list[str]) ->
     if wanted:
         return parse_architectures(wanted, own)
     if own:
-        whose = "the claimed GPU" if _claimed(machine) else "the GPU of this machine"
+        whose = "the claimed GPU" if machine.gpus[0].uuid.startswith(CLAIMED) else "the GPU of this machine"
         notes.append(f"architecture {names}: {whose}")
         return own
     if not _claimed(machine) and (sign := _sign_of_gpu(machine)):
         raise ConfigurationError(
-            f"The compute capability of this machine's GPU is not known: {sign}.",
+            f"{sign[:1].upper()}{sign[1:]}. The compute capability of the GPU is therefore not known.",
             "Name the architecture, such as --arch 89 for compute capability 8.9; `nox -s doctor` says what is wrong "
             "with the driver.",
         )
     default = default_architecture()
-    why = "no GPU is claimed" if _claimed(machine) else "this machine has no NVIDIA GPU that is known of"
-    if not _claimed(machine) and machine.driver_problem.startswith(NO_DRIVER):
-        why = f"this machine has {machine.driver_problem}"
+    why = "no GPU is claimed" if _claimed(machine) else f"this machine has {machine.driver_problem or NO_DRIVER}"
     notes.append(f"architecture {default}: the default, since {why} (--arch changes it)")
     return (Architecture.parse(default),)
 
@@ -170,9 +221,12 @@ def _claimed(machine: Machine) -> bool:
 def _sign_of_gpu(machine: Machine) -> str:
     """What says that there is, or may be, an NVIDIA GPU although none could be read; an empty text for nothing."""
     if machine.driver:
-        details = machine.gpu_problems or ("no GPU answers",)
-        return f"driver {machine.driver.version} is here, but {'; '.join(details)}"
-    if machine.driver_problem and not machine.driver_problem.startswith(NO_DRIVER):
+        return (
+            "; ".join(machine.gpu_problems).rstrip(".")
+            or machine.driver_problem
+            or "There is a driver, but no GPU answers"
+        )
+    if not _NO_SIGN.fullmatch(machine.driver_problem):
         return machine.driver_problem
     if machine.surroundings.nvidia_devices:
         return f"there is an NVIDIA device ({machine.surroundings.nvidia_devices[0]}), but no driver that answers"
@@ -181,7 +235,8 @@ def _sign_of_gpu(machine: Machine) -> str:
 
 _SPELLING = re.compile(
     r"(?P<prefix>sm_?|compute_?|ptx_?)?(?P<number>[1-9]\d{1,2}|[1-9]\d?\.\d)(?P<feature>[af]?)(?P<kind>-real|-virtual)?"
-    r"(?P<ptx>\+ptx)?"
+    r"(?P<ptx>\+ptx)?",
+    re.ASCII,
 )
 
 

@@ -8,6 +8,7 @@ from packaging.version import Version
 
 from build_matrix.catalog import branch_for, cuda_of_driver, fatbin_compression, target_platform, toolkits
 from build_matrix.model import (
+    BLACKWELL,
     NO_DRIVER,
     Architecture,
     Driver,
@@ -21,6 +22,8 @@ from build_matrix.model import (
 
 BUILD_ROOM = 4_000_000_000  # bytes: toolkit 1.7 GB with its packages, sources and objects 1.2 GB, the rest 0.6 GB
 ROOM_RULE = "room on the disk"
+DOCTOR = "`nox -s doctor` says what is wrong and what to do."
+ANSWER_RULE = "driver answers"
 DRIVER_RULE = "driver runs toolkit"
 COMPRESSION_RULE = "compressed code read"
 CODE_RULE = "code for the GPU"
@@ -75,15 +78,21 @@ def _targets(toolkit: Toolkit, architecture: Architecture) -> bool:
 
 def _other_target(toolkit: Toolkit, architectures: Sequence[Architecture]) -> str:
     """What this toolkit compiles for, and the toolkits that compile for all of these architectures."""
-    own = f"It can for {', '.join(toolkit.architectures)}; "
+    own = f"It can for {', '.join(toolkit.architectures)}"
     others = [other.cuda for other in toolkits().values() if all(_targets(other, a) for a in architectures)]
     if others:
-        return f"{own}--cuda {' or '.join(others)} can for all of yours."
-    return f"{own}no toolkit of the catalog can for all of yours: build one wheel for each, or leave some out."
+        return f"{own}; for all of yours can --cuda {others[0]}{f' to {others[-1]}' if len(others) > 1 else ''}."
+    if all(any(_targets(other, a) for other in toolkits().values()) for a in architectures):
+        return f"{own}; no toolkit can for all of yours: build several wheels, or leave out what you do not need."
+    numbers = [int(number) for number in toolkit.architectures]
+    if any(a.number > numbers[-1] for a in architectures):
+        ptx = max(number for number in numbers if number not in BLACKWELL)  # which some sources compile for it alone
+        return f"{own}; a GPU that is newer than the toolkit compiles PTX when it starts: --arch {ptx}-virtual."
+    return f"{own}; the compute capability 8.9 is --arch 89 (`nvidia-smi --query-gpu=compute_cap --format=csv`)."
 
 
 def sources_compile(toolkit: Toolkit, release: LlamaRelease, architectures: Iterable[Architecture]) -> Finding:
-    """Whether this toolkit compiles the release's sources for these architectures (the limits in catalog/llama.toml)."""
+    """Whether this toolkit compiles the release's sources for these architectures (``limit`` in catalog/llama.toml)."""
     wanted = tuple(architectures)
     limits = [(limit, [a for a in wanted if limit.excludes(toolkit.cuda, a)]) for limit in release.limit]
     limit, excluded = next((pair for pair in limits if pair[1]), (None, []))
@@ -160,6 +169,17 @@ def room_on_disk(machine: Machine) -> Finding:
 
 
 # --- will it run on this machine? ----------------------------------------------------------------------
+
+
+def driver_answers(machine: Machine) -> Finding:
+    """Whether the driver library initialises (cuInit): without that, nothing is known of what runs here."""
+    driver, code = machine.driver, machine.evidence.init_error
+    if driver is None:
+        return _not_known(ANSWER_RULE, _no_driver(machine), DOCTOR)
+    if machine.overrides or code == 0:
+        return Finding(rule=ANSWER_RULE, kind="run", passed=True, fact=f"Driver {driver.version} answers.")
+    why = machine.driver_problem or (f"cuInit answers error {code}" if code else "the driver library did not answer")
+    return _not_known(ANSWER_RULE, f"Whether CUDA works here is not known: {why}.", DOCTOR)
 
 
 def driver_accepts(toolkit: Toolkit, machine: Machine) -> Finding:
