@@ -30,6 +30,7 @@ def command(
     store_folder: StoreOption = None,
 ) -> None:
     """Say what is on this machine, what is wrong with it, and what to do."""
+    from build_matrix.cli.installed_rows import print_installed
     from build_matrix.diagnosis import diagnose, diagnose_installed
     from build_matrix.probe import examine_environment, probe
     from build_matrix.store import default_store
@@ -48,7 +49,7 @@ def command(
         return
     _print(machine, findings, wheels)
     if installed:
-        typer.echo(f"\n{installed.python}: llama-cpp-python {installed.version or '(not installed)'}")
+        print_installed(installed)
 
 
 def _prediction(wheel: Path, machine: Machine) -> str:
