@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from build_matrix.model import Finding, Record
 
-Group = Literal["driver", "GPU", "wheel", "installed", "process"]
+Group = Literal["driver", "GPU", "machine", "wheel", "installed", "process"]
 
 CUDA_ERRORS = "CUDA driver API, enum cudaError_enum"
 CUDA_STRINGS = "CUDA runtime API, cudaGetErrorString"
@@ -167,6 +167,15 @@ CAUSES: tuple[Cause, ...] = (
         pattern=r"GPU is lost|fallen off the bus|DEVICE_LOST|uncorrectable (NVLink|ECC)|ECC_UNCORRECTABLE|CONTAINED",
         source=f"{CUDA_ERRORS}; {NVML_ERRORS}",
     ),
+    Cause(
+        name="GPU needs a reset",
+        group="GPU",
+        seen="NVML's error 16",
+        sentence="The GPU must be reset before it answers again.",
+        remedy="End what uses it, then `sudo nvidia-smi --gpu-reset`; or reboot.",
+        pattern=r"GPU requires reset|GPU requires restart",
+        source=NVML_ERRORS,
+    ),
     # --- the loader ------------------------------------------------------------------------------------------
     Cause(
         name="library of CUDA missing",
@@ -218,12 +227,12 @@ CAUSES: tuple[Cause, ...] = (
         rule="kernel module",
         group="driver",
         seen="error 803, or NVML's error 18",
-        sentence="The driver library answers error 803 to cuInit: the library and the loaded kernel module are of "
-        "different versions.",
+        sentence="The driver's library and its loaded kernel module are of different versions (CUDA error 803, NVML "
+        "error 18).",
         remedy="Reboot after a driver update; if that does not help, leave only one version of the driver installed.",
         codes=(803,),
         pattern=_driver_log(803, name="CUDA_ERROR_SYSTEM_DRIVER_MISMATCH")
-        + r"|unsupported display driver / cuda driver combination|Driver/library version mismatch",
+        + r"|unsupported display driver / cuda driver combination|(?:Driver/library|NVML/RM) version mismatch",
         source=f"{CUDA_ERRORS}; {NVML_ERRORS}",
     ),
     Cause(
@@ -265,10 +274,23 @@ CAUSES: tuple[Cause, ...] = (
         group="driver",
         seen="error 800 or 304, or NVML's error 4",
         sentence="The system does not let this process use the driver.",
-        remedy="Give this user read and write access to /dev/nvidia*; in a container, pass the devices to it.",
+        remedy="Give this user read and write access to /dev/nvidia* (group video or render); in a container, pass the "
+        "devices to it.",
         codes=(304, 800),
-        pattern=r"\bCUDA_ERROR_(NOT_PERMITTED|OPERATING_SYSTEM)\b|found no usable GPU: error (?:304|800)\b",
+        pattern=r"\bCUDA_ERROR_(NOT_PERMITTED|OPERATING_SYSTEM)\b|found no usable GPU: error (?:304|800)\b|"
+        r"Insufficient Permissions",
         source=f"{CUDA_ERRORS}; {NVML_ERRORS}",
+    ),
+    Cause(
+        name="library incomplete",
+        group="driver",
+        seen="error 500",
+        sentence="The driver library answers error 500 to cuInit: the driver's parts are of different versions.",
+        remedy="Install the driver again; in WSL, update it in Windows and run `wsl --update`, in Docker Desktop "
+        "update that too.",
+        codes=(500,),
+        pattern=_driver_log(500, name="CUDA_ERROR_NOT_FOUND"),
+        source=CUDA_ERRORS,
     ),
     Cause(
         name="not supported",
@@ -315,7 +337,7 @@ CAUSES: tuple[Cause, ...] = (
         name="no GPU",
         group="driver",
         seen="error 100",
-        sentence="The driver shows this process no GPU (error 100).",
+        sentence="The driver shows this process no GPU.",
         remedy="See what `nox -s doctor` says of the driver and the GPUs.",
         codes=(100,),
         pattern=r"CUDA_ERROR_NO_DEVICE|no CUDA-capable device|no usable GPU|found no usable GPU: error 100\b",
@@ -323,12 +345,289 @@ CAUSES: tuple[Cause, ...] = (
     ),
     # --- what evidence of the machine tells apart ----------------------------------------------------------
     Cause(
+        name="WSL library off the loader path",
+        group="driver",
+        seen="WSL; /usr/lib/wsl/lib holds libcuda.so.1, and the loader does not find it",
+        sentence="NVIDIA's driver library is not on the loader's path: this is WSL, which keeps it in "
+        "/usr/lib/wsl/lib.",
+        remedy="Set LD_LIBRARY_PATH=/usr/lib/wsl/lib, or write that folder to a file in /etc/ld.so.conf.d and run "
+        "`sudo ldconfig`. The driver itself belongs to Windows: install none in WSL.",
+        source="https://docs.nvidia.com/cuda/wsl-user-guide/",
+    ),
+    Cause(
+        name="WSL without a GPU",
+        group="driver",
+        seen="WSL; no libcuda.so.1, or error 100",
+        sentence="Windows gives this WSL no NVIDIA driver and no GPU.",
+        remedy="Install NVIDIA's driver in Windows, then run `wsl --update` and `wsl --shutdown` there; WSL 1 has no "
+        "GPU. Install no Linux driver in WSL.",
+        source="https://docs.nvidia.com/cuda/wsl-user-guide/",
+    ),
+    Cause(
+        name="Linux driver in WSL",
+        group="driver",
+        seen="WSL; a libcuda.so.1 of another folder than /usr/lib/wsl was loaded, and fails",
+        sentence="A Linux driver is installed in WSL ({library}) and hides the one of Windows: error {code}.",
+        remedy="Remove the Linux driver's packages (on Ubuntu: `sudo apt purge 'libnvidia-compute-*' "
+        "'nvidia-driver-*'`), and let the loader find /usr/lib/wsl/lib.",
+        source="https://docs.nvidia.com/cuda/wsl-user-guide/",
+    ),
+    Cause(
+        name="library off the loader path",
+        group="driver",
+        seen="libcuda.so.1 lies in a usual folder, and the loader does not find it",
+        sentence="NVIDIA's driver library is in {folder}, which is not on the loader's path.",
+        remedy="Set LD_LIBRARY_PATH={folder}, or write that folder to a file in /etc/ld.so.conf.d and run `sudo "
+        "ldconfig`.",
+        source=LOADER,
+    ),
+    Cause(
+        name="32-bit library",
+        group="driver",
+        seen="the ELF class of libcuda.so.1",
+        sentence="NVIDIA's driver library for 64-bit programs is missing; {path} is for 32-bit ones.",
+        remedy="Install the driver's 64-bit libraries, or take that folder out of LD_LIBRARY_PATH.",
+        source=LOADER,
+    ),
+    Cause(
+        name="broken library",
+        group="driver",
+        seen="any other error of the loader",
+        sentence="libcuda.so.1 cannot be loaded: {error}.",
+        remedy="Reinstall the driver. An empty file stays in an image that was saved from a container with a GPU: "
+        "delete it.",
+        source=LOADER,
+    ),
+    Cause(
+        name="container without driver",
+        rule="no driver",
+        group="driver",
+        seen="a container; no libcuda.so.1",
+        sentence="There is no NVIDIA driver in this container.",
+        remedy="Start the container with the GPU (`docker run --gpus all`, `podman run --device nvidia.com/gpu=all`, "
+        "`apptainer exec --nv`); the driver belongs to its host, with NVIDIA's container toolkit.",
+        source="https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/",
+    ),
+    Cause(
+        name="container without GPU",
+        rule="no GPU",
+        group="driver",
+        seen="a container; error 100, and no /dev/nvidia0 nor another",
+        sentence="This container was given no GPU: its driver library shows none, and there is none in /dev.",
+        remedy="Start the container with the GPU (`docker run --gpus all`, `podman run --device nvidia.com/gpu=all`, "
+        "`apptainer exec --nv`, in Kubernetes the limit nvidia.com/gpu).",
+        source="https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/",
+    ),
+    Cause(
+        name="container without compute",
+        group="driver",
+        seen="a container; NVML's library or /dev/nvidiactl, and no libcuda.so.1",
+        sentence="This container was given the GPU, but not NVIDIA's driver library for CUDA (libcuda.so.1).",
+        remedy="Start it with NVIDIA_DRIVER_CAPABILITIES=compute,utility.",
+        source="https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/docker-specialized.html",
+    ),
+    Cause(
+        name="container lost the GPU",
+        group="driver",
+        seen="a container; a device file is there, and opening it is refused",
+        sentence="This container may not open /dev/{node} ({error}), though the file is there.",
+        remedy="Restart the container: `systemctl daemon-reload` on its host takes devices from running ones. Passing "
+        "each with --device, or by CDI, prevents that.",
+        source="https://github.com/NVIDIA/nvidia-container-toolkit/issues/48",
+    ),
+    Cause(
+        name="driver in the image",
+        rule="kernel module",
+        group="driver",
+        seen="a container; error 803 with a library that is not of the host's version",
+        sentence="This container's image has a driver library of its own, which does not fit the host's kernel module "
+        "(error 803).",
+        remedy="Remove the driver's packages (libcuda1, libnvidia-compute-*, nvidia-driver-*) from the image: the host "
+        "provides the library.",
+        source="https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/",
+    ),
+    Cause(
+        name="cuda-compat mismatch",
+        rule="forward compatibility",
+        group="driver",
+        seen="error 803, and the library is one of cuda-compat",
+        sentence="The driver library of cuda-compat does not fit the loaded kernel module (error 803).",
+        remedy="Take the cuda-compat folder out of LD_LIBRARY_PATH, or use an image of the driver's own CUDA version.",
+        source="https://docs.nvidia.com/deploy/cuda-compatibility/forward-compatibility.html",
+    ),
+    Cause(
+        name="driver half installed",
+        group="driver",
+        seen="the kernel module or NVML's library, and no libcuda.so.1",
+        sentence="NVIDIA's driver library for CUDA (libcuda.so.1) is missing, though {what}.",
+        remedy="Install the package that carries it, of the driver's version: libnvidia-compute-* (Ubuntu), libcuda1 "
+        "(Debian), nvidia-driver-cuda or xorg-x11-drv-nvidia-cuda (Fedora), nvidia-utils (Arch).",
+        source="packages of the distributions",
+    ),
+    Cause(
+        name="nouveau",
+        group="driver",
+        seen="nouveau is bound to the GPU on the PCI bus",
+        sentence="The GPU ({address}) uses the driver nouveau, which does not support CUDA.",
+        remedy="Install NVIDIA's driver, which keeps nouveau from loading, and reboot.",
+        source="sysfs, /sys/bus/pci/devices",
+    ),
+    Cause(
+        name="GPU passed through",
+        group="driver",
+        seen="vfio-pci is bound to the GPU on the PCI bus",
+        sentence="The GPU ({address}) is set aside for a virtual machine (vfio-pci).",
+        remedy="Run this inside that virtual machine, or give the GPU back to the driver nvidia.",
+        source="sysfs, /sys/bus/pci/devices",
+    ),
+    Cause(
+        name="driver not installed",
+        rule="no driver",
+        group="driver",
+        seen="an NVIDIA GPU on the PCI bus, and no driver",
+        sentence="There is no NVIDIA driver, though the PCI bus shows an NVIDIA GPU ({address}).",
+        remedy="Install NVIDIA's driver, then reboot.",
+        source="sysfs, /sys/bus/pci/devices",
+    ),
+    Cause(
+        name="module not loaded",
+        rule="kernel module",
+        group="driver",
+        seen="the library, a GPU on the PCI bus, and no module nvidia",
+        sentence="The driver's kernel module is not loaded (error {code}).",
+        remedy="Reboot if the driver was installed just now; else `sudo modprobe nvidia`, whose error says more (for "
+        "example that no module was built for this kernel).",
+        source="sysfs, /sys/module",
+    ),
+    Cause(
+        name="module refused by Secure Boot",
+        rule="kernel module",
+        group="driver",
+        seen="the same, and Secure Boot is on",
+        sentence="The driver's kernel module is not loaded (error {code}), and Secure Boot is on, which refuses a "
+        "module that is not signed.",
+        remedy="Enrol the key that signed it (`sudo mokutil --import`, then reboot), or install a signed module of "
+        "your distribution; `sudo modprobe nvidia` says whether that is why.",
+        source="UEFI specification, SecureBoot",
+    ),
+    Cause(
+        name="GPU not started",
+        rule="kernel module",
+        group="driver",
+        seen="error 100, though the module is loaded and the GPU is on the PCI bus",
+        sentence="The kernel module is loaded, but it does not operate the GPU ({address}).",
+        remedy="See `sudo dmesg | grep NVRM`: the GPU failed, or this branch of the driver, or its open module, does "
+        "not support it.",
+        source="sysfs, /sys/bus/pci/devices",
+    ),
+    Cause(
+        name="device files missing",
+        rule="kernel module",
+        group="driver",
+        seen="the module is loaded, and /dev/nvidia-uvm, nvidiactl or nvidia0 is missing",
+        sentence="The driver library answers error {code} to cuInit: {nodes} missing.",
+        remedy="Run `sudo nvidia-modprobe -c 0 -u`, on the host if this is a container, and pass the devices to it.",
+        source="https://download.nvidia.com/XFree86/Linux-x86_64/580.65.06/README/commonproblems.html",
+    ),
+    Cause(
+        name="device files closed",
+        rule="not permitted",
+        group="driver",
+        seen="the error of opening a device file",
+        sentence="This user may not open /dev/{node} ({error}).",
+        remedy="Add the user to the group that owns it (video or render), or give everybody access, as the driver does "
+        "by default (NVreg_DeviceFileMode=0666).",
+        source="https://download.nvidia.com/XFree86/Linux-x86_64/580.65.06/README/commonproblems.html",
+    ),
+    Cause(
+        name="driver without answer",
+        group="driver",
+        seen="the time limit, or the signal that ended the process that asked",
+        sentence="CUDA programs cannot run: {problem}.",
+        remedy="See whether `nvidia-smi` answers, and `sudo dmesg | grep -e NVRM -e Xid`; reboot if it does not.",
+        source="the process that asked",
+    ),
+    Cause(
+        name="other driver error",
+        group="driver",
+        seen="any other result of cuInit",
+        sentence="The driver library answers error {code} to {function}, which is not known here.",
+        remedy="Look it up in enum cudaError_enum of CUDA's driver API; `nvidia-smi` and `dmesg` may say more.",
+        source=CUDA_ERRORS,
+    ),
+    Cause(
         name="hidden",
         group="GPU",
-        seen="CUDA_VISIBLE_DEVICES by CUDA's own rules",
-        sentence="CUDA_VISIBLE_DEVICES={value} hides every GPU{why}.",
-        remedy="Unset it, or name a GPU of this machine{choices}.",
+        seen="CUDA_VISIBLE_DEVICES, by CUDA's own rules",
+        sentence="CUDA_VISIBLE_DEVICES={value!r} hides every GPU{why}.",
+        remedy="Unset it, or name a GPU of this machine: `nvidia-smi -L` lists them.",
         source=CUDA_ENVIRONMENT,
+    ),
+    Cause(
+        name="GPU named twice",
+        rule="hidden",
+        group="GPU",
+        seen="CUDA_VISIBLE_DEVICES; error 101",
+        sentence="CUDA_VISIBLE_DEVICES={value!r} names a GPU twice ({entry!r}), for which the driver answers "
+        "error 101.",
+        remedy="Name each GPU once.",
+        source="seen with driver 580.159.04",
+    ),
+    Cause(
+        name="list of GPUs ends early",
+        group="GPU",
+        seen="CUDA_VISIBLE_DEVICES, by CUDA's own rules",
+        sentence="CUDA_VISIBLE_DEVICES={value!r} ends at {entry!r}, which {why}: CUDA reads nothing after it.",
+        remedy="Correct or remove that entry: `nvidia-smi -L` lists the GPUs.",
+        source=CUDA_ENVIRONMENT,
+    ),
+    Cause(
+        name="compute mode",
+        group="GPU",
+        seen="NVML's compute mode",
+        sentence="{gpu} is in compute mode {mode}.",
+        remedy="Set it back: `nvidia-smi -c DEFAULT`.",
+        source="NVML API, nvmlDeviceGetComputeMode",
+    ),
+    Cause(
+        name="GPU without answer",
+        group="GPU",
+        seen="any other error of NVML for one GPU",
+        sentence="NVML does not describe every GPU: {problem}.",
+        remedy="Run `nvidia-smi -q`; `sudo dmesg | grep NVRM` may say more.",
+        source=NVML_ERRORS,
+    ),
+    Cause(
+        name="cuda-compat on the loader path",
+        group="driver",
+        seen="LD_LIBRARY_PATH",
+        sentence="cuda-compat is on the loader path ({folders}): {versions}.",
+        remedy="Only data-centre GPUs support that; elsewhere take it out of LD_LIBRARY_PATH.",
+        source="https://docs.nvidia.com/deploy/cuda-compatibility/forward-compatibility.html",
+    ),
+    Cause(
+        name="no compiler",
+        group="machine",
+        seen="no C++ compiler answers",
+        sentence="There is no C++ compiler.",
+        remedy="Install one: `apt install g++`, or set CXX to it.",
+        source="PATH, CXX",
+    ),
+    Cause(
+        name="part not examined",
+        group="machine",
+        seen="an error while a part of the machine was examined",
+        sentence="One part of this machine could not be examined: {problem}.",
+        remedy="The rest stands. Report this, with the output of `nox -s doctor -- --json`.",
+        source="the examination",
+    ),
+    Cause(
+        name="toolkit broken",
+        group="machine",
+        seen="CUDA_PATH and the like, and PATH",
+        sentence="{found_by} leads to {root}: {problem}.",
+        remedy="Fix or remove it; this tool ignores it.",
+        source="the installed toolkits",
     ),
     # --- a wheel, and an installed llama_cpp ---------------------------------------------------------------
     Cause(
@@ -338,6 +637,33 @@ CAUSES: tuple[Cause, ...] = (
         sentence="{what} is a CPU build: none of its libraries needs CUDA.",
         remedy=BUILD,
         source="DT_NEEDED of its libraries",
+    ),
+    Cause(
+        name="no CUDA in the label",
+        rule="CPU build",
+        group="wheel",
+        seen="the local version label of its name",
+        sentence="The wheel claims no CUDA version ({label}).",
+        remedy=BUILD,
+        source="the wheel's name",
+    ),
+    Cause(
+        name="library not declared",
+        rule="library of CUDA missing",
+        group="wheel",
+        seen="DT_NEEDED of its libraries, and its declared dependencies",
+        sentence="A library that the wheel needs is neither in it nor in a package that it declares.",
+        remedy="Build it again; report this if it was built here.",
+        source="the wheel",
+    ),
+    Cause(
+        name="no GPU in this machine",
+        rule="no GPU",
+        group="driver",
+        seen="neither library lists a GPU",
+        sentence="There is no NVIDIA GPU.",
+        remedy="Run it on a machine that has one.",
+        source="NVML and the driver library",
     ),
     Cause(
         name="illegal instruction",
@@ -380,7 +706,8 @@ CAUSES: tuple[Cause, ...] = (
         source="the wheel",
     ),
     Cause(
-        name="module not loaded",
+        name="back end not loaded",
+        rule="module not loaded",
         group="wheel",
         seen="the wheel's own report",
         sentence="The wheel has a CUDA back end, but nothing loaded it.",
@@ -700,7 +1027,7 @@ CAUSES: tuple[Cause, ...] = (
         name="unknown",
         group="process",
         seen="none of these",
-        sentence="It failed for a reason that is not known here, {end}.",
+        sentence="It failed for a reason that is not known here: {end}.",
         remedy="Report this.",
         source="",
     ),

@@ -14,7 +14,7 @@ import psutil
 
 from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.model import Machine, Platform
-from build_matrix.probe.compilers import find_compilers
+from build_matrix.probe.compilers import find_compilers, search_compilers
 from build_matrix.probe.installed import examine_environment
 from build_matrix.probe.nvidia import probe_nvidia
 from build_matrix.probe.overrides import apply_overrides
@@ -48,8 +48,8 @@ def probe(store: Path, environ: Mapping[str, str] | None = None) -> Machine:
     with ThreadPoolExecutor() as pool:
         nvidia = pool.submit(probe_nvidia, environ)
         toolkits = pool.submit(find_toolkits, environ)
-        compilers = pool.submit(find_compilers)
-        answer = nvidia.result()
+        compilers = pool.submit(search_compilers, environ)
+        answer, search = nvidia.result(), compilers.result()
         machine = Machine(
             platform=this_platform(),
             python=platform.python_version(),
@@ -58,13 +58,16 @@ def probe(store: Path, environ: Mapping[str, str] | None = None) -> Machine:
             memory=psutil.virtual_memory().total,
             memory_free=free_memory(),
             disk_free=_room(store),
-            compilers=compilers.result(),
+            compilers=search.compilers,
+            compiler_problems=search.problems,
+            compiler_notes=search.notes,
             driver=answer.driver,
             driver_problem=answer.problem,
             gpus=answer.gpus,
             gpu_problems=answer.gpu_problems,
             toolkits=toolkits.result(),
             surroundings=find_surroundings(environ),
+            evidence=answer.evidence,
         )
     return apply_overrides(machine, environ)
 
