@@ -89,6 +89,16 @@ _OTHER_FILES = (
 )
 _ELF_MACHINES = {3: "i686", 21: "ppc64le", 22: "s390x", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
 _ELF_HEADER = 20  # bytes up to e_machine and with it
+_BIG_ENDIAN = 2  # ELFDATA2MSB
+
+
+def platform_of(path: Path) -> tuple[str, bool]:
+    """What the file's first bytes say it is for, and whether it is ELF; raises OSError."""
+    start = _start(path)
+    if not is_library(start) or len(start) < _ELF_HEADER:
+        return next(name for magic, name in _OTHER_FILES if start.startswith(magic)), False
+    number = int.from_bytes(start[18:20], "big" if start[5] == _BIG_ENDIAN else "little")
+    return _ELF_MACHINES.get(number, f"ELF machine {number}"), True
 
 
 def inspect_library(path: Path, markers: tuple[str, ...] = ()) -> LibraryFile:
@@ -96,17 +106,14 @@ def inspect_library(path: Path, markers: tuple[str, ...] = ()) -> LibraryFile:
 
     Only as much as is needed is parsed: with CUDA code such a file has hundreds of megabytes.
     """
-    with path.open("rb") as file:
-        start = file.read(64)
-    if not is_library(start) or len(start) < _ELF_HEADER:
-        return LibraryFile(platform=next(name for magic, name in _OTHER_FILES if start.startswith(magic)), elf=False)
-    number = int.from_bytes(start[18:20], "big" if start[5] == 2 else "little")  # noqa: PLR2004 - ELFDATA2MSB
-    machine = _ELF_MACHINES.get(number, f"ELF machine {number}")
+    platform, is_elf = platform_of(path)
+    if not is_elf:
+        return LibraryFile(platform=platform, elf=False)
     elf = _parse(path)
     if elf is None:
         return LibraryFile(platform="nothing: it is cut off", elf=False)
     return LibraryFile(
-        platform=machine,
+        platform=platform,
         soname=_soname(elf),
         needed=tuple(str(library) for library in elf.libraries),
         rpath=_search_path(elf, "RPATH"),

@@ -9,7 +9,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from build_matrix.catalog.installations import Provider, is_gpu, project_of_module, provider_of
 from build_matrix.diagnosis.causes import BUILD, by_text, cause
-from build_matrix.diagnosis.machine import good, why_no_gpu
+from build_matrix.diagnosis.machine import evidence_of_use, good, why_no_gpu, why_not_judged
 from build_matrix.model import Finding, ImportEnd, InstalledLlama, Machine, MissingLibrary
 
 PACKAGE = "llama_cpp"
@@ -333,8 +333,9 @@ def _claimed(installed: InstalledLlama, machine: Machine) -> Finding:
         gpu = " or ".join(backends) or "its GPU"
         reason = f"it says so itself, but lists no devices, and the driver of {gpu} is not asked here"
         remedy = "Load a model with n_gpu_layers=-1 and verbose=True: its log names the device."
-    elif not (machine.driver and machine.gpus):
-        reason, remedy = "it says so itself, but no GPU is known here", "See what the driver rows say."
+    elif not evidence_of_use(machine):
+        reason = f"it says so itself, but {why_not_judged(machine) or 'no GPU is known here'}"
+        remedy = "See what the driver rows say."
     elif not installed.cuda_family:
         reason = "it says so itself, but its CUDA version is not known, since the runtime is linked statically"
         remedy = "Load a model with n_gpu_layers=-1 and verbose=True: its log names the device."

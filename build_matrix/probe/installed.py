@@ -21,7 +21,9 @@ from build_matrix.probe.libraries import Environment, Survey, family_of, survey,
 from build_matrix.runner import Completed, run
 
 LOCATE_SECONDS = 10.0  # to start Python, and to find llama_cpp without importing it
-IMPORT_SECONDS = 20.0  # for the import and all questions; each has a shorter limit of its own in the child
+IMPORT_SECONDS = 12.0
+QUESTION_SECONDS = 6.0  # for each question after the import
+TOTAL_SECONDS = 20.0
 EXPLAIN = "LLAMA_CPP_BACKENDS"  # our wheels then say which back ends they tried, and why one was not loaded
 LOG_LINES = 100
 LOG_COLUMNS = 500
@@ -74,7 +76,7 @@ def examine_environment(python: Path, environ: Mapping[str, str]) -> InstalledLl
     )
     with ThreadPoolExecutor(1) as pool:
         surveyed = pool.submit(survey, facts["places"], environment, environ)
-        asked = _ask(python, "import", {**environ, EXPLAIN: "explain"}, IMPORT_SECONDS)
+        asked = _ask(python, "import", {**environ, EXPLAIN: "explain"}, TOTAL_SECONDS)
         found = with_named(surveyed.result(), str(asked.facts.get("failure", "")), environment, environ)
     return _assemble(python, facts, asked, found)
 
@@ -89,7 +91,8 @@ def _interpreter(python: Path) -> Path:
 
 def _ask(python: Path, question: str, environ: Mapping[str, str], seconds: float) -> _Answer:
     answer = _Answer()
-    argv = [str(python), installed_child.__file__, question]
+    limits = (str(IMPORT_SECONDS), str(QUESTION_SECONDS))
+    argv = [str(python), installed_child.__file__, question, *limits]
     try:
         answer.done = run(argv, env=dict(environ), on_line=answer.collect, timeout=seconds)
     except OSError as error:
@@ -239,7 +242,7 @@ def how_it_ended(done: Completed | None, facts: Mapping[str, Any], lines: Sequen
     where, in_loader = _place(frames)
     return ImportEnd(
         step=str(facts.get("step", "start")),
-        seconds=float(facts.get("seconds", IMPORT_SECONDS)) if hung else 0.0,
+        seconds=float(facts.get("seconds", TOTAL_SECONDS)) if hung else 0.0,
         signal=_signal_name(-done.code) if done.code < 0 and not hung else "",
         code=max(done.code, 0),
         where=where,

@@ -1,6 +1,7 @@
 """Runs in the environment that is examined: what ``import llama_cpp`` leads to there, and what it answers.
 
-``locate`` finds it without importing it; ``import`` imports it and asks it. Only the standard library is used, and the
+``locate`` finds it without importing it; ``import`` imports it and asks it, within so many seconds for the import and
+for each question, which follow. Only the standard library is used, and the
 syntax of Python 3.7: the environment may be that old. Each fact is one line of JSON behind ``PREFIX``, written at once,
 so that a crash takes none with it. A step that does not end in its time is ended by faulthandler, which prints where
 it was.
@@ -30,8 +31,6 @@ PREFIX = "build-matrix-installed "
 NAME = "llama_cpp"
 PROJECT = "llama-cpp-python"
 VARIABLES = ("LLAMA_CPP_LIB_PATH", "LLAMA_CPP_LIB")  # a folder; a file, in versions before 0.2.88
-SECONDS = {"import": 12.0}
-SECONDS_OF_ANOTHER_STEP = 7.0
 MAPPED = re.compile(r"/lib(llama|ggml|mtmd|cuda|cudart|cublas|amdhip64|hipblas|vulkan|sycl|OpenCL)[^/]*\.so[^/]*$")
 LONGEST = 2000  # characters of a message that are kept
 CAUSES = 5  # exceptions of a chain that are kept: one may be circular
@@ -215,12 +214,12 @@ def listed(folder: str) -> list[str]:
 # --- import ----------------------------------------------------------------------------------------------
 
 
-def try_import() -> None:
+def try_import(seconds: float, seconds_of_a_question: float) -> None:
     """Import it, and ask it; each step within its own time."""
     faulthandler.enable(file=sys.stdout)
     if hasattr(sys, "addaudithook"):
         sys.addaudithook(watch)
-    begin("import")
+    begin("import", seconds)
     try:
         module = __import__(NAME)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the import raises is the fact
@@ -230,7 +229,7 @@ def try_import() -> None:
     tell(imported=True, module_version=str(getattr(module, "__version__", "")), loaded=mapped())
     steps = (("load", load_modules), ("offload", ask_offload), ("devices", ask_devices), ("system", ask_system))
     for step, ask in steps:
-        begin(step)
+        begin(step, seconds_of_a_question)
         try:
             ask(module)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
@@ -239,9 +238,8 @@ def try_import() -> None:
     tell(loaded=mapped(), step="end")
 
 
-def begin(step: str) -> None:
+def begin(step: str, seconds: float) -> None:
     """Say what comes, and end the process if it takes longer than it may."""
-    seconds = SECONDS.get(step, SECONDS_OF_ANOTHER_STEP)
     tell(step=step, seconds=seconds, loading="")
     faulthandler.dump_traceback_later(seconds, exit=True, file=sys.stdout)
 
@@ -350,4 +348,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "locate":
         locate()
     else:
-        try_import()
+        try_import(float(sys.argv[2]), float(sys.argv[3]))

@@ -12,7 +12,7 @@ import msgspec
 
 from build_matrix.catalog.installations import backends, places
 from build_matrix.model import ForeignLibrary, MissingLibrary, Record
-from build_matrix.native import LibraryFile, inspect_library, interpreter_of
+from build_matrix.native import LibraryFile, inspect_library, interpreter_of, platform_of
 from build_matrix.runner import run
 
 SECONDS = 10.0  # for one library: the loader only maps files
@@ -255,6 +255,6 @@ def _glob(root: Path, pattern: str) -> list[Path]:
 
 def _holds(file: Path, machine: str) -> bool:
     try:
-        return file.is_file() and inspect_library(file).platform == machine
+        return file.is_file() and platform_of(file)[0] == machine
     except OSError:
         return False
