@@ -387,7 +387,10 @@ class Machine(Record, frozen=True, kw_only=True):
 
 
 class Distribution(Record, frozen=True, kw_only=True):
-    """An installed distribution that brings llama_cpp; ``editable`` is its source folder, ``tags`` are its wheel's."""
+    """An installed distribution that brings llama_cpp, or a ``module`` of another name that holds the same.
+
+    ``editable`` is its source folder, ``tags`` are its wheel's.
+    """
 
     name: str
     version: str
@@ -396,6 +399,7 @@ class Distribution(Record, frozen=True, kw_only=True):
     requires_python: str = ""
     editable: str = ""
     tags: tuple[str, ...] = ()
+    module: str = ""
 
 
 class MissingLibrary(Record, frozen=True, kw_only=True):
@@ -448,7 +452,8 @@ class InstalledLlama(Record, frozen=True, kw_only=True):
     ``places`` are the folders of its libraries; ``variable`` is the environment variable that names them
     (``variable_leads``: to something that exists). ``backends`` are those that the libraries hold, ``cuda_family`` is
     the CUDA major that they are built with (0: none, or not known), ``modules``: back ends are loaded at run time.
-    ``finds_packages``: it looks for NVIDIA's packages by itself. ``loader_problems`` are the loader's own lines.
+    ``finds_packages``: it looks for NVIDIA's packages by itself. ``strays`` are libraries of llama.cpp that the loader
+    takes from elsewhere. ``loader_problems`` are the loader's own lines.
 
     ``offload`` is None where it did not say. ``devices`` is None where its libraries have no registry. ``failure`` is
     the exception of the import, ``here`` what this system has of the symbol versions that it names, ``lacks`` the
@@ -474,6 +479,7 @@ class InstalledLlama(Record, frozen=True, kw_only=True):
     modules: bool = False
     cuda_family: int = 0
     finds_packages: bool = False
+    strays: tuple[str, ...] = ()
     missing_libraries: tuple[MissingLibrary, ...] = ()
     foreign_libraries: tuple[ForeignLibrary, ...] = ()
     loader_problems: tuple[str, ...] = ()

@@ -110,7 +110,7 @@ def inspect_library(path: Path, markers: tuple[str, ...] = ()) -> LibraryFile:
     if not is_elf:
         return LibraryFile(platform=platform, elf=False)
     elf = _parse(path)
-    if elf is None:
+    if elf is None or not _is_whole(path, elf):
         return LibraryFile(platform="nothing: it is cut off", elf=False)
     return LibraryFile(
         platform=platform,
@@ -152,6 +152,12 @@ def _parse(path: Path) -> Any:
     for part in ("parse_dyn_symbols", "parse_symtab_symbols", "parse_relocations", "parse_notes", "parse_overlay"):
         setattr(config, part, False)
     return lief.ELF.parse(str(path), config)
+
+
+def _is_whole(path: Path, elf: Any) -> bool:
+    """Whether the file is as long as its segments say; a download that was cut off is not."""
+    ends = [segment.file_offset + segment.physical_size for segment in elf.segments]
+    return bool(ends) and max(ends) <= path.stat().st_size
 
 
 def _soname(elf: Any) -> str:

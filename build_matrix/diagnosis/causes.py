@@ -830,6 +830,14 @@ CAUSES: tuple[Cause, ...] = (
         source="ld.so(8)",
     ),
     Cause(
+        name="library from elsewhere",
+        group="installed",
+        seen="what ld.so finds for DT_NEEDED",
+        sentence="{names} of another llama.cpp, in {folder}, is loaded before the package's own.",
+        remedy="Take that folder out of LD_LIBRARY_PATH, or uninstall that llama.cpp.",
+        source="ld.so(8)",
+    ),
+    Cause(
         name="glibc too old",
         group="installed",
         seen="the loader's error",

@@ -10,7 +10,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from build_matrix.catalog.installations import Provider, is_gpu, project_of_module, provider_of
 from build_matrix.diagnosis.causes import BUILD, by_text, cause
 from build_matrix.diagnosis.machine import evidence_of_use, good, why_no_gpu, why_not_judged
-from build_matrix.model import Finding, ImportEnd, InstalledLlama, Machine, MissingLibrary
+from build_matrix.model import Distribution, Finding, ImportEnd, InstalledLlama, Machine, MissingLibrary
 
 PACKAGE = "llama_cpp"
 REPORT = "Report this with the output of `nox -s doctor -- --python … --json`."
@@ -27,6 +27,7 @@ def diagnose_installed(installed: InstalledLlama, machine: Machine) -> list[Find
         return [*_other(installed), *_hiding(installed)]
     findings = [*_hiding(installed), *_mixed(installed), *_variable(installed)]
     findings += _foreign(installed)
+    findings += _stray(installed)
     findings += _missing(installed)
     findings += _import(installed, findings)
     findings += _build(installed, machine)
@@ -45,8 +46,7 @@ def _what(installed: InstalledLlama) -> str:
 def _absent(installed: InstalledLlama) -> Finding:
     """Python finds no llama_cpp: pip may say otherwise, and why."""
     how = ""
-    listed = [f"{row.name} {row.version}" + (f" (editable, {row.editable})" if row.editable else "")
-              for row in installed.distributions]  # fmt: skip
+    listed = [_listed(row) for row in installed.distributions]
     parts = [f"pip lists {' and '.join(listed)}"] if listed else []
     if installed.problem:
         parts.append(f"the search for it failed ({installed.problem})")
@@ -57,6 +57,13 @@ def _absent(installed: InstalledLlama) -> Finding:
         how = " again: `pip install --force-reinstall`"
     though = f", though {'; '.join(parts)}" if parts else ""
     return cause("not installed").finding(python=installed.python, though=though, how=how)
+
+
+def _listed(row: Distribution) -> str:
+    """How pip lists it, with what else tells why there is no llama_cpp."""
+    editable = f" (editable, {row.editable})" if row.editable else ""
+    module = f" (which brings {row.module})" if row.module else ""
+    return f"{row.name} {row.version}{editable}{module}"
 
 
 def _is_other(installed: InstalledLlama) -> bool:
@@ -148,6 +155,16 @@ def _foreign(installed: InstalledLlama) -> list[Finding]:
     return findings
 
 
+def _stray(installed: InstalledLlama) -> list[Finding]:
+    """Libraries of llama.cpp that the loader takes from elsewhere, though the package has its own."""
+    folders = dict.fromkeys(path.rpartition("/")[0] for path in installed.strays)
+    findings = []
+    for folder in folders:
+        names = [path.rpartition("/")[2] for path in installed.strays if path.rpartition("/")[0] == folder]
+        findings.append(cause("library from elsewhere").finding(names=", ".join(names), folder=folder))
+    return findings
+
+
 def _missing(installed: InstalledLlama) -> list[Finding]:
     """Libraries that the loader does not find: by the folder that holds them, else by who brings them."""
     if installed.offload:  # a search of the package's own may have found them elsewhere
@@ -174,11 +191,11 @@ def _matters(library: MissingLibrary, installed: InstalledLlama) -> bool:
 
 def _named(libraries: Sequence[MissingLibrary]) -> dict[str, str]:
     names = sorted({library.name for library in libraries})
-    users = sorted({library.needed_by for library in libraries})
+    users = sorted({library.needed_by for library in libraries if library.needed_by})
     verb = "needs" if len(users) == 1 else "need"
     return {
         "names": ", ".join(names),
-        "needed_by": f"{' and '.join(users)} {verb}" if users != [""] else "the package needs",
+        "needed_by": f"{' and '.join(users)} {verb}" if users else "the package needs",
         "are": "is" if len(names) == 1 else "are",
     }
 
@@ -200,12 +217,16 @@ def _brought_by(libraries: Sequence[MissingLibrary], provider: Provider | None, 
         return provider.remedy
     providers = [found for library in libraries if (found := provider_of(library.name))]
     groups = list(dict.fromkeys(row.projects_for(installed.cuda_family) for row in providers))
-    projects = " ".join(" or ".join(f"'{name}'" if "<" in name else name for name in group) for group in groups)
+    if all(len(group) == 1 for group in groups):
+        names = [f"'{name}'" if "<" in name else name for group in groups for name in group]
+        how = f"`pip install {' '.join(names)}`"
+    else:
+        how = f"with pip, for the build's own CUDA version, {', '.join(' or '.join(group) for group in groups)}"
     path = "" if installed.finds_packages else (
         "; this package does not look there by itself, so LD_LIBRARY_PATH must name their lib folders below nvidia/ "
         "in site-packages"
     )  # fmt: skip
-    return f"Install into that environment: `pip install {projects}`{path}."
+    return f"Install into that environment: {how}{path}."
 
 
 # --- its import ---------------------------------------------------------------------------------------------------

@@ -158,6 +158,7 @@ def _assemble(python: Path, located: Mapping[str, Any], asked: _Answer, found: S
         modules=found.modules,
         cuda_family=family,
         finds_packages=found.finds_packages,
+        strays=tuple(map(_text, found.strays)),
         missing_libraries=found.missing_libraries,
         foreign_libraries=found.foreign_libraries,
         loader_problems=found.loader_problems,
@@ -187,7 +188,7 @@ def _said(failure: str, end: ImportEnd | None, log: Sequence[str]) -> str:
 def _sorted(rows: Sequence[Mapping[str, Any]], folders: Sequence[str]) -> tuple[Distribution, ...]:
     """The distributions, that of the folder which is imported first."""
     parents = {str(Path(folder).parent) for folder in folders}
-    found = [Distribution(**row) for row in rows]
+    found = [Distribution(**row) for row in rows if not row["module"]]
     return tuple(sorted(found, key=lambda row: row.folder not in parents and not row.editable))
 
 

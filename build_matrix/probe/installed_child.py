@@ -116,9 +116,13 @@ def distribution(found: Any) -> Iterator[dict[str, Any]]:
         directory = os.path.basename(str(getattr(found, "_path", "")))
         fields = header(found)
         name = first(fields, "Name") or directory.partition("-")[0]
-        holds = bool(re.search(r'(?m)^"?llama_cpp/', found.read_text("RECORD") or ""))
-        claims = holds or re.search(r"(?m)^llama_cpp$", found.read_text("top_level.txt") or "")
-        if not claims and re.sub(r"[-_.]+", "-", name).lower() != PROJECT:
+        normalized = re.sub(r"[-_.]+", "-", name).lower()
+        record = found.read_text("RECORD") or ""
+        claims = re.search(r'(?m)^"?llama_cpp/', record) or re.search(
+            r"(?m)^llama_cpp$", found.read_text("top_level.txt") or ""
+        )
+        other = re.search(r'(?m)^"?(llama_cpp_\w+)/', record) if normalized.startswith(PROJECT) else None
+        if not claims and not other and normalized != PROJECT:
             return
         yield {
             "name": name,
@@ -127,6 +131,7 @@ def distribution(found: Any) -> Iterator[dict[str, Any]]:
             "homepage": homepage(fields),
             "requires_python": first(fields, "Requires-Python"),
             "editable": editable(found.read_text("direct_url.json")),
+            "module": other.group(1) if other and not claims else "",
             "tags": re.findall(r"(?m)^Tag: *(\S+)", found.read_text("WHEEL") or ""),
         }
     except Exception as error:  # noqa: BLE001 - see above

@@ -23,6 +23,7 @@ _FAMILIES = (
     re.compile(r"libcublas(?:Lt)?(?:-[0-9a-f]{8})?\.so\.(\d+)"),
 )
 _LABEL = re.compile(r"\bcu(?:da)?[-_.]?(\d\d)(?:\.?\d)?\b")
+_LLAMA = re.compile(r"lib(llama|ggml|mtmd|llava)\b")
 _RESOLVED = re.compile(r"^\s*(?P<name>\S+) => (?P<target>not found|/.*?)(?: \(0x[0-9a-f]+\))?$")
 _MUSL = re.compile(r"Error loading shared library (?P<name>[^:]+): No such file")
 _NAMED = re.compile(r"(?<![\w/.-])(lib[\w+.-]*?\.so[\w.]*): cannot open")
@@ -46,6 +47,7 @@ class Survey(Record, frozen=True, kw_only=True):
     modules: bool = False
     cuda_family: int = 0
     finds_packages: bool = False
+    strays: tuple[str, ...] = ()
     missing_libraries: tuple[MissingLibrary, ...] = ()
     foreign_libraries: tuple[ForeignLibrary, ...] = ()
     loader_problems: tuple[str, ...] = ()
@@ -72,6 +74,7 @@ def survey(folders: Iterable[str], environment: Environment, environ: Mapping[st
         cuda_family=family_of(name for library in own.values() for name in library.needed),
         finds_packages=any("nvidia" in folder for library in own.values() for folder in library.runpath + library.rpath)
         or any((path.parents[1] / "_backends.py").is_file() for path in own),
+        strays=strays_of(own, traces.values()),
         missing_libraries=_missing(own, traces, environment, environ),
         foreign_libraries=tuple(
             ForeignLibrary(file=str(path), platform=library.platform)
@@ -102,6 +105,14 @@ def _backend_of(name: str, library: LibraryFile) -> str:
         if needs or holds or (not row.needs and re.match(row.file, name)):
             return row.name
     return ""
+
+
+def strays_of(libraries: Iterable[Path], traces: Iterable[Trace]) -> tuple[str, ...]:
+    """Libraries of llama.cpp that the loader takes from elsewhere, though these here have the same name."""
+    own = {path.name for path in libraries if _LLAMA.match(path.name)}
+    folders = {path.resolve().parent for path in libraries}
+    found = {target for trace in traces for name, target in trace.found.items() if name in own}
+    return tuple(sorted(target for target in found if Path(target).resolve().parent not in folders))
 
 
 def _are_modules(libraries: Mapping[Path, LibraryFile]) -> bool:

@@ -175,6 +175,26 @@ def test_the_drivers_library_comes_with_the_driver(stub: Stub, machine: Machine)
     assert not any("pip install" in finding.remedy for finding in found)
 
 
+def test_a_library_of_another_llama_cpp_on_the_path_is_named(stub: Stub, machine: Machine, tmp_path: Path) -> None:
+    """ggml-org/llama.cpp#17491 and others: LD_LIBRARY_PATH comes before a RUNPATH."""
+    stub.package(LOADER + FALSE)
+    stub.add("libllama.so", "libggml.so", flags=("-Wl,-rpath,$ORIGIN", "-Wl,--enable-new-dtags"))
+    stub.add("libggml.so")
+    stub.add("libggml.so", folder=tmp_path / "other")
+    assert not any(finding.rule == "library from elsewhere" for finding in findings(stub, machine))
+    found = findings(stub, machine, LD_LIBRARY_PATH=str(tmp_path / "other"))
+    assert found[0].rule == "library from elsewhere"
+    assert str(tmp_path / "other") in found[0].fact
+
+
+def test_a_distribution_that_brings_a_module_of_another_name_is_told(stub: Stub, machine: Machine) -> None:
+    """oobabooga/textgen#6169: llama_cpp_python_cuda brings llama_cpp_cuda."""
+    stub.distribution("0.2.79", "llama_cpp_python_cuda", record="llama_cpp_cuda/__init__.py,,\n")
+    finding = only(findings(stub, machine))
+    assert finding.rule == "not installed"
+    assert "llama_cpp_python_cuda 0.2.79 (which brings llama_cpp_cuda)" in finding.fact
+
+
 # --- libraries that do not fit ----------------------------------------------------------------------------------
 
 
