@@ -118,10 +118,9 @@ def distribution(found: Any) -> Iterator[dict[str, Any]]:
         name = first(fields, "Name") or directory.partition("-")[0]
         normalized = re.sub(r"[-_.]+", "-", name).lower()
         record = found.read_text("RECORD") or ""
-        claims = re.search(r'(?m)^"?llama_cpp/', record) or re.search(
-            r"(?m)^llama_cpp$", found.read_text("top_level.txt") or ""
-        )
-        other = re.search(r'(?m)^"?(llama_cpp_\w+)/', record) if normalized.startswith(PROJECT) else None
+        top_level = found.read_text("top_level.txt") or ""
+        claims = re.search(r'(?m)^"?llama_cpp(/|$)', record + "\n" + top_level)
+        other = re.search(r'(?m)^"?(\w*llama_cpp\w*)/', record) if PROJECT in normalized else None
         if not claims and not other and normalized != PROJECT:
             return
         yield {
