@@ -1037,7 +1037,7 @@ CAUSES: tuple[Cause, ...] = (
         seen="none of these",
         sentence="It failed for a reason that is not known here: {end}.",
         remedy="Report this.",
-        source="",
+        source="the log",
     ),
 )
 

@@ -50,9 +50,13 @@ class Selection(Record, frozen=True, kw_only=True):
 
 
 class Named(Record, frozen=True, kw_only=True):
-    """What an entry names: a GPU, or none and why; ``known`` as in Selection."""
+    """What an entry names: a GPU, or none and why; ``known`` as in Selection.
+
+    ``identity`` tells two GPUs apart, which may be alike in all that is known of them.
+    """
 
     gpu: Gpu | None = None
+    identity: int | str = ""
     why: str = ""
     known: bool = True
 
@@ -64,6 +68,7 @@ def select(value: str | None, gpus: Sequence[Gpu], *, ordered: bool) -> Selectio
     entries = value.split(",")
     read = _reader(entries[0], gpus, ordered=ordered)
     choices: list[Choice] = []
+    identities: set[int | str] = set()
     known = True
     for number, entry in enumerate(entries, 1):
         named = read(entry)
@@ -73,10 +78,10 @@ def select(value: str | None, gpus: Sequence[Gpu], *, ordered: bool) -> Selectio
                 break
             return Selection(choices=tuple(choices), ended_by=entry, why=named.why, known=known)
         mig = entry.startswith(MIG_PREFIX)
-        choice = Choice(gpu=named.gpu, value=entry) if mig else _alone(named.gpu)
-        if choice in choices:
+        if named.identity in identities:
             return Selection(choices=tuple(choices), repeated=entry, known=known)
-        choices.append(choice)
+        identities.add(named.identity)
+        choices.append(Choice(gpu=named.gpu, value=entry) if mig else _alone(named.gpu))
     return Selection(choices=tuple(choices), known=known)
 
 
@@ -104,7 +109,7 @@ def _by_number(entry: str, gpus: Sequence[Gpu], *, ordered: bool) -> Named:
     if number >= len(gpus):
         return Named(why=f"is not the number of a GPU (0 to {len(gpus) - 1})", known=bool(gpus))
     alike = len({(gpu.name, gpu.compute_capability) for gpu in gpus}) == 1
-    return Named(gpu=gpus[number], known=ordered or (alike and not any(gpu.mig for gpu in gpus)))
+    return Named(gpu=gpus[number], identity=number, known=ordered or (alike and not any(gpu.mig for gpu in gpus)))
 
 
 def _as_int(number: int) -> int:
@@ -119,7 +124,7 @@ def _by_uuid(entry: str, gpus: Sequence[Gpu]) -> Named:
     prefix = entry[:LENGTH].lower()
     matching = [gpu for gpu in gpus if gpu.uuid.lower().startswith(prefix)] if entry != GPU_PREFIX else []
     if len(matching) == 1:
-        return Named(gpu=matching[0])
+        return Named(gpu=matching[0], identity=matching[0].uuid)
     why = "is the beginning of more than one GPU's UUID" if matching else "is not the UUID of a GPU"
     return Named(why=why, known=bool(gpus) and all(gpu.uuid for gpu in gpus))
 
@@ -130,16 +135,16 @@ def _by_mig(entry: str, gpus: Sequence[Gpu]) -> Named:
     wanted = entry.lower()
     for gpu in gpus:
         if wanted in {uuid.lower() for uuid in (gpu.uuid, *gpu.mig_devices)}:
-            return Named(gpu=gpu)
+            return Named(gpu=gpu, identity=wanted)
     parents = [gpu for gpu in gpus if gpu.mig]
     why = "is not the UUID of a MIG instance"
     if wanted.startswith((MIG_PREFIX + GPU_PREFIX).lower()):  # MIG-GPU-<uuid>/<instance>/<compute instance>
         named = wanted.removeprefix(MIG_PREFIX.lower()).partition("/")[0]
         parents = [gpu for gpu in parents if gpu.uuid.lower() == named]
-        return Named(gpu=parents[0], known=False) if parents else Named(why=why, known=bool(gpus))
+        return Named(gpu=parents[0], identity=wanted, known=False) if parents else Named(why=why, known=bool(gpus))
     if not parents or all(gpu.mig_devices for gpu in parents):
         return Named(why=why, known=bool(gpus))
-    return Named(gpu=parents[0], known=False)
+    return Named(gpu=parents[0], identity=wanted, known=False)
 
 
 def selection(machine: Machine) -> Selection:
