@@ -727,8 +727,9 @@ CAUSES: tuple[Cause, ...] = (
         name="not installed",
         group="installed",
         seen="Python's own finders, import hooks included",
-        sentence="{python} has no llama_cpp{though}.",
-        remedy="Install a wheel into that environment{how}.",
+        sentence="{python} has no llama_cpp.",
+        remedy="Install a wheel into that environment; where pip lists one, delete what is left of it and install it "
+        "again: `pip install --force-reinstall`.",
         source="importlib.util.find_spec",
     ),
     Cause(
@@ -809,15 +810,15 @@ CAUSES: tuple[Cause, ...] = (
         name="library for another platform",
         group="installed",
         seen="the first bytes of its libraries",
-        sentence="{files} for {platform}, and this Python runs on {here}.",
-        remedy="Install a wheel for this platform{tags}.",
+        sentence="{files} {are} for {platform}, and not for this machine.",
+        remedy="Install a wheel for this platform.",
         source="ELF header",
     ),
     Cause(
         name="library missing",
         group="installed",
         seen="what ld.so finds for DT_NEEDED",
-        sentence="{names}, which {needed_by}, {are} not on this machine{what}.",
+        sentence="{names}, which {needed_by}, {are} not on this machine.",
         remedy="{remedy}",
         source="ld.so(8); build_matrix/catalog/installations.toml",
     ),
@@ -826,7 +827,8 @@ CAUSES: tuple[Cause, ...] = (
         group="installed",
         seen="what ld.so finds for DT_NEEDED, and where such libraries lie",
         sentence="{names}, which {needed_by}, {are} in {folder}, where the loader does not look.",
-        remedy="Set LD_LIBRARY_PATH={folder} before Python starts{or_else}.",
+        remedy="Set LD_LIBRARY_PATH={folder} before Python starts, or install a wheel that finds it by itself: "
+        "`nox -s build`.",
         source="ld.so(8)",
     ),
     Cause(
@@ -954,7 +956,7 @@ CAUSES: tuple[Cause, ...] = (
         name="import does not end",
         group="installed",
         seen="a time limit",
-        sentence="{what} did not return within {seconds} s{where}.",
+        sentence="{what} did not return within {seconds} s.",
         remedy="See whether `nvidia-smi` answers; end processes that hold the GPU, then restart the driver's "
         "services or the machine (under WSL: `wsl --shutdown`).",
         source="faulthandler",
@@ -965,7 +967,7 @@ CAUSES: tuple[Cause, ...] = (
         group="installed",
         seen="SIGILL",
         sentence="{what} ended by SIGILL, an illegal instruction: the package is compiled for a newer processor than "
-        "this one{lacks}.",
+        "this one.",
         remedy="Build a wheel, which chooses its CPU code at run time: `nox -s build`. Of upstream's sources: "
         "CMAKE_ARGS='-DGGML_NATIVE=OFF' with -DGGML_AVX512=OFF, -DGGML_AVX2=OFF or -DGGML_FMA=OFF as needed.",
         source="signal(7)",
@@ -974,7 +976,7 @@ CAUSES: tuple[Cause, ...] = (
         name="import crashes",
         group="installed",
         seen="the signal, or the exit code",
-        sentence="{what} ended the process by {how}{where}.",
+        sentence="{what} ended the process by {how}.",
         remedy="Install it again (`pip install --force-reinstall --no-cache-dir`), without other packages that load "
         "another version of the same libraries; if it goes on, report this.",
         source="signal(7)",
@@ -1011,7 +1013,7 @@ CAUSES: tuple[Cause, ...] = (
         name="no GPU registered",
         group="installed",
         seen="llama_supports_gpu_offload, ggml's registry",
-        sentence="Its {backends} back end registers no GPU{why}.",
+        sentence="Its {backends} back end registers no GPU.",
         remedy="{remedy}",
         source="ggml-backend.h",
     ),
@@ -1026,10 +1028,10 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         name="not judged",
         group="installed",
-        seen="what evidence there is",
+        seen="neither its own answers nor the machine's decide it",
         sentence="Whether {what} offloads cannot be judged: {why}.",
         remedy="{remedy}",
-        source="",
+        source="llama_supports_gpu_offload, ggml's registry, the driver library",
     ),
     Cause(
         name="unknown",

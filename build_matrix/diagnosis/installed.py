@@ -45,18 +45,13 @@ def _what(installed: InstalledLlama) -> str:
 
 def _absent(installed: InstalledLlama) -> Finding:
     """Python finds no llama_cpp: pip may say otherwise, and why."""
-    how = ""
     listed = [_listed(row) for row in installed.distributions]
     parts = [f"pip lists {' and '.join(listed)}"] if listed else []
     if installed.problem:
         parts.append(f"the search for it failed ({installed.problem})")
     if installed.remains:
         parts.append(f"an interrupted pip left {', '.join(installed.remains)}")
-        how = ", after deleting what the interrupted one left"
-    elif listed:
-        how = " again: `pip install --force-reinstall`"
-    though = f", though {'; '.join(parts)}" if parts else ""
-    return cause("not installed").finding(python=installed.python, though=though, how=how)
+    return cause("not installed").finding("; ".join(parts), python=installed.python)
 
 
 def _listed(row: Distribution) -> str:
@@ -143,15 +138,14 @@ def _foreign(installed: InstalledLlama) -> list[Finding]:
     """Libraries that this Python cannot load; no matter where the import succeeds."""
     if installed.imports or not installed.foreign_libraries:
         return []
-    platforms = dict.fromkeys(library.platform for library in installed.foreign_libraries)
+    tags = installed.distribution.tags if installed.distribution else ()
+    evidence = f"the wheel that was installed is tagged {', '.join(tags)}" if tags else ""
     findings = []
-    for platform in platforms:
+    for platform in dict.fromkeys(library.platform for library in installed.foreign_libraries):
         files = [library.file for library in installed.foreign_libraries if library.platform == platform]
-        more = f" and {len(files) - 1} more are" if len(files) > 1 else " is"
-        tags = installed.distribution.tags if installed.distribution else ()
-        facts = {"files": f"{files[0]}{more}", "platform": platform, "here": "this machine"}
-        facts["tags"] = f"; the one that is installed is tagged {', '.join(tags)}" if tags else ""
-        findings.append(cause("library for another platform").finding(**facts))
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        facts = {"files": files[0] + more, "are": "are" if more else "is", "platform": platform}
+        findings.append(cause("library for another platform").finding(evidence, **facts))
     return findings
 
 
@@ -174,12 +168,11 @@ def _missing(installed: InstalledLlama) -> list[Finding]:
     findings = []
     for folder in dict.fromkeys(library.folders[0] for library in off):
         libraries = [library for library in off if library.folders[0] == folder]
-        or_else = "" if installed.finds_packages else ", or install a wheel that finds it by itself: `nox -s build`"
-        findings.append(cause("library off the path").finding(folder=folder, or_else=or_else, **_named(libraries)))
+        findings.append(cause("library off the path").finding(folder=folder, **_named(libraries)))
     for libraries, provider in _by_provider([library for library in wanted if not library.folders]):
-        what = f" ({provider.what})" if provider else ""
         remedy = _brought_by(libraries, provider, installed)
-        findings.append(cause("library missing").finding(what=what, remedy=remedy, **_named(libraries)))
+        what = f"it is {provider.what}" if provider else ""
+        findings.append(cause("library missing").finding(what, remedy=remedy, **_named(libraries)))
     return findings
 
 
@@ -264,7 +257,8 @@ def _evidence(installed: InstalledLlama) -> str:
     """The exception, and what this system has of the version that it names."""
     match = _NAMED_VERSION.search(installed.failure)
     if not match:
-        return installed.failure
+        by_variable = f"the libraries are those where {installed.variable} leads; " if installed.variable else ""
+        return by_variable + installed.failure
     here = f" (it has up to {installed.here})" if installed.here else ""
     return f"{match['version']} is not in {match['file']}{here}; {installed.failure}"
 
@@ -281,16 +275,15 @@ _STEPS = {
 
 def _ended(end: ImportEnd, installed: InstalledLlama) -> Finding:
     what = _STEPS.get(end.step, end.step)
-    place = f"while it loaded {end.loading}" if end.loading else ""
-    place = ", ".join(filter(None, (place, f"at {end.where}" if end.where else "")))
-    where = f" ({place})" if place else ""
+    where = ", ".join(filter(None, (end.loading and f"while it loaded {end.loading}", end.where and f"at {end.where}")))
     if end.seconds:
-        return cause("import does not end").finding(what=what, seconds=f"{end.seconds:.0f}", where=where)
+        return cause("import does not end").finding(where, what=what, seconds=f"{end.seconds:.0f}")
     if end.signal == "SIGILL":
-        lacks = f", which lacks {', '.join(installed.lacks)}" if installed.lacks else ""
-        return cause("import by an older processor").finding(what=what, lacks=lacks)
+        lacks = f"it lacks {', '.join(installed.lacks)}" if installed.lacks else ""
+        return cause("import by an older processor").finding(", ".join(filter(None, (lacks, where))), what=what)
     how = end.signal or f"exit code {end.code}"
-    return cause("import crashes").finding(_last(installed), what=what, how=how, where=where)
+    evidence = ", ".join(filter(None, (where, _last(installed))))
+    return cause("import crashes").finding(evidence, what=what, how=how)
 
 
 def _last(installed: InstalledLlama) -> str:
@@ -328,10 +321,13 @@ def _build(installed: InstalledLlama, machine: Machine) -> list[Finding]:
 
 def _offload(installed: InstalledLlama, machine: Machine) -> list[Finding]:
     """What it says itself, where it imports and nothing is wrong with its libraries, and what speaks for that."""
-    if _lists_gpu(installed) and installed.offload is not False:
-        names = [f"{device.description or device.name} ({device.backend or device.name})"
-                 for device in installed.devices or () if device.gpu]  # fmt: skip
-        return [good("installed", f"llama_cpp {installed.version} registers {', '.join(names)}.")]
+    if _lists_gpu(installed):
+        names = ", ".join(f"{device.description or device.name} ({device.backend or device.name})"
+                          for device in installed.devices or () if device.gpu)  # fmt: skip
+        if installed.offload is not False:
+            return [good("installed", f"llama_cpp {installed.version} registers {names}.")]
+        why = f"it lists {names}, but says that it does not offload"
+        return [cause("not judged").finding(what=_what(installed), why=why, remedy=REPORT)]
     if installed.offload:
         return [_claimed(installed, machine)]
     if installed.offload is None and installed.devices is None:
@@ -375,7 +371,6 @@ def _not_registered(installed: InstalledLlama, machine: Machine) -> Finding:
         return cause("back ends not loaded").finding(backends=backends, devices=devices)
     why = why_no_gpu(machine) if "CUDA" in installed.backends else None
     if why:
-        return cause("no GPU registered").finding(backends=backends, why=f": {why.fact.rstrip('.')}", remedy=why.remedy)
-    said = f"; it prints: {installed.said}" if installed.said else ""
+        return cause("no GPU registered").finding(why.fact, backends=backends, remedy=why.remedy)
     remedy = f"Check that GPU's driver, and that it is not hidden. {REPORT}"
-    return cause("no GPU registered").finding(backends=backends, why=said, remedy=remedy)
+    return cause("no GPU registered").finding(installed.said, backends=backends, remedy=remedy)

@@ -200,6 +200,19 @@ def test_the_version_that_is_here_is_said_beside_the_one_that_is_asked_for(machi
     assert "GLIBCXX_3.4.30 is not in /lib/libstdc++.so.6 (it has up to GLIBCXX_3.4.28)" in finding.fact
 
 
+def test_libraries_that_a_variable_names_are_said_to_come_from_there(machine: Machine) -> None:
+    """abetlen/llama-cpp-python#1684: LLAMA_CPP_LIB names a build of another llama.cpp."""
+    failure = "AttributeError: /own/build/libllama.so: undefined symbol: llama_model_has_decoder"
+    (finding,) = diagnose_installed(with_(imports=False, failure=failure, variable="LLAMA_CPP_LIB"), machine)
+    assert finding.rule == "mixed versions"
+    assert "where LLAMA_CPP_LIB leads" in finding.fact
+
+
+def test_a_gpu_in_the_list_and_no_offload_is_not_judged(machine: Machine) -> None:
+    (finding,) = diagnose_installed(with_(devices=(GPU,), offload=False), machine)
+    assert (finding.passed, finding.rule) == (False, "not judged")
+
+
 def test_libraries_for_another_platform_matter_only_where_the_import_fails(machine: Machine) -> None:
     foreign = (ForeignLibrary(file="/site/llama_cpp/lib/libllama.dylib", platform="macOS"),)
     assert "library for another platform" not in rules(diagnose_installed(with_(foreign_libraries=foreign), machine))
