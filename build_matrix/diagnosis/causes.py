@@ -827,8 +827,8 @@ CAUSES: tuple[Cause, ...] = (
         group="installed",
         seen="what ld.so finds for DT_NEEDED, and where such libraries lie",
         sentence="{names}, which {needed_by}, {are} in {folder}, where the loader does not look.",
-        remedy="Set LD_LIBRARY_PATH={folder} before Python starts, or install a wheel that finds it by itself: "
-        "`nox -s build`.",
+        remedy="Set LD_LIBRARY_PATH={folder} before Python starts. Wheels of this tool find CUDA's libraries by "
+        "themselves.",
         source="ld.so(8)",
     ),
     Cause(

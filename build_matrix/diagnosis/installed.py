@@ -24,7 +24,7 @@ def diagnose_installed(installed: InstalledLlama, machine: Machine) -> list[Find
     if not installed.folder:
         return [_absent(installed)]
     if not installed.origin or _is_other(installed):
-        return [*_other(installed), *_hiding(installed)]
+        return [_other(installed)]
     findings = [*_hiding(installed), *_mixed(installed), *_variable(installed)]
     findings += _foreign(installed)
     findings += _stray(installed)
@@ -66,11 +66,13 @@ def _is_other(installed: InstalledLlama) -> bool:
     return bool(_ARCHIVE.search(installed.origin)) or not re.search(r"[/\\]__init__\.\w+$", installed.origin)
 
 
-def _other(installed: InstalledLlama) -> list[Finding]:
+def _other(installed: InstalledLlama) -> Finding:
     if not installed.origin:
-        return [cause("folder without package").finding(folder=installed.folder)]
-    name = "package in an archive" if _ARCHIVE.search(installed.origin) else "another module"
-    return [cause(name).finding(file=installed.origin)]
+        return cause("folder without package").finding(folder=installed.folder)
+    hides = f"it hides {', '.join(installed.others)}" if installed.others else ""
+    if _ARCHIVE.search(installed.origin):
+        return cause("package in an archive").finding(hides, file=installed.origin)
+    return cause("another module").finding(hides, file=installed.origin)
 
 
 def _hiding(installed: InstalledLlama) -> list[Finding]:
@@ -216,8 +218,8 @@ def _brought_by(libraries: Sequence[MissingLibrary], provider: Provider | None, 
     else:
         how = f"with pip, for the build's own CUDA version, {', '.join(' or '.join(group) for group in groups)}"
     path = "" if installed.finds_packages else (
-        "; this package does not look there by itself, so LD_LIBRARY_PATH must name their lib folders below nvidia/ "
-        "in site-packages"
+        "; this package does not search NVIDIA's packages by itself, so add their folders (site-packages/nvidia/*/lib) "
+        "to LD_LIBRARY_PATH"
     )  # fmt: skip
     return f"Install into that environment: {how}{path}."
 
