@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterable, Sequence
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -283,9 +284,16 @@ def _ended(end: ImportEnd, installed: InstalledLlama) -> Finding:
     if end.signal == "SIGILL":
         lacks = f"it lacks {', '.join(installed.lacks)}" if installed.lacks else ""
         return cause("import by an older processor").finding(", ".join(filter(None, (lacks, where))), what=what)
-    how = end.signal or f"exit code {end.code}"
+    how = _signal(end.signal) if end.signal else f"exit code {end.code}"
     evidence = ", ".join(filter(None, (where, _last(installed))))
     return cause("import crashes").finding(evidence, what=what, how=how)
+
+
+def _signal(name: str) -> str:
+    """A signal's name, and what it means, where this system knows it."""
+    number = getattr(signal, name, None)
+    meaning = signal.strsignal(number) if number else None
+    return f"{name} ({meaning})" if meaning else name
 
 
 def _last(installed: InstalledLlama) -> str:

@@ -32,14 +32,15 @@ NAME = "llama_cpp"
 PROJECT = "llama-cpp-python"
 VARIABLES = ("LLAMA_CPP_LIB_PATH", "LLAMA_CPP_LIB")  # a folder; a file, in versions before 0.2.88
 MAPPED = re.compile(r"/lib(llama|ggml|mtmd|cuda|cudart|cublas|amdhip64|hipblas|vulkan|sycl|OpenCL)[^/]*\.so[^/]*$")
+OUTPUT = sys.stdout
 LONGEST = 2000  # characters of a message that are kept
 CAUSES = 5  # exceptions of a chain that are kept: one may be circular
 
 
 def tell(**facts: Any) -> None:
     """Report facts at once, on a line of their own."""
-    sys.stdout.write("\n" + PREFIX + json.dumps(facts) + "\n")
-    sys.stdout.flush()
+    OUTPUT.write("\n" + PREFIX + json.dumps(facts) + "\n")
+    OUTPUT.flush()
 
 
 def set_path() -> None:
@@ -220,7 +221,7 @@ def listed(folder: str) -> list[str]:
 
 def try_import(seconds: float, seconds_of_a_question: float) -> None:
     """Import it, and ask it; each step within its own time."""
-    faulthandler.enable(file=sys.stdout)
+    faulthandler.enable(file=OUTPUT)
     if hasattr(sys, "addaudithook"):
         sys.addaudithook(watch)
     begin("import", seconds)
@@ -245,7 +246,7 @@ def try_import(seconds: float, seconds_of_a_question: float) -> None:
 def begin(step: str, seconds: float) -> None:
     """Say what comes, and end the process if it takes longer than it may."""
     tell(step=step, seconds=seconds, loading="")
-    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.stdout)
+    faulthandler.dump_traceback_later(seconds, exit=True, file=OUTPUT)
 
 
 def watch(event: str, arguments: tuple[Any, ...]) -> None:
@@ -348,6 +349,7 @@ def text_of(value: Any) -> str:
 
 
 if __name__ == "__main__":
+    OUTPUT = os.fdopen(os.dup(1), "w")  # of its own: a package may redirect or close the other one
     set_path()
     if sys.argv[1] == "locate":
         locate()

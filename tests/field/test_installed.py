@@ -561,6 +561,12 @@ def test_back_ends_that_nothing_loads_are_said(stub: Stub, machine: Machine) -> 
     assert "Vulkan" in finding.fact
 
 
+def test_a_package_that_closes_the_standard_output_is_heard(stub: Stub) -> None:
+    stub.package("import os, sys\nos.close(1)\nsys.stdout = None\n" + TRUE)
+    answer = examine(stub)
+    assert (answer.imports, answer.offload) == (True, True)
+
+
 def test_a_crash_in_its_registry_leaves_its_other_answers(stub: Stub, machine: Machine) -> None:
     stub.package(ASKING)
     code = registry(GPU, offload=True).replace("return names[", "return (char *)1 + names[0][")

@@ -183,7 +183,8 @@ def test_an_exception_that_nobody_knows_is_told_as_it_is(machine: Machine) -> No
         (ImportEnd(step="import", seconds=12.0, loading="/lib/x.so"), ["while it loaded /lib/x.so"]),
         (ImportEnd(step="offload", seconds=6.0), ["llama_supports_gpu_offload() did not return within 6 s"]),
         (ImportEnd(step="import", signal="SIGILL"), ["SIGILL", "illegal instruction", "avx2"]),
-        (ImportEnd(step="import", signal="SIGSEGV"), ["SIGSEGV"]),
+        (ImportEnd(step="import", signal="SIGSEGV"), ["SIGSEGV (Segmentation fault)"]),
+        (ImportEnd(step="import", signal="signal 99"), ["by signal 99"]),
         (ImportEnd(step="import", code=3), ["exit code 3"]),
     ],
 )
@@ -218,6 +219,54 @@ def test_libraries_for_another_platform_matter_only_where_the_import_fails(machi
     assert "library for another platform" not in rules(diagnose_installed(with_(foreign_libraries=foreign), machine))
     failed = with_(foreign_libraries=foreign, imports=False, failure="FileNotFoundError: base name 'llama' not found")
     assert rules(diagnose_installed(failed, machine)) == ["library for another platform"]
+
+
+def test_files_for_one_platform_are_one_cause(machine: Machine) -> None:
+    files = tuple(ForeignLibrary(file=f"/lib/{name}", platform="macOS") for name in ("a.dylib", "b.dylib", "c.dylib"))
+    (finding,) = diagnose_installed(with_(foreign_libraries=files, imports=False, failure="x: cannot open"), machine)
+    assert finding.fact == "/lib/a.dylib and 2 more are for macOS, and not for this machine."
+    (finding,) = diagnose_installed(with_(foreign_libraries=files[:1], imports=False, failure="cannot open"), machine)
+    assert finding.fact == "/lib/a.dylib is for macOS, and not for this machine."
+
+
+@pytest.mark.parametrize(
+    ("facts", "rule"),
+    [
+        ({"variable": "LLAMA_CPP_LIB_PATH", "variable_leads": False}, "library folder absent"),
+        ({"variable": "LLAMA_CPP_LIB_PATH", "libraries": (), "places": ("/own",)}, "library folder empty"),
+        ({"variable": "LLAMA_CPP_LIB_PATH"}, "no GPU registered"),
+        ({"libraries": (), "places": ("/own",)}, "no GPU registered"),
+    ],
+)
+def test_a_variable_is_a_cause_only_where_it_leads_to_no_library(
+    machine: Machine, facts: dict[str, Any], rule: str
+) -> None:
+    assert rules(diagnose_installed(with_(**facts), machine)) == [rule]
+
+
+def test_each_bringer_is_one_cause_and_all_packages_of_a_cuda_version_are_one(machine: Machine) -> None:
+    names = ("libcublas.so.12", "libcudart.so.12", "libgomp.so.1", "libfoo.so.1", "libbar.so.1")
+    missing = tuple(MissingLibrary(name=name, needed_by="libggml-cuda.so") for name in names)
+    found = diagnose_installed(with_(missing_libraries=missing), machine)
+    facts = {finding.fact.partition(", which")[0]: finding.remedy for finding in found}
+    assert list(facts) == ["libcublas.so.12, libcudart.so.12", "libgomp.so.1", "libfoo.so.1", "libbar.so.1"]
+    assert "`pip install nvidia-cublas-cu12 nvidia-cuda-runtime-cu12`" in facts["libcublas.so.12, libcudart.so.12"]
+    assert "not known" in facts["libfoo.so.1"]
+
+
+def test_a_gpu_in_the_list_outweighs_what_its_files_show(machine: Machine) -> None:
+    linked = with_(backends=(), cuda_family=0, offload=None, devices=(GPU,))
+    assert rules(diagnose_installed(linked, machine)) == ["installed"]
+    said = with_(backends=(), cuda_family=0, offload=True, devices=(GPU,))
+    assert rules(diagnose_installed(said, machine)) == ["installed"]
+    claimed = with_(backends=(), cuda_family=0, offload=True)
+    assert rules(diagnose_installed(claimed, machine)) == ["not judged"]
+
+
+def test_a_python_that_is_not_known_is_accepted(machine: Machine) -> None:
+    row = msgspec.structs.replace(DISTRIBUTION, requires_python=">=3.99")
+    found = diagnose_installed(with_(distributions=(row,), python_version="", offload=True, devices=(GPU,)), machine)
+    assert rules(found) == ["installed"]
 
 
 def test_modules_that_nothing_loaded_are_told_unless_the_log_knows_why(machine: Machine) -> None:
