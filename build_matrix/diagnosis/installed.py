@@ -374,7 +374,7 @@ def _claimed(installed: InstalledLlama, machine: Machine) -> Finding:
 def _not_registered(installed: InstalledLlama, machine: Machine) -> Finding:
     """It has a back end for a GPU, and registers none: its log says why, or the machine does, or nobody."""
     backends = " and ".join(_gpu_backends(installed)) or "GPU"
-    if known := by_text(installed.log):
+    if known := by_text(installed.log) or by_text(installed.loader_problems):
         return known[0].finding(known[1])
     if installed.modules and installed.devices is not None and not installed.log:
         devices = ", ".join(device.name for device in installed.devices) or "nothing"

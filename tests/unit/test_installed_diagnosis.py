@@ -278,6 +278,13 @@ def test_modules_that_nothing_loaded_are_told_unless_the_log_knows_why(machine: 
     assert "11.8" in finding.fact
 
 
+def test_a_module_that_the_loader_refuses_is_told_by_the_loaders_own_line(machine: Machine) -> None:
+    line = "/x/libggml-cuda.so: /lib/libc.so.6: version `GLIBC_2.38' not found (required by /x/libggml-cuda.so)"
+    (finding,) = diagnose_installed(with_(modules=True, devices=(CPU,), loader_problems=(line,)), machine)
+    assert finding.rule == "glibc too old"
+    assert "GLIBC_2.38" in finding.fact
+
+
 def test_the_machine_says_why_cuda_registers_no_gpu(machine: Machine) -> None:
     (finding,) = diagnose_installed(with_(devices=(CPU,)), machine)
     assert finding.rule == "no GPU registered"
