@@ -264,7 +264,8 @@ class Surroundings(Record, frozen=True, kw_only=True):
 class Machine(Record, frozen=True, kw_only=True):
     """What is on this machine; memory and free disk in bytes; ``overrides`` is what was claimed instead of found.
 
-    ``memory_free`` is what new processes can take, in a container no more than its limit (0: unknown).
+    ``memory_free`` is what new processes can take, in a container no more than its limit (0: unknown). ``problems``
+    are the parts of the examination that failed, and why.
     """
 
     platform: Platform
@@ -282,6 +283,7 @@ class Machine(Record, frozen=True, kw_only=True):
     toolkits: tuple[InstalledToolkit, ...] = ()
     surroundings: Surroundings = Surroundings()
     overrides: dict[str, str] = {}
+    problems: tuple[str, ...] = ()
 
     @property
     def glibc(self) -> str:

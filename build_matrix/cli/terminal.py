@@ -1,0 +1,71 @@
+"""The standard streams: what they cannot encode is written in ASCII, what they cannot take ends the command quietly."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import sys
+from typing import TextIO
+
+ERRORS = "build-matrix-ascii"
+SIGNS = {"→": "->", "✗": "x", "…": "...", "━": "-", "╸": "-", "╺": "-"}  # ours, and those of progress bars
+
+
+def prepare_streams() -> None:
+    """Make standard output and error take every text: in ASCII forms where the encoding has no other."""
+    codecs.register_error(ERRORS, _in_ascii)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started this process
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for as long as the process lives
+            setattr(sys, name, stream)
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=ERRORS)
+    for name in ("COLUMNS", "LINES"):  # rich takes every digit of Unicode for a number
+        value = os.environ.get(name, "1")
+        if not (value.isascii() and value.isdecimal() and int(value[:9]) > 0):
+            del os.environ[name]
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    """The error handler of the codecs: see codecs.register_error."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_sign(character) for character in text), error.end
+
+
+def _sign(character: str) -> str:
+    r"""ASCII for one character; a byte of a file name that is no text shows as ``\xff``."""
+    number = ord(character)
+    if 0xDC80 <= number <= 0xDCFF:  # noqa: PLR2004 - PEP 383
+        return f"\\x{number - 0xDC00:02x}"
+    return SIGNS.get(character, "?")
+
+
+def write_error(text: str) -> None:
+    """Write to standard error, or nothing where that is closed or gone."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def output_closed() -> bool:
+    """Whether it is standard output or error that nobody reads any more."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            return True
+        except (OSError, ValueError):
+            continue
+    return False
+
+
+def abandon(stream: TextIO) -> None:
+    """Let the rest of what is buffered go nowhere, so that the interpreter's end does not fail on it."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
