@@ -8,16 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from build_matrix.redact import redact
+
 
 class BuildMatrixError(Exception):
-    """A failure that a user can act on: one sentence on the problem, one on the remedy."""
+    """A failure that a user can act on: one sentence on the problem, one on the remedy; neither with a credential."""
 
     exit_code: ClassVar[int] = 1
 
     def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(problem, remedy)
-        self.problem = problem
-        self.remedy = remedy
+        self.problem = redact(problem)
+        self.remedy = redact(remedy)
+        super().__init__(self.problem, self.remedy)
 
     def __str__(self) -> str:
         return f"{self.problem}\n{self.remedy}"
@@ -106,12 +108,24 @@ class IndexUnreachableError(DownloadError):
     """No package index answers."""
 
 
+class NotAnIndexError(DownloadError):
+    """What answers at the address of a package index is something else: a login page, a portal."""
+
+
+class CredentialsError(DownloadError):
+    """A package index, an archive or a proxy refuses the credentials, or got none."""
+
+
 class FileMissingError(DownloadError):
     """The package index does not carry a locked file."""
 
 
 class ArchiveUnreachableError(DownloadError):
     """An archive beside the package index (NVIDIA's, Debian's) does not answer, or lacks the file."""
+
+
+class ArchiveLacksFileError(ArchiveUnreachableError):
+    """Such an archive answers, and lacks the file."""
 
 
 class HashMismatchError(DownloadError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from types import FrameType
@@ -22,6 +23,7 @@ _groups: set[int] = set()  # process groups to end with this process
 
 def install() -> None:
     """Answer these signals from now on; one that this process was started to ignore (nohup) stays ignored."""
+    _silence_threads()
     answer = _Answer()
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
@@ -54,6 +56,22 @@ def add_group(group: int) -> None:
 def remove_group(group: int) -> None:
     """Take back a name: that process group has ended."""
     _groups.discard(group)
+
+
+def _silence_threads() -> None:
+    """Let threads, and objects that are being deleted, end without a traceback when that is for the interruption."""
+    thread, unraisable = threading.excepthook, sys.unraisablehook
+
+    def in_thread(arguments: threading.ExceptHookArgs) -> None:
+        if not (_requested.is_set() and issubclass(arguments.exc_type, KeyboardInterrupt)):
+            thread(arguments)
+
+    def in_deletion(arguments: sys.UnraisableHookArgs) -> None:
+        if not _requested.is_set():
+            unraisable(arguments)
+
+    threading.excepthook = in_thread
+    sys.unraisablehook = in_deletion
 
 
 class _Answer:

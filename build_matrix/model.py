@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from build_matrix.redact import redact_all
+
 Platform = Literal["linux-x86_64", "windows-x86_64"]
 Profile = Literal["release", "check"]
 CacheProgram = Literal["ccache", "sccache"]
@@ -32,6 +34,11 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def digest_of(*parts: Any) -> str:
     """Sha256 (hex) of the canonical JSON of ``parts``: the name of whatever they are the inputs of."""
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
+
+
+def readable_json(value: Any) -> bytes:
+    """Indented JSON of records, for people and for files that travel: without credentials."""
+    return msgspec.json.format(msgspec.json.encode(redact_all(msgspec.to_builtins(value))), indent=2) + b"\n"
 
 
 def file_sha256(path: Path) -> str:

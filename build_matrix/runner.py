@@ -21,6 +21,7 @@ from typing import TextIO
 import psutil
 
 from build_matrix import interrupt
+from build_matrix.redact import redact
 
 TAIL_LINES = 400
 TAIL_LENGTH = 4 << 20  # characters
@@ -86,7 +87,7 @@ def run(
     def take(line: str) -> None:
         tail.append(line)
         if log:
-            log.write(line + "\n")
+            log.write(redact(line) + "\n")
         if on_line:
             on_line(line)
 

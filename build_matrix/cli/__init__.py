@@ -14,6 +14,7 @@ from build_matrix import interrupt
 from build_matrix.cli import build, doctor, lock, plan, reproduce, verify
 from build_matrix.cli.terminal import abandon, output_closed, prepare_streams, write_error
 from build_matrix.errors import BuildMatrixError, MissingPrerequisiteError, RunInterruptedError
+from build_matrix.redact import guard_output
 
 P = ParamSpec("P")
 OUTPUT_CLOSED = 141  # what a shell reports for SIGPIPE
@@ -62,6 +63,7 @@ for module in (doctor, plan, build, verify, reproduce, lock):
 def main() -> NoReturn:
     """Run the command line; a failure is one sentence, its remedy, and its exit code."""
     prepare_streams()
+    guard_output()
     interrupt.install()
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     sys.exit(_run())

@@ -41,10 +41,9 @@ def command(
         findings += diagnose_installed(installed, machine)
     wheels = {wheel.name: _prediction(wheel, machine) for wheel in sorted(folder.glob("*.whl"))}
     if as_json:
-        import msgspec
+        from build_matrix.cli.common import print_json
 
-        answer = {"machine": machine, "installed": installed, "findings": findings, "wheels": wheels}
-        typer.echo(msgspec.json.format(msgspec.json.encode(answer), indent=2))
+        print_json({"machine": machine, "installed": installed, "findings": findings, "wheels": wheels})
         return
     _print(machine, findings, wheels)
     if installed:

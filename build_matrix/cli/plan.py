@@ -40,9 +40,9 @@ def command(
     machine = probe(store_folder or default_store(), override_variables(driver_cuda, compute_capability))
     plan = make_plan(request, machine, locked_llama_releases(), available_toolkits(machine.platform))
     if as_json:
-        import msgspec
+        from build_matrix.cli.common import print_json
 
-        typer.echo(msgspec.json.format(msgspec.json.encode(plan), indent=2))
+        print_json(plan)
     else:
         print_plan(plan)
 

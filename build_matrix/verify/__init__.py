@@ -28,6 +28,7 @@ from build_matrix.model import (
     WheelRecord,
     digest_of,
     file_sha256,
+    readable_json,
 )
 from build_matrix.report import Reporter
 from build_matrix.store import KEY_LENGTH, Store, write_atomically
@@ -128,7 +129,7 @@ def verify_wheel(
         tool=f"build-matrix {build_matrix.__version__}",
         inputs=_inputs(sha256, machine),
     )
-    write_atomically(verdict_path(wheel), msgspec.json.format(msgspec.json.encode(verdict), indent=2) + b"\n")
+    write_atomically(verdict_path(wheel), readable_json(verdict))
     return verdict
 
 

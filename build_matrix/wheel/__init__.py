@@ -14,7 +14,17 @@ import build_matrix
 from build_matrix.archive import Members, dist_info, read_members, record_path, relabel, retag, write_wheel
 from build_matrix.catalog import library_finder, nvidia_libraries
 from build_matrix.errors import VerificationError
-from build_matrix.model import BuildInputs, Member, RawWheel, SystemNeeds, Wheel, WheelRecord, digest_of, file_sha256
+from build_matrix.model import (
+    BuildInputs,
+    Member,
+    RawWheel,
+    SystemNeeds,
+    Wheel,
+    WheelRecord,
+    digest_of,
+    file_sha256,
+    readable_json,
+)
 from build_matrix.native import read_library
 from build_matrix.platform_policy import known_system_needs
 from build_matrix.sandbox import ROOT
@@ -49,7 +59,7 @@ def finish_wheel(raw: RawWheel, work: BuildInputs, budget: int, store: Store, fo
         )
         path = write_wheel(retag(members, system.tag), aside)
         record = _record(path, raw, work, system)
-        write_atomically(record_path(path), msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+        write_atomically(record_path(path), readable_json(record))
 
     finished = next(store.obtain("wheel", digest, make).glob("*.whl"))
     if (size := finished.stat().st_size) > budget:

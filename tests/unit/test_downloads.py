@@ -11,7 +11,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from build_matrix.errors import DownloadError, FileMissingError, HashMismatchError, IndexUnreachableError
-from build_matrix.index import Downloads, IndexConfiguration, client
+from build_matrix.index import Downloads, IndexConfiguration, download
 from build_matrix.model import Component
 from build_matrix.store import Store
 
@@ -22,7 +22,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "BACKOFF", 0.01)
+    monkeypatch.setattr(download, "BACKOFF", 0.01)
 
 
 @pytest.fixture
