@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import signal
 from collections.abc import Iterable
@@ -38,7 +39,11 @@ def digest_of(*parts: Any) -> str:
 
 def readable_json(value: Any) -> bytes:
     """Indented JSON of records, for people and for files that travel: without credentials."""
-    return msgspec.json.format(msgspec.json.encode(redact_all(msgspec.to_builtins(value))), indent=2) + b"\n"
+    plain = redact_all(msgspec.to_builtins(value))
+    try:
+        return msgspec.json.format(msgspec.json.encode(plain), indent=2) + b"\n"
+    except UnicodeEncodeError:  # a path that is no text: its bytes as PEP 383 has them, escaped
+        return json.dumps(plain, indent=2).encode("ascii") + b"\n"
 
 
 def file_sha256(path: Path) -> str:

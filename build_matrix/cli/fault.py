@@ -97,7 +97,7 @@ def _report(error: Exception, argv: Sequence[str]) -> str:
         f"environment variables (names only): {' '.join(sorted(os.environ))}",
         f"packages: {' '.join(_packages())}",
         "",
-        *traceback.format_exception(error, limit=-60),
+        "".join(traceback.format_exception(error, limit=-60)),
     ]
     return redact("\n".join(lines))
 
