@@ -34,10 +34,11 @@ def default_store() -> Path:
     """
     if named := os.environ.get("BUILD_MATRIX_STORE", "").strip():
         return expand(Path(named))
-    folder = user_cache_path("build-matrix")
-    if folder.is_absolute() and (os.environ.get("HOME") != "" or os.environ.get("XDG_CACHE_HOME", "").strip()):
-        return folder
     home = _home()
+    with contextlib.suppress(RuntimeError, KeyError):  # there is neither HOME nor an entry in passwd
+        folder = user_cache_path("build-matrix")
+        if folder.is_absolute() and (home or folder.parent != Path("/.cache")):
+            return folder
     return home / ".cache" / "build-matrix" if home else _temporary_store()
 
 
