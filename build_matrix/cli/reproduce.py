@@ -141,7 +141,10 @@ def choose_compiler(record: WheelRecord, machine: Machine, reporter: Reporter) -
         key=lambda c: (c.identity != wanted.identity, c.name != wanted.name, c.version != wanted.version),
     )
     if not ranked:
-        raise MissingPrerequisiteError("There is no C++ compiler here.", f"Install {wanted.name} {wanted.version}.")
+        refused = " ".join(problem.fact for problem in machine.compiler_problems)
+        raise MissingPrerequisiteError(
+            refused or "There is no C++ compiler here.", f"Install {wanted.name} {wanted.version}."
+        )
     if ranked[0].identity != wanted.identity:
         reporter.say(f"  {compiler_difference(wanted, ranked[0])}")
     return ranked[0]

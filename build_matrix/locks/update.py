@@ -21,7 +21,7 @@ from build_matrix.catalog import project_of, sources
 from build_matrix.errors import ConfigurationError, DownloadError
 from build_matrix.index import Downloads, IndexConfiguration
 from build_matrix.index.install import resolve, uv_compile
-from build_matrix.locks import FOLDER, wheel_platform
+from build_matrix.locks import FOLDER, Options, ReleaseOptions, wheel_platform
 from build_matrix.model import Lock, LockedFile, LockedPackage, Record
 from build_matrix.report import Reporter
 from build_matrix.store import write_atomically
@@ -151,6 +151,14 @@ class Updater:
         write_atomically(path, (HEADER + text).encode())
         self._reporter.say(path.name)
         return path
+
+
+def write_options(rows: Iterable[ReleaseOptions]) -> Path:
+    """Write the CMake options that each release declares, its patches applied; returns the file."""
+    path = FOLDER / "options.toml"
+    data: dict[str, Any] = msgspec.to_builtins(Options(release=tuple(rows)))
+    write_atomically(path, (HEADER + tomli_w.dumps(data)).encode())
+    return path
 
 
 def check_same_release(minor: str, packages: Iterable[LockedPackage]) -> None:

@@ -17,9 +17,9 @@ import psutil
 
 from build_matrix.errors import BuildMatrixError, MissingPrerequisiteError
 from build_matrix.model import Machine, Platform, Surroundings
-from build_matrix.probe.compilers import find_compilers
+from build_matrix.probe.compilers import CompilerSearch, find_compilers, search_compilers
 from build_matrix.probe.installed import examine_environment
-from build_matrix.probe.nvidia import probe_nvidia
+from build_matrix.probe.nvidia import NvidiaAnswer, probe_nvidia
 from build_matrix.probe.overrides import apply_overrides
 from build_matrix.probe.programs import named_program
 from build_matrix.probe.surroundings import find_surroundings
@@ -28,6 +28,7 @@ from build_matrix.probe.toolkits import find_toolkits
 __all__ = ["apply_overrides", "examine_environment", "find_compilers", "named_program", "probe", "this_platform"]
 
 T = TypeVar("T")
+NOT_EXAMINED = "the driver cannot be examined"
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 
@@ -55,8 +56,9 @@ def probe(store: Path, environ: Mapping[str, str] | None = None) -> Machine:
     with interruptible_threads() as pool:
         nvidia = pool.submit(probe_nvidia, environ)
         toolkits = pool.submit(find_toolkits, environ)
-        compilers = pool.submit(find_compilers)
-        answer = _part(problems, "the driver and the GPUs", nvidia.result, None)
+        compilers = pool.submit(search_compilers, environ)
+        search = _part(problems, "the compilers", compilers.result, CompilerSearch())
+        answer = _part(problems, "the driver and the GPUs", nvidia.result, NvidiaAnswer(problem=NOT_EXAMINED))
         machine = Machine(
             platform=this_platform(),
             python=platform.python_version(),
@@ -65,20 +67,17 @@ def probe(store: Path, environ: Mapping[str, str] | None = None) -> Machine:
             memory=_part(problems, "the memory", lambda: int(psutil.virtual_memory().total), _installed_memory()),
             memory_free=free_memory(),
             disk_free=_room(store),
-            compilers=_part(problems, "the compilers", compilers.result, ()),
-            toolkits=_part(problems, "the installed toolkits", toolkits.result, ()),
-            surroundings=_part(problems, "the surroundings", lambda: find_surroundings(environ), Surroundings()),
-        )
-    if answer:
-        machine = msgspec.structs.replace(
-            machine,
+            compilers=search.compilers,
+            compiler_problems=search.problems,
+            compiler_notes=search.notes,
             driver=answer.driver,
             driver_problem=answer.problem,
             gpus=answer.gpus,
             gpu_problems=answer.gpu_problems,
+            evidence=answer.evidence,
+            toolkits=_part(problems, "the installed toolkits", toolkits.result, ()),
+            surroundings=_part(problems, "the surroundings", lambda: find_surroundings(environ), Surroundings()),
         )
-    else:
-        machine = msgspec.structs.replace(machine, driver_problem=problems[0])
     return apply_overrides(msgspec.structs.replace(machine, problems=tuple(problems)), environ)
 
 
@@ -89,7 +88,7 @@ def _part(problems: list[str], what: str, ask: Callable[[], T], otherwise: T) ->
     except BuildMatrixError:
         raise
     except Exception as error:  # noqa: BLE001 - what nobody foresaw is data here: doctor must show the rest
-        problems.append(f"{what} cannot be examined: {type(error).__name__}: {error}")
+        problems.append(f"{what} ({type(error).__name__}: {error})")
         return otherwise
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 import build_matrix
 from build_matrix.archive import record_path, verdict_path
-from build_matrix.diagnosis import HIDING, diagnose_run, diagnose_static
+from build_matrix.diagnosis import diagnose_run, diagnose_static, hides_every_gpu
 from build_matrix.errors import ConfigurationError, InstallError
 from build_matrix.index import Downloads
 from build_matrix.model import (
@@ -146,12 +146,11 @@ def _run(
 
 def _verify_on(target: Target, bench: Bench, label: Label, machine: Machine, reporter: Reporter) -> GpuVerdict:
     gpu = target.gpu
-    visible = machine.surroundings.visible_devices
     checks: tuple[Check, ...] = ()
     log: tuple[str, ...] = ()
     cause = target.impossible
     offload: Offload = "impossible_here"
-    if visible is not None and visible.strip() in HIDING:
+    if hides_every_gpu(machine):
         offload = "failed"
         cause = diagnose_run(None, (), machine, gpu, label.family)
     elif cause is None:
