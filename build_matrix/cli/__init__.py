@@ -12,7 +12,7 @@ import typer
 
 from build_matrix import interrupt
 from build_matrix.cli import build, doctor, lock, plan, reproduce, verify
-from build_matrix.cli.terminal import abandon, output_closed, prepare_streams, write_error
+from build_matrix.cli.terminal import output_problem, prepare_streams, write_error
 from build_matrix.errors import BuildMatrixError, MissingPrerequisiteError, RunInterruptedError
 from build_matrix.redact import guard_output
 
@@ -45,8 +45,8 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
         except BuildMatrixError:
             raise
         except Exception as error:
-            if isinstance(error, BrokenPipeError) and output_closed():
-                raise OutputClosedError from None
+            if isinstance(error, OSError) and (problem := output_problem()):
+                raise _explain_output(problem) from error
             if interrupt.requested():  # what fails because it was interrupted is no failure of its own
                 raise RunInterruptedError from error
             from build_matrix.cli.fault import explain
@@ -96,18 +96,18 @@ def _show(error: BuildMatrixError) -> int:
 
 
 def _flush() -> int:
-    """Write out what is buffered; the exit code when nobody reads it, or it cannot be written."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        abandon(sys.stdout)
-        return OUTPUT_CLOSED
-    except (OSError, ValueError) as error:
-        abandon(sys.stdout)
-        return _show(
-            MissingPrerequisiteError(
-                f"Standard output cannot be written: {getattr(error, 'strerror', None) or error}.",
-                "Free some room where it goes, or write to another place.",
-            )
-        )
-    return 0
+    """Write out what is buffered; the exit code when nobody reads it, or it cannot be written; else 0."""
+    problem = output_problem()
+    explained = _explain_output(problem) if problem else None
+    if isinstance(explained, BuildMatrixError):
+        return _show(explained)
+    return OUTPUT_CLOSED if explained else 0
+
+
+def _explain_output(problem: OSError) -> OutputClosedError | MissingPrerequisiteError:
+    if isinstance(problem, BrokenPipeError):
+        return OutputClosedError()
+    return MissingPrerequisiteError(
+        f"The output cannot be written: {problem.strerror or problem}.",
+        "Free some room where it goes, or write to another place.",
+    )

@@ -21,7 +21,8 @@ def prepare_streams() -> None:
             stream = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for as long as the process lives
             setattr(sys, name, stream)
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors=ERRORS)
+            with contextlib.suppress(OSError, ValueError):  # it cannot be written: so the first output will find
+                stream.reconfigure(errors=ERRORS)
     for name in ("COLUMNS", "LINES"):  # rich takes every digit of Unicode for a number
         value = os.environ.get(name, "1")
         if not (value.isascii() and value.isdecimal() and int(value[:9]) > 0):
@@ -51,21 +52,23 @@ def write_error(text: str) -> None:
         sys.stderr.flush()
 
 
-def output_closed() -> bool:
-    """Whether it is standard output or error that nobody reads any more."""
+def output_problem() -> OSError | None:
+    """Why standard output or error cannot be written; what they still hold goes nowhere then. None: they can."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
-            return True
-        except (OSError, ValueError):
+        except OSError as error:
+            _abandon(stream)
+            return error
+        except ValueError:  # it is closed
             continue
-    return False
+    return None
 
 
-def abandon(stream: TextIO) -> None:
+def _abandon(stream: TextIO) -> None:
     """Let the rest of what is buffered go nowhere, so that the interpreter's end does not fail on it."""
     with contextlib.suppress(OSError, ValueError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())
-        os.close(null)
+        null, handle = os.open(os.devnull, os.O_WRONLY), stream.fileno()
+        if null != handle:
+            os.dup2(null, handle)
+            os.close(null)
