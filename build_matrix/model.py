@@ -268,6 +268,7 @@ class Gpu(Record, frozen=True, kw_only=True):
 
 
 NO_DRIVER = "no NVIDIA driver"
+CLAIMED = "claimed"  # version of a driver, and beginning of a GPU's UUID, that stand for what another machine has
 
 
 class Driver(Record, frozen=True, kw_only=True):
@@ -334,7 +335,8 @@ class DriverEvidence(Record, frozen=True, kw_only=True):
     nvmlInit (None: no result), ``cuda_problem`` and ``nvml_problem`` what became of the processes that asked.
     ``visible`` are the GPUs that CUDA shows this process, ``numbered`` those that it shows without
     CUDA_VISIBLE_DEVICES; both in CUDA's order. ``nodes`` are the device files with "ok", "missing" or the error of
-    opening them; ``pci`` is None where the bus cannot be read.
+    opening them; ``pci`` is None where the bus cannot be read. ``address_space`` is the process's limit of virtual
+    memory in bytes (0: none).
     """
 
     library: str = ""
@@ -353,6 +355,7 @@ class DriverEvidence(Record, frozen=True, kw_only=True):
     nodes: dict[str, str] = {}
     pci: tuple[PciGpu, ...] | None = None
     secure_boot: bool = False
+    address_space: int = 0
 
     @property
     def works(self) -> bool:

@@ -58,9 +58,11 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
 def print_plan(plan: Plan) -> None:
     """The table of candidates, the newest first, and the choice."""
     from rich.table import Table
+    from rich.text import Text
 
     from build_matrix.cli.common import standard_output
 
+    shared = _shared(plan)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("CUDA", "builds", "runs here", "why not"):
         table.add_column(name, overflow="fold")
@@ -70,18 +72,26 @@ def print_plan(plan: Plan) -> None:
             mark + candidate.cuda,
             candidate.answer("build"),
             candidate.answer("run"),
-            "\n".join(finding.fact for finding in candidate.failed()),
+            Text("\n".join(finding.fact for finding in candidate.failed() if finding.fact not in shared)),
         )
     console = standard_output()
     console.print(table)
+    for fact in shared:
+        console.print(f"none of them: {fact}", highlight=False, markup=False)
     for fact in _not_known(plan):
-        console.print(f"not known: {fact}", highlight=False)
+        console.print(f"not known: {fact}", highlight=False, markup=False)
     for note in plan.notes:
-        console.print(note, highlight=False)
+        console.print(note, highlight=False, markup=False)
     if plan.cell:
         console.print(f"chosen: llama-cpp-python {plan.cell.llama}+{plan.cell.label}", highlight=False)
     else:
         console.print("chosen: none of them")
+
+
+def _shared(plan: Plan) -> list[str]:
+    """What rules out every toolkit, such as a missing compiler: said once, not in each row."""
+    facts = [[finding.fact for finding in candidate.failed()] for candidate in plan.candidates]
+    return [fact for fact in facts[0] if len(facts) > 1 and all(fact in others for others in facts)]
 
 
 def _not_known(plan: Plan) -> list[str]:

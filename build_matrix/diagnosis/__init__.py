@@ -7,10 +7,9 @@ llama_cpp; ``run``: a wheel that was run.
 from build_matrix.diagnosis.installed import diagnose_installed
 from build_matrix.diagnosis.machine import diagnose, evidence_of_use, why_no_gpu, why_not_judged
 from build_matrix.diagnosis.run import diagnose_run, diagnose_static
-from build_matrix.diagnosis.visible import HIDING, hides_every_gpu, usable
+from build_matrix.diagnosis.visible import hides_every_gpu, usable
 
 __all__ = [
-    "HIDING",
     "diagnose",
     "diagnose_installed",
     "diagnose_run",

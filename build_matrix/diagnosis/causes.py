@@ -394,9 +394,27 @@ CAUSES: tuple[Cause, ...] = (
         group="driver",
         seen="any other error of the loader",
         sentence="libcuda.so.1 cannot be loaded: {error}.",
-        remedy="Reinstall the driver. An empty file stays in an image that was saved from a container with a GPU: "
-        "delete it.",
+        remedy="Reinstall the driver.",
         source=LOADER,
+    ),
+    Cause(
+        name="empty library in the image",
+        rule="no driver",
+        group="driver",
+        seen="a container; the loader's error `file too short`",
+        sentence="This container was given no GPU: the libcuda.so.1 of its image is an empty file, which stands where "
+        "the host's library is put.",
+        remedy="Start the container with the GPU (`docker run --gpus all`, `podman run --device nvidia.com/gpu=all`).",
+        source="https://github.com/warmshao/FasterLivePortrait/issues/37",
+    ),
+    Cause(
+        name="address space limited",
+        group="driver",
+        seen="error 2 of cuInit, and a limit of virtual memory",
+        sentence="The driver library cannot reserve the addresses that it needs: virtual memory is limited to {limit} "
+        "(error 2).",
+        remedy="Lift the limit: `ulimit -v unlimited`, or in the settings of the batch system.",
+        source="seen with driver 580.159.04: 8 GB are too few, 40 GB are enough",
     ),
     Cause(
         name="container without driver",
@@ -423,7 +441,8 @@ CAUSES: tuple[Cause, ...] = (
         group="driver",
         seen="a container; NVML's library or /dev/nvidiactl, and no libcuda.so.1",
         sentence="This container was given the GPU, but not NVIDIA's driver library for CUDA (libcuda.so.1).",
-        remedy="Start it with NVIDIA_DRIVER_CAPABILITIES=compute,utility.",
+        remedy="Start it with NVIDIA_DRIVER_CAPABILITIES=compute,utility; in a compose file with capabilities: [gpu, "
+        "compute, utility].",
         source="https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/docker-specialized.html",
     ),
     Cause(

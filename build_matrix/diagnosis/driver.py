@@ -5,6 +5,7 @@ from __future__ import annotations
 from build_matrix.diagnosis.causes import by_code, by_text, cause
 from build_matrix.model import DriverEvidence, Finding, PciGpu, Surroundings
 
+OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
 NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 DRIVER_MISMATCH = 803  # CUDA_ERROR_SYSTEM_DRIVER_MISMATCH
 STUB = 34  # CUDA_ERROR_STUB_LIBRARY
@@ -38,6 +39,8 @@ def explain(evidence: DriverEvidence, surroundings: Surroundings) -> Finding | N
 def _not_loaded(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
     error = evidence.library_error
     if not error.endswith("No such file or directory") and "not find" not in error:
+        if surroundings.container and error.endswith("file too short"):
+            return cause("empty library in the image").finding()
         return cause("broken library").finding(error=error.removeprefix("libcuda.so.1: "))
     return _off_the_path(evidence, surroundings) or _absent(evidence, surroundings)
 
@@ -113,6 +116,8 @@ def _device_files_refused(code: int, evidence: DriverEvidence, surroundings: Sur
 
 
 def _by_result(code: int, evidence: DriverEvidence) -> Finding:
+    if code == OUT_OF_MEMORY and evidence.address_space:
+        return cause("address space limited").finding(limit=f"{evidence.address_space / 2**30:.1f} GiB")
     if row := by_code(code):
         return row.finding(evidence=evidence.library if _is_compat(evidence.library) else "")
     function = "cuInit" if evidence.init_error else "cuDriverGetVersion"

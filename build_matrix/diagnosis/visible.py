@@ -12,13 +12,11 @@ from collections.abc import Callable, Sequence
 
 from build_matrix.model import DriverEvidence, Gpu, Machine, Record
 
-NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?\d+)")
+NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]{1,30})")  # more digits change nothing: see _as_int
 GPU_PREFIX = "GPU-"
 MIG_PREFIX = "MIG-"
 LENGTH = len("GPU-00000000-0000-0000-0000-000000000000")  # what follows is not read
 PCI_ORDER = "PCI_BUS_ID"
-
-HIDING = frozenset({"", "-1", "NoDevFiles"})  # the usual values that leave no GPU, whatever GPUs there are
 
 
 class Choice(Record, frozen=True, kw_only=True):

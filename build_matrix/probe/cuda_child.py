@@ -47,7 +47,17 @@ def main() -> None:
     gpus = [] if code else devices(library)
     tell(gpus=gpus)
     if not gpus:
-        tell(nodes=nodes(Path("/dev")))
+        tell(nodes=nodes(Path("/dev")), address_space=address_space())
+
+
+def address_space() -> int:
+    """The limit of this process's virtual memory in bytes (ulimit -v); 0 for none."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return 0 if soft == resource.RLIM_INFINITY else soft
 
 
 def loaded_file(maps: Path) -> str:

@@ -59,13 +59,18 @@ def find_libraries(environ: Mapping[str, str], root: Path) -> Iterator[FoundLibr
     for folder in dict.fromkeys((*searched, *FOLDERS)):
         path = below(root, folder) / DRIVER_LIBRARY
         if exists(path):
-            yield FoundLibrary(path=f"{folder.rstrip('/')}/{DRIVER_LIBRARY}", bits=_bits(path))
+            yield FoundLibrary(path=as_text(f"{folder.rstrip('/')}/{DRIVER_LIBRARY}"), bits=_bits(path))
 
 
 def library_version(path: str) -> str:
     """The driver version in a file's name: ``580.65.06`` of libcuda.so.580.65.06; an empty text for none."""
     match = VERSION.search(path.rpartition("/")[2].partition(".so")[2])
     return match[1] if match else ""
+
+
+def as_text(value: str) -> str:
+    """A value of the environment, of which bytes that are no text are written as escapes: records travel as JSON."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def below(root: Path, path: str) -> Path:

@@ -15,7 +15,7 @@ from build_matrix.catalog import cuda_of_driver
 from build_matrix.diagnosis.driver import explain
 from build_matrix.model import NO_DRIVER, Driver, DriverEvidence, Gpu, Record
 from build_matrix.probe import cuda_child, nvml_child
-from build_matrix.probe.evidence import library_version, read_evidence
+from build_matrix.probe.evidence import as_text, library_version, read_evidence
 from build_matrix.probe.surroundings import find_surroundings
 from build_matrix.runner import run
 
@@ -75,7 +75,7 @@ def probe_nvidia(environ: Mapping[str, str], root: Path = Path("/")) -> NvidiaAn
 def _problem(evidence: DriverEvidence, environ: Mapping[str, str], root: Path) -> str:
     """Why CUDA does not work, as a clause that may follow "this machine has" where there is no driver."""
     if evidence.numbered and not evidence.visible:
-        return f"{VISIBLE}={environ.get(VISIBLE)!r} hides every GPU"
+        return f"{VISIBLE}={as_text(environ.get(VISIBLE, ''))!r} hides every GPU"
     finding = explain(evidence, find_surroundings(environ, root))
     return finding.fact.rstrip(".").removeprefix("There is ") if finding else ""
 
@@ -125,6 +125,7 @@ def _evidence(
         nodes=dict(cuda.get("nodes", {})),
         pci=files.pci,
         secure_boot=files.secure_boot,
+        address_space=int(cuda.get("address_space", 0)),
     )
 
 

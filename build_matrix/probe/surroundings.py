@@ -8,7 +8,7 @@ from pathlib import Path
 
 from build_matrix.model import Surroundings
 from build_matrix.probe.devices import find_nvidia_devices
-from build_matrix.probe.evidence import DRIVER_LIBRARY, exists, read_text
+from build_matrix.probe.evidence import DRIVER_LIBRARY, as_text, exists, read_text
 
 # What other builds of llama-cpp-python read, and a build of this tool does not: it has an environment of its own.
 IGNORED = (
@@ -42,6 +42,7 @@ IGNORED_PREFIXES = ("GGML_", "LLAMA_", "SKBUILD_", "CMAKE_CUDA_", "CMAKE_CXX_", 
 
 def find_surroundings(environ: Mapping[str, str], root: Path = Path("/")) -> Surroundings:
     """Read from the environment and, below ``root``, from /proc and /run."""
+    environ = {as_text(name): as_text(value) for name, value in environ.items()}
     return Surroundings(
         visible_devices=environ.get("CUDA_VISIBLE_DEVICES"),
         device_order=environ.get("CUDA_DEVICE_ORDER", ""),
@@ -62,6 +63,8 @@ def _container(environ: Mapping[str, str], root: Path) -> str:
             return name
     if "KUBERNETES_SERVICE_HOST" in environ:
         return "kubernetes"
+    if name := read_text(root / "run/systemd/container").strip():  # systemd(1), "Container interface"
+        return name
     for word in ("docker", "containerd", "kubepods", "libpod", "lxc"):
         if word in read_text(root / "proc/1/cgroup"):
             return word

@@ -10,6 +10,7 @@ from packaging.version import Version
 from build_matrix.catalog import default_architecture, llama_releases, toolkits
 from build_matrix.errors import ConfigurationError, MissingPrerequisiteError, NoCompatibleChoiceError
 from build_matrix.model import (
+    CLAIMED,
     NO_DRIVER,
     Architecture,
     Candidate,
@@ -131,7 +132,7 @@ def require_cell(plan: Plan, machine: Machine, locked_cuda: Sequence[str]) -> tu
     if not machine.compilers:
         missing = _refused(machine)
         raise MissingPrerequisiteError(missing.fact, missing.remedy)
-    nearest = min(plan.candidates, key=lambda c: (len(c.failed("build")), len(c.failed("run"))))
+    nearest = _nearest(plan)
     if unbuildable := nearest.failed("build"):
         if unbuildable[0].rule == ROOM_RULE:
             raise MissingPrerequisiteError(unbuildable[0].fact, unbuildable[0].remedy)
@@ -141,6 +142,17 @@ def require_cell(plan: Plan, machine: Machine, locked_cuda: Sequence[str]) -> tu
         f"A CUDA {nearest.cuda} wheel cannot run on this machine. {finding.fact}{_hopeless(finding)}",
         f"{finding.remedy}\n{_way_out(plan, machine, locked_cuda) if finding.rule == DRIVER_RULE else CROSS}",
     )
+
+
+def _nearest(plan: Plan) -> Candidate:
+    """The toolkit that lacks least; of several the newest that cannot be built with, or else the oldest."""
+
+    def lacks(candidate: Candidate) -> tuple[int, int]:
+        return len(candidate.failed("build")), len(candidate.failed("run"))
+
+    least = min(map(lacks, plan.candidates))
+    nearest = [candidate for candidate in plan.candidates if lacks(candidate) == least]
+    return nearest[-1] if least[0] else nearest[0]
 
 
 def _hopeless(finding: Finding) -> str:
@@ -186,12 +198,12 @@ def _architectures(wanted: Sequence[str], machine: Machine, notes: list[str]) ->
     if wanted:
         return parse_architectures(wanted, own)
     if own:
-        whose = "the claimed GPU" if _claimed(machine) else "the GPU of this machine"
+        whose = "the claimed GPU" if machine.gpus[0].uuid.startswith(CLAIMED) else "the GPU of this machine"
         notes.append(f"architecture {names}: {whose}")
         return own
     if not _claimed(machine) and (sign := _sign_of_gpu(machine)):
         raise ConfigurationError(
-            f"The compute capability of this machine's GPU is not known: {sign}.",
+            f"{sign[:1].upper()}{sign[1:]}. The compute capability of the GPU is therefore not known.",
             "Name the architecture, such as --arch 89 for compute capability 8.9; `nox -s doctor` says what is wrong "
             "with the driver.",
         )
@@ -209,7 +221,11 @@ def _claimed(machine: Machine) -> bool:
 def _sign_of_gpu(machine: Machine) -> str:
     """What says that there is, or may be, an NVIDIA GPU although none could be read; an empty text for nothing."""
     if machine.driver:
-        return "; ".join(machine.gpu_problems).rstrip(".") or machine.driver_problem or "no GPU answers"
+        return (
+            "; ".join(machine.gpu_problems).rstrip(".")
+            or machine.driver_problem
+            or "There is a driver, but no GPU answers"
+        )
     if not _NO_SIGN.fullmatch(machine.driver_problem):
         return machine.driver_problem
     if machine.surroundings.nvidia_devices:

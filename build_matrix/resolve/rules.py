@@ -8,6 +8,7 @@ from packaging.version import Version
 
 from build_matrix.catalog import branch_for, cuda_of_driver, fatbin_compression, target_platform, toolkits
 from build_matrix.model import (
+    BLACKWELL,
     NO_DRIVER,
     Architecture,
     Driver,
@@ -77,11 +78,17 @@ def _targets(toolkit: Toolkit, architecture: Architecture) -> bool:
 
 def _other_target(toolkit: Toolkit, architectures: Sequence[Architecture]) -> str:
     """What this toolkit compiles for, and the toolkits that compile for all of these architectures."""
-    own = f"It can for {', '.join(toolkit.architectures)}; "
+    own = f"It can for {', '.join(toolkit.architectures)}"
     others = [other.cuda for other in toolkits().values() if all(_targets(other, a) for a in architectures)]
     if others:
-        return f"{own}--cuda {' or '.join(others)} can for all of yours."
-    return f"{own}no toolkit of the catalog can for all of yours: build one wheel for each, or leave some out."
+        return f"{own}; for all of yours can --cuda {others[0]}{f' to {others[-1]}' if len(others) > 1 else ''}."
+    if all(any(_targets(other, a) for other in toolkits().values()) for a in architectures):
+        return f"{own}; no toolkit can for all of yours: build several wheels, or leave out what you do not need."
+    numbers = [int(number) for number in toolkit.architectures]
+    if any(a.number > numbers[-1] for a in architectures):
+        ptx = max(number for number in numbers if number not in BLACKWELL)  # which some sources compile for it alone
+        return f"{own}; a GPU that is newer than the toolkit compiles PTX when it starts: --arch {ptx}-virtual."
+    return f"{own}; the compute capability 8.9 is --arch 89 (`nvidia-smi --query-gpu=compute_cap --format=csv`)."
 
 
 def sources_compile(toolkit: Toolkit, release: LlamaRelease, architectures: Iterable[Architecture]) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import resource
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -130,12 +131,27 @@ def test_nvml_failing_is_not_no_gpu(tmp_path: Path) -> None:
     assert "NVML error 999" in answer["machine"]["evidence"]["nvml_problem"]
 
 
-def test_an_empty_library_is_named_as_broken(tmp_path: Path) -> None:
-    (tmp_path / "lab").mkdir()
-    (tmp_path / "lab" / "libcuda.so.1").touch()
-    shown = doctor(Lab(libraries=("nvml",)), tmp_path).stdout
-    assert "cannot be loaded" in shown
-    assert "file too short" in shown
+@pytest.mark.parametrize(("mark", "words"), [(".dockerenv", "given no GPU"), ("etc/hostname", "file too short")])
+def test_an_empty_library_is_what_an_image_holds_in_the_place_of_the_hosts(
+    tmp_path: Path, mark: str, words: str
+) -> None:
+    for name in (mark, "lab/libcuda.so.1"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    answer = probe_nvidia({"PATH": "/usr/bin:/bin", "LD_LIBRARY_PATH": str(tmp_path / "lab")}, tmp_path)
+    assert words in answer.problem
+
+
+def test_a_limit_of_virtual_memory_is_not_a_full_gpu(tmp_path: Path) -> None:
+    shown = doctor(Lab(init_error=2), tmp_path).stdout
+    assert "not enough free memory" in shown
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (64 << 30, before[1]))
+    try:
+        limited = doctor(Lab(init_error=2), tmp_path).stdout
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert "virtual memory is limited to 64.0 GiB" in limited
 
 
 @pytest.mark.skipif(has_driver(), reason="there is a driver library here, which the loader finds")

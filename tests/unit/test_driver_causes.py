@@ -83,6 +83,13 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "/usr/lib32/libcuda.so.1",
     ),
     ({"library_error": "/x/libcuda.so.1: file too short"}, {}, "broken library", "file too short"),
+    (
+        {"library_error": "/usr/lib/libcuda.so.1: file too short"},
+        {"container": "docker"},
+        "empty library in the image",
+        "given no GPU",
+    ),
+    ({"library_error": "libcuda.so.1: invalid ELF header"}, {"container": "docker"}, "broken library", "invalid ELF"),
     ({"library_error": "libcuda.so.1: invalid ELF header"}, {}, "broken library", "loaded: invalid ELF header."),
     (
         {"library_error": "libcuda.so.1: cannot open shared object file: Permission denied"},
@@ -184,6 +191,9 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"init_error": 802, "nodes": OPEN | {"nvidia-uvm": "missing"}}, {}, "fabric manager", "Fabric Manager"),
     # the rest by the result alone
     ({"init_error": 3}, {}, "driver not initialized", "error 3"),
+    ({"init_error": 2}, {}, "out of GPU memory", "free memory"),
+    ({"init_error": 2, "address_space": 8 << 30}, {}, "address space limited", "8.0 GiB"),
+    ({"init_error": 999, "address_space": 8 << 30}, {}, "unknown error", "999"),
     ({"init_error": 101}, {}, "invalid GPU number", "101"),
     ({"init_error": 46}, {}, "GPU busy", "46"),
     ({"init_error": 801}, {}, "not supported", "801"),

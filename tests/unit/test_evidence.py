@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from build_matrix.model import FoundLibrary, PciGpu
@@ -151,6 +152,7 @@ def test_a_device_file_without_permission_is_refused(tmp_path: Path) -> None:
         (".singularity.d/env", "", {}, "apptainer"),
         ("proc/1/cgroup", "0::/kubepods/besteffort/pod1\n", {}, "kubepods"),
         ("proc/1/cgroup", "0::/init.scope\n", {}, ""),
+        ("run/systemd/container", "lxc\n", {}, "lxc"),
         ("proc/1/cgroup", "", {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "kubernetes"),
         ("proc/1/cgroup", "", {"container": "lxc"}, "lxc"),
     ],
@@ -186,6 +188,15 @@ def test_variables_without_effect_are_named_without_their_values() -> None:
         "GGML_CUDA_FORCE_MMQ",
         "LLAMA_CPP_LIB_PATH",
     )
+
+
+def test_bytes_that_are_no_text_are_escaped(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"/a\xff")
+    write(tmp_path, "fine")
+    surroundings = find_surroundings({"CUDA_VISIBLE_DEVICES": odd, "container": odd}, tmp_path)
+    assert (surroundings.visible_devices, surroundings.container) == ("/a\\udcff", "/a\\udcff")
+    assert msgspec.json.encode(surroundings)
+    assert msgspec.json.encode(read_evidence({"LD_LIBRARY_PATH": odd}, tmp_path))
 
 
 def test_odd_files_are_no_error(tmp_path: Path) -> None:

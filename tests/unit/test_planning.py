@@ -266,6 +266,16 @@ def test_a_driver_that_is_older_than_every_toolkit_has_no_way_out(machine: Machi
     assert "build-cuda" not in error.remedy
 
 
+def test_a_gpu_that_is_newer_than_every_toolkit_is_offered_ptx(machine: Machine) -> None:
+    newest = with_gpus(machine, "15.0", "14.0", "700.1")
+    error = refused(newest)
+    assert error.problem == "CUDA 13.5 cannot compile for architecture 150 (sm_150)."
+    assert "--arch 110-virtual" in error.remedy
+    cell = plan_of(newest, architectures=("110-virtual",)).cell
+    assert cell is not None
+    assert cell.cuda == "13.5"
+
+
 def test_a_way_out_is_named_only_where_it_can_be_built(machine: Machine) -> None:
     old = with_gpus(machine, "8.9", "11.8", "520.61.05")
     assert "no way out: CUDA 11.8 and llama-cpp-python 0.3.36 accept gcc 11" in refused(old, cuda="13").remedy
@@ -281,6 +291,13 @@ def test_a_compiler_that_was_refused_is_why_there_is_none(machine: Machine) -> N
     assert (error.problem, error.remedy) == (problem.fact, problem.remedy)
     assert problem.fact in [finding.fact for finding in plan_of(here).candidates[0].failed("build")]
     assert "no C++ compiler" in refused(msgspec.structs.replace(machine, compilers=())).problem
+
+
+def test_what_rules_out_every_toolkit_is_printed_once(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    print_plan(plan_of(msgspec.structs.replace(machine, compilers=())))
+    printed = capsys.readouterr().out
+    assert printed.count("There is no C++ compiler on this machine.") == 1
+    assert "none of them: There is no C++ compiler" in printed
 
 
 def test_what_of_cxx_is_left_out_is_a_note_of_the_plan(machine: Machine) -> None:

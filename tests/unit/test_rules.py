@@ -89,9 +89,10 @@ def test_ptx_fits_every_gpu_that_is_not_older(code: str, capability: str, fits: 
 
 
 def test_a_toolkit_is_available_where_a_source_is_locked(toolkit: Toolkit) -> None:
-    assert toolkit_available(toolkit, ["12.9", "13.0"], "linux-x86_64").passed
+    here = toolkit_available(toolkit, ["12.9", "13.0"], "linux-x86_64")
+    assert (here.passed, here.fact) == (True, "A source of CUDA 13.0 for linux-x86_64 is locked.")
     missing = toolkit_available(toolkit, ["12.9"], "linux-x86_64")
-    assert not missing.passed
+    assert (missing.passed, missing.fact) == (False, "A source of CUDA 13.0 for linux-x86_64 is not known.")
     assert "12.9" in missing.remedy
 
 
@@ -114,8 +115,11 @@ def test_a_toolkit_compiles_for_what_its_ptxas_names(cuda: str, code: str, targe
 
 def test_the_remedy_names_the_toolkits_that_compile_for_all(toolkit: Toolkit) -> None:
     remedy = toolkit_targets(toolkits()["12.4"], [arch("75"), arch("121")]).remedy
-    assert "--cuda 12.9 or 13.0 or" in remedy
-    assert "no toolkit of the catalog" in toolkit_targets(toolkits()["13.0"], [arch("61"), arch("107")]).remedy
+    assert "for all of yours can --cuda 12.9 to 13.5" in remedy
+    assert "build several wheels" in toolkit_targets(toolkits()["13.0"], [arch("61"), arch("107")]).remedy
+    assert "--arch 89" in toolkit_targets(toolkits()["13.0"], [arch("77")]).remedy
+    assert "--arch 110-virtual" in toolkit_targets(toolkits()["13.0"], [arch("130")]).remedy
+    assert "--arch 101-virtual" in toolkit_targets(toolkits()["12.8"], [arch("89"), arch("150")]).remedy
 
 
 @pytest.mark.parametrize(
