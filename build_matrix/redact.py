@@ -51,7 +51,7 @@ _PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
             r"(?i)(?<![\w-])([\w-]*-(?:token|api-?key)|x-jfrog-art-api)([\"']?\s*[:=]\s*[\"']?)[^\s\"',;]+",
             rf"\1\2{HIDDEN}",
         ),
-        (("basic", "bearer"), r"\b(Basic|Bearer)\s+(?=[^\s\"']*[0-9=])[\w+/.~-]{8,}=*", rf"\1 {HIDDEN}"),
+        (("basic", "bearer"), r"\b(Basic|Bearer)\s+(?=[^\s\"']*(?:[0-9=]|[a-z][A-Z]))[\w+/.~-]{8,}=*", rf"\1 {HIDDEN}"),
         # variables and settings; a "token" in small letters is a word of compilers and of llama.cpp
         (
             ("password=", "secret=", "token=", "key="),
@@ -75,14 +75,22 @@ class _Known:
     """The secrets of this process, the longest first, because one can contain another."""
 
     def __init__(self) -> None:
-        self.patterns: tuple[tuple[str, re.Pattern[str]], ...] = ()
+        self._patterns: dict[str, re.Pattern[str]] = {}
+        self.longest_first: tuple[tuple[str, re.Pattern[str]], ...] = ()
 
-    def add(self, form: str) -> None:
-        if len(form) < SHORTEST or form.lower() in _INNOCENT or form in dict(self.patterns):
-            return
-        exact = re.escape(form)
-        pattern = re.compile(exact if len(form) >= CERTAIN else rf"(?<![A-Za-z0-9]){exact}(?![A-Za-z0-9])")
-        self.patterns = tuple(sorted((*self.patterns, (form, pattern)), key=lambda item: -len(item[0])))
+    def add(self, forms: Iterable[str]) -> None:
+        new = {
+            form for form in forms if len(form) >= SHORTEST and form.lower() not in _INNOCENT
+        } - self._patterns.keys()
+        for form in new:
+            exact = re.escape(form)
+            alone = exact if len(form) >= CERTAIN else rf"(?<![A-Za-z0-9]){exact}(?![A-Za-z0-9])"
+            self._patterns[form] = re.compile(alone)
+        if new:
+            self.longest_first = tuple(sorted(self._patterns.items(), key=lambda item: -len(item[0])))
+
+    def clear(self) -> None:
+        self._patterns, self.longest_first = {}, ()
 
 
 # Module state, on purpose: a secret that one module has read must not be printed by another one that never heard of it.
@@ -95,7 +103,7 @@ def redact(text: str) -> str:
     for hints, looks, replacement in _PATTERNS:
         if any(hint in small for hint in hints):
             text = looks.sub(replacement, text)
-    for secret, pattern in _known.patterns:
+    for secret, pattern in _known.longest_first:
         if secret in text:
             text = pattern.sub(HIDDEN, text)
     return text
@@ -123,8 +131,12 @@ def is_credential(name: object) -> bool:
 def remember(*secrets: str) -> None:
     """Let `redact` hide these from now on, wherever they appear: plain, percent-encoded or decoded, quoted, escaped."""
     for secret in secrets:
-        for form in _forms(secret):
-            _known.add(form)
+        _known.add(_forms(secret))
+
+
+def forget() -> None:
+    """Remember nothing any more; for tests, which share a process."""
+    _known.clear()
 
 
 def remember_urls(*texts: str) -> None:

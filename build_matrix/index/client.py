@@ -115,11 +115,11 @@ class Downloads:
                 return
             part = self._store.root / "files" / f"{file.sha256}.part"
             part.parent.mkdir(parents=True, exist_ok=True)
-            self._download(file, urls, part, watch)
-            with watch.paused():
-                actual = file_sha256(part)
+            resumed = part.exists()
+            actual = self._hash_of_download(file, urls, part, watch)
+            if actual != file.sha256 and resumed:  # what an earlier run had left may be what is wrong
+                actual = self._hash_of_download(file, urls, part, watch)
             if actual != file.sha256:
-                part.unlink()
                 raise HashMismatchError(
                     f"{file.filename} has sha256 {actual}, but {file.sha256} is locked.",
                     f"Another file is served under this name by {NAMES[file.origin]}. Use one that you trust; "
@@ -127,6 +127,15 @@ class Downloads:
                 )
             final.parent.mkdir(exist_ok=True)
             part.replace(final)
+
+    def _hash_of_download(self, file: Component, urls: Sequence[str], part: Path, watch: Watch) -> str:
+        """Fill ``part`` and return its sha256; where that is not the locked one, ``part`` is removed."""
+        self._download(file, urls, part, watch)
+        with watch.paused():
+            actual = file_sha256(part)
+        if actual != file.sha256:
+            part.unlink()
+        return actual
 
     def _download(self, file: Component, urls: Sequence[str], part: Path, watch: Watch) -> None:
         """Fill ``part`` from the first of the URLs that has the file."""

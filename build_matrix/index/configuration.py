@@ -12,11 +12,10 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import msgspec
-from requests.utils import get_auth_from_url
 
 from build_matrix.errors import ConfigurationError
 from build_matrix.index.credentials import Credential, KeyringProvider
-from build_matrix.index.urls import is_url, without_user_info
+from build_matrix.index.urls import is_url, user_info, without_user_info
 from build_matrix.index.uv_settings import TRUE, Index, UvSettings, read_uv_settings
 from build_matrix.model import Record
 from build_matrix.redact import redact, remember_environment, remember_urls
@@ -144,7 +143,7 @@ def _split_index(index: Index) -> Credential:
             "Write it as https://HOST/PATH. In a user name or a password, percent-encode all but letters and digits: "
             "%40 for @, %2F for /, %3A for :.",
         )
-    username, password = get_auth_from_url(url)
+    username, password = user_info(url)
     if index.username or index.password:
         username, password = index.username or username, index.password or password
     return Credential(without_user_info(url), username, password, index.authenticate)
@@ -203,12 +202,18 @@ def _pip_settings(environ: Mapping[str, str], *, needed: bool) -> dict[str, str]
     return found["global"] | found["install"] | found[":env:"]
 
 
+def _home(environ: Mapping[str, str]) -> dict[str, str]:
+    """A home for pip, which ends with a traceback where neither HOME nor the system's list of users names one."""
+    home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises as well
+    return {} if environ.get("HOME") or Path(home).is_absolute() else {"HOME": "/nonexistent"}
+
+
 def _pip_config(environ: Mapping[str, str], *, needed: bool) -> Iterable[tuple[str, str]]:
     remedy = "Fix it (`pip config debug` lists the files), or name your index with UV_DEFAULT_INDEX."
     try:
         answer = subprocess.run(
             [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"],
-            env={**environ, "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1"},
+            env={**environ, **_home(environ), "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",

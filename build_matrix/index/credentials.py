@@ -14,8 +14,9 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 import requests
 from requests.auth import AuthBase, HTTPBasicAuth
-from requests.utils import get_auth_from_url, get_netrc_auth
+from requests.utils import get_netrc_auth
 
+from build_matrix.index.urls import user_info
 from build_matrix.redact import remember
 
 KEYRING_SECONDS = 30
@@ -63,12 +64,16 @@ class Authentication(AuthBase):
             HTTPBasicAuth(*(part.encode() for part in pair))(request)
         return request
 
-    def known_for(self, url: str) -> bool:
-        """Whether any credentials would be sent to ``url``."""
-        return self._find(url) is not None
+    def has_others(self, refused: requests.PreparedRequest) -> bool:
+        """After a request was refused: whether the keyring, asked once for each index, has other credentials for it."""
+        if not self._keyring:
+            return False
+        self._ask_keyring(refused.url or "")
+        again = self(requests.Request("GET", refused.url or "").prepare())
+        return again.headers.get("Authorization") not in {None, refused.headers.get("Authorization")}
 
-    def ask_keyring(self, url: str) -> bool:
-        """After ``url`` was refused: whether the keyring has credentials for it that were not tried yet."""
+    def _ask_keyring(self, url: str) -> bool:
+        """Whether the keyring has credentials for ``url``, which are then the first choice; it is asked once."""
         with self._lock:
             entry = self._match(url) or Credential(_root(url))
             if not self._keyring or entry.url in self._asked or entry.authenticate == "never":
@@ -81,7 +86,7 @@ class Authentication(AuthBase):
             return False
 
     def _find(self, url: str) -> tuple[str, str] | None:
-        in_url = get_auth_from_url(url)
+        in_url = user_info(url)
         if any(in_url):
             return in_url
         entry = self._match(url)
@@ -91,7 +96,7 @@ class Authentication(AuthBase):
             entry
             and not entry.password
             and (entry.username or entry.authenticate == "always")
-            and self.ask_keyring(url)
+            and self._ask_keyring(url)
         ):
             return self._find(url)
         if entry and (entry.username or entry.password):

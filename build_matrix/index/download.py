@@ -30,6 +30,7 @@ from build_matrix.index.transport import (
 )
 from build_matrix.index.urls import host_of
 from build_matrix.model import Component
+from build_matrix.store import disk_errors
 
 CHUNK = 1 << 18  # bytes
 PROGRESS = 1 << 16  # bytes; a server that sends less than that within the time limit is as good as silent
@@ -54,7 +55,7 @@ class Download:
         """Go on where an earlier attempt, or an earlier run, broke off, until all is there.
 
         Raises ArchiveUnreachableError for an archive that does not answer or lacks the file, IndexUnreachableError,
-        CredentialsError, NotAnIndexError, DownloadError.
+        CredentialsError, NotAnIndexError, DownloadError, DiskFullError, StoreNotWritableError.
         """
         attempt, best = 0, self._size
         while True:
@@ -105,7 +106,7 @@ class Download:
             self._check_is_a_file(answer, first)
             if answer.status_code != requests.codes.partial_content:
                 have = 0
-            with self._part.open("ab" if have else "wb") as out:
+            with disk_errors(self._part.parent), self._part.open("ab" if have else "wb") as out:
                 have = self._write(chain((first,), pieces), out.write, have)
             expected = wanted or int(answer.headers.get("Content-Length") or 0)
         if have < expected:
@@ -139,7 +140,7 @@ class Download:
         if code == PROXY_AUTHENTICATION:
             raise proxy_refused(self._transport.proxy_of(self._url) or host)
         if code in {401, 403}:
-            if self._transport.authentication.ask_keyring(self._url):
+            if self._transport.authentication.has_others(answer.request):
                 raise requests.ConnectionError(f"{host} answers {code}")  # once more, with the keyring's credentials
             what = f"{self._owner} answers {code} for {self._file.filename}"
             raise credentials_error(what, host, sent="Authorization" in answer.request.headers)

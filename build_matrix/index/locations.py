@@ -100,9 +100,7 @@ class Locations:
     def _answer_of(self, place: _Place, answer: Answer | None, error: Exception | None) -> Answer:
         if isinstance(error, TimeoutError):
             proxy = self._transport.proxy_of(place.url)
-            return Answer(
-                failure=unreachable(host_of(place.url), f"no answer within {INDEX_SECONDS:.0f} seconds", proxy)
-            )
+            return Answer(failure=unreachable(place.url, f"no answer within {INDEX_SECONDS:.0f} seconds", proxy))
         if error:
             raise error
         return answer or Answer()

@@ -77,11 +77,11 @@ def read_page(url: str, project: str, transport: Transport, watch: Watch) -> Ans
     try:
         with transport.session(RETRIES) as session:
             answer, body = _get(session, url, watch)
-            if answer.status_code in {401, 403} and transport.authentication.ask_keyring(url):
+            if answer.status_code in {401, 403} and transport.authentication.has_others(answer.request):
                 answer, body = _get(session, url, watch)
     except FAILURES as error:
         return Answer(
-            failure=proxy_failure(error, url, transport) or unreachable(host, reason(error), transport.proxy_of(url))
+            failure=proxy_failure(error, url, transport) or unreachable(url, reason(error), transport.proxy_of(url))
         )
     if answer.status_code in {404, 410}:
         return Answer(absent=True)
@@ -100,10 +100,10 @@ def is_absent(url: str, transport: Transport, watch: Watch) -> bool:
         return False
 
 
-def unreachable(host: str, why: str, proxy: str = "") -> IndexUnreachableError:
+def unreachable(url: str, why: str, proxy: str = "") -> IndexUnreachableError:
     """The error for an index that does not answer."""
     through = f" through the proxy {proxy}" if proxy else ""
-    problem = f"The package index {host} cannot be reached{through}: {why}."
+    problem = f"The package index {urlsplit(url).hostname or url} cannot be reached{through}: {why}."
     if "CERTIFICATE_VERIFY_FAILED" in why:
         return IndexUnreachableError(
             problem,

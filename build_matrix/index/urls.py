@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 SCHEMES = ("http", "https", "file")
 
@@ -16,6 +16,12 @@ def is_url(text: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in SCHEMES and bool(place) and not any(map(str.isspace, text))
+
+
+def user_info(url: str) -> tuple[str, str]:
+    """User and password in ``url``, percent-decoded; a token that stands alone is the user."""
+    parts = urlsplit(url)
+    return unquote(parts.username or ""), unquote(parts.password or "")
 
 
 def without_user_info(url: str) -> str:
