@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import signal
 from collections.abc import Iterable
@@ -39,7 +40,11 @@ def digest_of(*parts: Any) -> str:
 
 def readable_json(value: Any) -> bytes:
     """Indented JSON of records, for people and for files that travel: without credentials."""
-    return msgspec.json.format(msgspec.json.encode(redact_all(msgspec.to_builtins(value))), indent=2) + b"\n"
+    plain = redact_all(msgspec.to_builtins(value))
+    try:
+        return msgspec.json.format(msgspec.json.encode(plain), indent=2) + b"\n"
+    except UnicodeEncodeError:  # a path that is no text: its bytes as PEP 383 has them, escaped
+        return json.dumps(plain, indent=2).encode("ascii") + b"\n"
 
 
 def file_sha256(path: Path) -> str:
@@ -367,6 +372,7 @@ class Machine(Record, frozen=True, kw_only=True):
     ``driver_problem`` is why CUDA does not work here (empty: it does, or nothing says why not), as a clause without a
     full stop; ``gpus`` are all GPUs of which something is known, in NVML's order, whether this process may use them
     or not.
+    ``problems`` are the parts of the examination that failed, each with why.
     """
 
     platform: Platform

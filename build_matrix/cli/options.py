@@ -17,11 +17,28 @@ DEFINE_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 MOST_JOBS = 1024
 CACHE_FOLDER = "compile-cache"  # in the store
 
+
+def parse_folder(text: str | Path) -> Path:
+    """A folder's path; raises typer.BadParameter for an empty text, which would be the current folder."""
+    if not str(text).strip():
+        raise typer.BadParameter("the path is empty.")
+    return Path(text)
+
+
 StoreOption = Annotated[
     Path | None,
-    typer.Option("--store", envvar="BUILD_MATRIX_STORE", help="Where results are kept.", show_default="user's cache"),
+    typer.Option(
+        "--store",
+        envvar="BUILD_MATRIX_STORE",
+        help="Where results are kept.",
+        show_default="user's cache",
+        parser=parse_folder,
+        metavar="FOLDER",
+    ),
 ]
-WheelsOption = Annotated[Path, typer.Option("--wheels", help="Folder of the finished wheels.")]
+WheelsOption = Annotated[
+    Path, typer.Option("--wheels", help="Folder of the finished wheels.", parser=parse_folder, metavar="FOLDER")
+]
 RequireGpuOption = Annotated[
     bool, typer.Option("--require-gpu", help="Fail (exit 7) unless the offload is proven on a GPU here.")
 ]
