@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 import tarfile
 from pathlib import Path
 
@@ -44,6 +45,26 @@ def test_an_sdist_is_unpacked_without_gits_folders(tmp_path: Path) -> None:
     sdist = archive(tmp_path / "a.tar.gz", {"a-1/pyproject.toml": b"", "a-1/.git/HEAD": b"ref"})
     top = unpack(sdist, _folder(tmp_path))
     assert sorted(p.name for p in top.iterdir()) == ["pyproject.toml"]
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0o755, 0o755), (0o700, 0o755), (0o644, 0o644), (0o4666, 0o644)])
+def test_a_file_of_an_sdist_keeps_its_date_and_whether_it_can_be_run(
+    tmp_path: Path, mode: int, expected: int
+) -> None:
+    info = tarfile.TarInfo("a-1/tool")
+    info.mode, info.mtime = mode, 1_600_000_000
+    top = unpack(archive(tmp_path / "a.tar.gz", {"a-1/pyproject.toml": b""}, [info]), _folder(tmp_path))
+    status = (top / "tool").stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_mtime) == (expected, 1_600_000_000)
+
+
+def test_folders_of_an_sdist_are_made_whether_it_lists_them_or_not(tmp_path: Path) -> None:
+    listed = tarfile.TarInfo("a-1/empty")
+    listed.type = tarfile.DIRTYPE
+    members = {"a-1/pyproject.toml": b"", "a-1/deep/er/file": b"content"}
+    top = unpack(archive(tmp_path / "a.tar.gz", members, [listed]), _folder(tmp_path))
+    assert (top / "empty").is_dir()
+    assert (top / "deep/er/file").read_bytes() == b"content"
 
 
 @pytest.mark.parametrize(
