@@ -20,6 +20,7 @@ nox.options.sessions = ["build-cuda13"]
 nox.options.error_on_external_run = True
 
 LOCK = Path("build_matrix/locks/tool.txt")
+NEEDS = "compiler or index or build"  # markers of the tests that are no unit tests
 
 
 def run_tool(session: nox.Session, *words: str) -> None:
@@ -93,6 +94,21 @@ def tests(session: nox.Session) -> None:
     """Run the tests; the one that builds a wheel takes minutes:  nox -s tests -- -m 'not build'"""
     prepare(session)
     session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """Run the tests that need no network, no compiler and no GPU:  nox -s unit -- -k store"""
+    prepare(session)
+    folders = [folder for folder in ("tests/unit", "tests/field") if Path(folder).is_dir()]
+    session.run("python", "-m", "pytest", "-m", f"not ({NEEDS})", *folders, *session.posargs)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """See whether the unit tests notice small wrong changes (under half an hour):  nox -s mutants -- resolve"""
+    prepare(session)
+    session.run("python", "tests/mutation", *session.posargs)
 
 
 @nox.session

@@ -153,7 +153,7 @@ class FakeWatch(Watch):
         self.stages: list[str] = []
         type(self).last = self
 
-    def __enter__(self) -> FakeWatch:
+    def __enter__(self) -> FakeWatch:  # noqa: PYI034 - typing.Self came with Python 3.11
         return self
 
     def __exit__(self, *_: object) -> None:

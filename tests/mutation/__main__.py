@@ -1,7 +1,7 @@
 """Do the unit tests see small wrong changes? A sample of mutants, each against the tests that reach it.
 
-    nox -s mutants                          # a sample of 300 over all of PARTS
-    nox -s mutants -- resolve --count 50    # of one part
+nox -s mutants                          # a sample of 300 over all of PARTS
+nox -s mutants -- resolve --count 50    # of one part
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A pytest plugin: records which test reaches which line of the package, or runs the tests that were chosen alone.
 
-``MUTATION_REACH`` names the file to record into, ``MUTATION_ONLY`` a file with the ids of the tests to run, a line each.
+``MUTATION_REACH`` names the file to record into, ``MUTATION_ONLY`` a file with the tests to run, one id on each line.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Recorder:
         self._coverage.switch_context(item.nodeid)
         result = yield
         self._coverage.switch_context("")
-        return result  # noqa: B901 - pluggy's new-style wrappers return what they pass on
+        return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Add up the seconds of a test's setup, call and teardown."""

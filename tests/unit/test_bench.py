@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from wheels import make_wheel
 
 from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.locks import locked_toolkits, read_lock, select_platform, select_wheels
@@ -20,6 +18,7 @@ from build_matrix.verify.cubins import check_cubins
 from build_matrix.verify.model_file import MODELS, Model, prompt
 from build_matrix.verify.smoke import install_wheel, prepare_bench
 from build_matrix.verify.static import parse_label
+from wheels import make_wheel
 
 
 class FakeDownloads:
@@ -76,7 +75,7 @@ def test_a_wheel_is_installed_with_what_its_cuda_version_locks_and_nothing_else(
     assert options == {"python": python}
     assert sorted(path.name for path in links.iterdir()) == sorted(file.filename for file in files)
     for path in links.iterdir():
-        assert not os.path.isabs(path.readlink()), "the store can be moved"
+        assert not path.readlink().is_absolute(), "the store can be moved"
         assert path.resolve() == (store.root / "downloads" / path.name).resolve()
 
 
@@ -211,4 +210,3 @@ def test_a_cuobjdump_that_does_not_run_here_is_no_verdict(
     cuobjdump.elf = ["Exec format error"]
     with pytest.raises(MissingPrerequisiteError, match="cuobjdump --list-elf ended with 255: Exec format error"):
         machine_code(tmp_path, store, downloads)
-

@@ -111,9 +111,7 @@ def test_what_the_wheel_is_is_reported_before_anything_is_loaded(llama, run, mon
     assert run() == [*facts, {"backends": ["cuda: loaded"]}, {"finished": True}]
 
 
-def test_some_tokens_are_computed_alone_the_rest_in_one_batch(
-    llama, run, slept: list[float], tmp_path: Path
-) -> None:  # type: ignore[no-untyped-def]
+def test_some_tokens_are_computed_alone_the_rest_in_one_batch(llama, run, slept: list[float], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     told = run(job(tmp_path))
     (made,) = FakeLlama.made
     assert made.model == "F16.gguf"

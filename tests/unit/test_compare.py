@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 from elf import ADDRESS, make_elf
-from wheels import make_wheel
 
 from build_matrix.model import Difference
 from build_matrix.reproduce import compare, compare_wheels, full_report
 from build_matrix.runner import Completed
+from wheels import make_wheel
 
 BASE = {".text": b"\1\2\3\4", ".rodata": b"one text\0another text\0"}
 NAME = "llama_cpp/lib/libx.so"

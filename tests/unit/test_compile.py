@@ -173,7 +173,9 @@ def test_a_toolkit_that_cannot_compile_fast_is_not_asked_to(inputs: BuildInputs)
 
 
 def test_what_the_tool_chooses_itself_is_chosen_for_every_wheel(inputs: BuildInputs) -> None:
-    found = definitions(with_cell(inputs, defines={"CMAKE_SHARED_LINKER_FLAGS": "-s", "X": "1"}), Path("/w"), ["a", "b"])
+    found = definitions(
+        with_cell(inputs, defines={"CMAKE_SHARED_LINKER_FLAGS": "-s", "X": "1"}), Path("/w"), ["a", "b"]
+    )
     chosen = {
         "CMAKE_C_COMPILER": "/usr/bin/gcc",
         "CMAKE_CXX_COMPILER": "/usr/bin/g++",

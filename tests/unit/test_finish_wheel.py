@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from wheels import raw_members
 
 import build_matrix
 from build_matrix import wheel as stage
@@ -34,6 +33,7 @@ from build_matrix.store import Store
 from build_matrix.wheel import finish_wheel, hygiene
 from build_matrix.wheel.hygiene import check_members
 from build_matrix.wheel.sbom import write_sbom
+from wheels import raw_members
 
 CUDA, BASE = b"\x7fELF cuda", b"\x7fELF base"
 INFO = "llama_cpp_python-0.3.16+cu130.sm89.dist-info"

@@ -68,9 +68,7 @@ def test_auditwheel_judges_by_symbols_and_by_instruction_sets(monkeypatch: pytes
     def analyze(*words: Any, **options: Any) -> SimpleNamespace:
         asked.append((*words, options))
         symbols = {"libc.so.6": {"GLIBC_2.9", "GLIBC_2.27"}, "libstdc++.so.6": {"GLIBCXX_3.4.22"}}
-        return SimpleNamespace(
-            overall_policy=SimpleNamespace(name="manylinux_2_27_x86_64"), versioned_symbols=symbols
-        )
+        return SimpleNamespace(overall_policy=SimpleNamespace(name="manylinux_2_27_x86_64"), versioned_symbols=symbols)
 
     monkeypatch.setattr(wheel_abi, "analyze_wheel_abi", analyze)
     needs = read_system_needs(Path("a.whl"), ["libcudart.so.13"])

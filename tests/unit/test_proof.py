@@ -136,7 +136,10 @@ def test_each_model_is_computed_on_the_cpu_alone_token_by_token_and_in_one_batch
     for job, model in zip(answer.jobs, MODELS, strict=True):
         assert (job["layers"], job["every"], job["flash"], job["threads"]) == (0, model.layers + 1, False, 2)
         assert (job["single"], job["context"], len(job["tokens"]), job["text"]) == (8, 768, 528, "")
-        assert (job["model"], job["logits"]) == (str(tmp_path / f"{model.name}.gguf"), str(tmp_path / job["name"]) + ".f32")
+        assert (job["model"], job["logits"]) == (
+            str(tmp_path / f"{model.name}.gguf"),
+            str(tmp_path / job["name"]) + ".f32",
+        )
 
 
 @pytest.mark.parametrize(
@@ -290,7 +293,9 @@ def test_numbers_on_the_gpu_hold_up_to_the_bound_of_their_kind_and_no_further(
         def wrong(job: Mapping[str, Any]) -> np.ndarray:
             right = truth(model_of(job))
             first = 0 if "product" in name else 8  # the first tokens alone have a sharper bound
-            error = factor * bound * (right.astype(np.float64) ** 2).sum() / (right[first:].astype(np.float64) ** 2).sum()
+            error = (
+                factor * bound * (right.astype(np.float64) ** 2).sum() / (right[first:].astype(np.float64) ** 2).sum()
+            )
             return np.concatenate([right[:first], with_error(right[first:], error)])
 
         return only(name, wrong)

@@ -59,9 +59,7 @@ def test_an_sdist_is_unpacked_without_gits_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "expected"), [(0o755, 0o755), (0o700, 0o755), (0o644, 0o644), (0o4666, 0o644)])
-def test_a_file_of_an_sdist_keeps_its_date_and_whether_it_can_be_run(
-    tmp_path: Path, mode: int, expected: int
-) -> None:
+def test_a_file_of_an_sdist_keeps_its_date_and_whether_it_can_be_run(tmp_path: Path, mode: int, expected: int) -> None:
     info = tarfile.TarInfo("a-1/tool")
     info.mode, info.mtime = mode, 1_600_000_000
     top = unpack(archive(tmp_path / "a.tar.gz", {"a-1/pyproject.toml": b""}, [info]), _folder(tmp_path))
@@ -269,8 +267,16 @@ def test_an_option_that_resembles_nothing_gets_no_suggestion() -> None:
     [
         ("LLAMA_AVX", ["GGML_AVX", "GGML_AVX2"], "The nearest that it has is GGML_AVX."),
         ("LLAMA_AVX", ["GGML_AVX", "AAAA_AVX"], "The nearest that it has is AAAA_AVX."),
-        ("GGML_CUDA_FROCE_MMQ", ["GGML_CUDA_FORCE_MMQ", "GGML_CUDA"], "The nearest that it has is GGML_CUDA_FORCE_MMQ."),
-        ("GGMLAVX", ["AVX", "OTHER"], "Nothing that it has is called so; its CMake would ignore the option in silence."),
+        (
+            "GGML_CUDA_FROCE_MMQ",
+            ["GGML_CUDA_FORCE_MMQ", "GGML_CUDA"],
+            "The nearest that it has is GGML_CUDA_FORCE_MMQ.",
+        ),
+        (
+            "GGMLAVX",
+            ["AVX", "OTHER"],
+            "Nothing that it has is called so; its CMake would ignore the option in silence.",
+        ),
     ],
 )
 def test_the_same_name_with_another_prefix_is_nearest_and_then_the_similar_one(

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from wheels import make_wheel, repack
 
 from build_matrix.archive import Members, read_members
 from build_matrix.errors import VerificationError
@@ -15,6 +14,7 @@ from build_matrix.native import Library
 from build_matrix.store import Store
 from build_matrix.verify import static
 from build_matrix.verify.static import check_static, parse_label
+from wheels import make_wheel, repack
 
 INFO = "llama_cpp_python-0.3.16+cu130.sm89.dist-info"
 RUNPATH = ("$ORIGIN", "$ORIGIN/../../nvidia/cu13/lib")
@@ -307,4 +307,3 @@ def test_a_file_that_is_no_wheel_has_one_check_and_no_label(tmp_path: Path) -> N
     (check,), label = check_static(tmp_path / "no name.whl")
     assert (check.name, check.passed, label) == ("archive", False, None)
     assert "no name" in check.detail
-

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from wheels import make_wheel
+from records import make_record
 
 import build_matrix
 from build_matrix import verify
@@ -33,7 +33,7 @@ from build_matrix.store import Store
 from build_matrix.verify import Target, known_verdict, read_verdict, verify_wheel
 from build_matrix.verify.smoke import Bench, CpuResult, GpuResult
 from build_matrix.verify.static import parse_label
-from records import make_record
+from wheels import make_wheel
 
 L4 = Gpu(name="NVIDIA L4", uuid="GPU-l4", compute_capability="8.9")
 T4 = Gpu(name="Tesla T4", uuid="GPU-t4", compute_capability="7.5")
@@ -236,7 +236,7 @@ def test_without_a_gpu_offload_is_untested_and_the_reason_is_named(stages: Stage
 
 
 def test_a_model_and_a_wheel_that_are_not_there_are_refused(stages: Stages, judge, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ConfigurationError, match="no model .*absent.gguf") as caught:
+    with pytest.raises(ConfigurationError, match=r"no model .*absent\.gguf") as caught:
         judge(model=tmp_path / "absent.gguf")
     assert caught.value.remedy == "Name a GGUF file."
     (tmp_path / "there.gguf").touch()
@@ -353,7 +353,7 @@ def test_a_gpu_that_is_required_must_have_proven_every_wheel() -> None:
     for offload in ("untested", "impossible_here"):
         other = verdict_with(filename="y.whl", offload=offload, reason="no NVIDIA GPU", cause=RULE)
         raise_for([proven, other], require_gpu=False)
-        with pytest.raises(VerificationError, match="y.whl is not verified") as caught:
+        with pytest.raises(VerificationError, match=r"y\.whl is not verified") as caught:
             raise_for([proven, other], require_gpu=True)
         assert caught.value.exit_code == 7
 
