@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from build_matrix.locks import select_sdist
@@ -171,10 +172,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a test that would be skipped fails, with the reason")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """What this shell names for the tool is not for its tests, nor for the programs that they start."""
     for name in SURROUNDINGS:
         os.environ.pop(name, None)
+    if not os.access(config.rootpath, os.W_OK):  # where hypothesis keeps its examples otherwise
+        hypothesis.settings.register_profile("read-only checkout", database=None)
+        hypothesis.settings.load_profile("read-only checkout")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
