@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from build_matrix.catalog import llama_releases
-from build_matrix.compile import _lay_out, cache
+from build_matrix.compile import FIXED, _lay_out, cache
 from build_matrix.compile.cache import (
     CacheChoice,
     CacheUse,
@@ -195,6 +195,15 @@ def test_what_the_tool_chooses_itself_is_chosen_for_every_wheel(inputs: BuildInp
     assert found["CMAKE_SHARED_LINKER_FLAGS"].endswith(" -Wl,--exclude-libs,ALL -s")
     assert found["CMAKE_MODULE_LINKER_FLAGS"].endswith(" -Wl,--exclude-libs,ALL")
     assert {name: found[name] for name in inputs.release.options} == inputs.release.options
+
+
+def test_what_decides_the_wheel_cannot_be_defined() -> None:
+    assert {
+        "CMAKE_BUILD_TYPE", "CMAKE_C_COMPILER", "CMAKE_CXX_COMPILER", "CMAKE_CUDA_COMPILER",
+        "CMAKE_CUDA_HOST_COMPILER", "CMAKE_CUDA_ARCHITECTURES", "CUDAToolkit_ROOT", "GGML_CUDA", "GGML_NATIVE",
+        "BUILD_SHARED_LIBS", "LLAMA_BUILD", "LLAMA_BUILD_COMMON", "LLAMA_CUDA_RUNPATH", "GGML_CCACHE",
+        "GGML_BACKEND_DL", "GGML_CPU_ALL_VARIANTS", "CMAKE_CUDA_COMPILER_LAUNCHER", "FETCHCONTENT_FULLY_DISCONNECTED",
+    } <= FIXED  # fmt: skip
 
 
 def test_the_flags_of_a_record_are_sorted_and_name_each_place_by_what_it_is(inputs: BuildInputs) -> None:

@@ -78,6 +78,7 @@ def gpu_result(
 
 
 def by_name(result: CpuResult | GpuResult) -> dict[str, Check]:
+    assert all(isinstance(check.passed, bool) for check in result.checks)
     return {check.name: check for check in result.checks}
 
 

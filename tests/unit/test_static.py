@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from build_matrix.archive import Members, read_members
+from build_matrix.archive import Members, read_members, write_wheel
 from build_matrix.errors import VerificationError
 from build_matrix.model import Architecture, Check, SystemNeeds
 from build_matrix.native import Library
 from build_matrix.store import Store
 from build_matrix.verify import static
 from build_matrix.verify.static import check_static, parse_label
-from wheels import make_wheel, repack
+from wheels import make_wheel, raw_members, repack
 
 INFO = "llama_cpp_python-0.3.16+cu130.sm89.dist-info"
 RUNPATH = ("$ORIGIN", "$ORIGIN/../../nvidia/cu13/lib")
@@ -61,7 +61,9 @@ def good_wheel(folder: Path, **options: object) -> Path:
 
 
 def checks(wheel: Path, store: Store | None = None) -> dict[str, Check]:
-    return {check.name: check for check in check_static(wheel, store)[0]}
+    found = check_static(wheel, store)[0]
+    assert all(isinstance(check.passed, bool) for check in found)
+    return {check.name: check for check in found}
 
 
 def failed(wheel: Path) -> set[str]:
@@ -130,6 +132,28 @@ def test_codes_of_a_label_are_architectures() -> None:
 @pytest.mark.parametrize("label", ["cpu", "cu130", "cu130.check"])
 def test_a_label_without_a_cuda_version_or_codes_fails(tmp_path: Path, world: World, label: str) -> None:
     assert "label" in failed(good_wheel(tmp_path, label=label))
+
+
+def test_a_wheel_without_any_label_fails_and_its_libraries_are_not_judged(tmp_path: Path, world: World) -> None:
+    found, label = check_static(write_wheel(raw_members(), tmp_path))
+    assert label is None
+    assert [check.name for check in found] == ["label", "metadata", "tags", "RECORD"]
+    assert found[0] == Check(name="label", passed=False, detail="llama-cpp-python, label (none)")
+
+
+@pytest.mark.parametrize("name", ["METADATA", "WHEEL"])
+def test_a_file_that_is_no_utf_8_is_judged_all_the_same(tmp_path: Path, world: World, name: str) -> None:
+    wheel = good_wheel(tmp_path)
+    text = read_members(wheel)[f"{INFO}/{name}"]
+    changed(wheel, lambda members: members | {f"{INFO}/{name}": b"X: \xff\n" + text})
+    assert failed(wheel) == set()
+
+
+def test_a_record_that_is_no_utf_8_fails(tmp_path: Path, world: World) -> None:
+    wheel = good_wheel(tmp_path)
+    text = read_members(wheel)[f"{INFO}/RECORD"]
+    changed(wheel, lambda members: members | {f"{INFO}/RECORD": b"\xff.py,sha256=x,1\n" + text}, record=False)
+    assert failed(wheel) == {"RECORD"}
 
 
 def test_another_project_fails(tmp_path: Path, world: World) -> None:

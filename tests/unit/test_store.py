@@ -332,6 +332,13 @@ def test_a_store_is_laid_out_and_can_be_opened_again(tmp_path: Path) -> None:
     assert store.work("compile", DIGEST).is_dir()
 
 
+def test_what_cannot_be_removed_keeps_nobody_from_the_store(store: Store) -> None:
+    (store.root / "work" / "toolkit-abc.1.new").touch()  # no folder, as everything is that a run leaves
+    Store(store.root)
+    with store.scratch("toolkit-abc") as folder:
+        assert folder.is_dir()
+
+
 def test_a_file_in_a_results_place_is_no_result(store: Store) -> None:
     assert store.find("stage", DIGEST) is None
     (store.root / "stage").mkdir()

@@ -32,7 +32,7 @@ from build_matrix.model import (
 from build_matrix.store import Store
 from build_matrix.verify import Target, known_verdict, read_verdict, verify_wheel
 from build_matrix.verify.smoke import Bench, CpuResult, GpuResult
-from build_matrix.verify.static import parse_label
+from build_matrix.verify.static import Label, parse_label
 from wheels import make_wheel
 
 L4 = Gpu(name="NVIDIA L4", uuid="GPU-l4", compute_capability="8.9")
@@ -56,18 +56,25 @@ class Stages:
         self.gpus: dict[str, GpuResult] = {}
         self.ran: list[str] = []
         self.bench: dict[str, Any] = {}
+        self.cubins_of: tuple[object, ...] = ()
+        self.installed: tuple[object, ...] = ()
         for name in ("check_static", "check_cubins", "install_wheel", "prepare_bench", "run_on_cpu", "run_on_gpu"):
             monkeypatch.setattr(verify, name, getattr(self, f"_{name}"))
 
     def _check_static(self, wheel: Path, store: Store) -> tuple[list[Check], Any]:
         return list(self.static), self.label
 
-    def _check_cubins(self, *_: object) -> Check:
+    def _check_cubins(self, wheel: Path, label: Label, scratch: Path, store: Store, downloads: Downloads) -> Check:
         self.ran.append("cubins")
+        self.cubins_of = (wheel, label, scratch, store, downloads)
         return self.cubins
 
-    def _install_wheel(self, *_: object) -> Path:
+    def _install_wheel(
+        self, wheel: Path, label: Label, system: str, scratch: Path, store: Store, downloads: Downloads
+    ) -> Path:
         self.ran.append("install")
+        self.installed = (wheel, label, scratch, store, downloads)
+        assert system == "linux-x86_64"
         if self.install:
             raise self.install
         return Path("python")
@@ -137,6 +144,17 @@ def test_a_wheel_whose_checks_all_hold_on_a_gpu_is_proven(stages: Stages, judge,
         "running it with every GPU hidden",
         "running it on NVIDIA L4",
     ]
+
+
+def test_each_step_gets_the_wheel_its_label_and_one_empty_folder(stages: Stages, judge, store: Store) -> None:  # type: ignore[no-untyped-def]
+    judge(target())
+    assert stages.installed == stages.cubins_of
+    wheel, label, scratch, used, downloads = stages.installed
+    assert (wheel, label, used) == (judge.wheel, LABEL, store)
+    assert isinstance(downloads, Downloads)
+    assert isinstance(scratch, Path)
+    assert scratch.name.startswith(f"verify-{file_sha256(judge.wheel)[:24]}.")
+    assert not scratch.exists(), "removed afterwards"
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])

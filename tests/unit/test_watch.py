@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 import psutil
 import pytest
 
-from build_matrix.verify import sample
+from build_matrix.verify import child, sample
 from build_matrix.verify.sample import Watch
 
 
@@ -184,6 +184,19 @@ def test_a_real_process_is_watched_until_the_block_ends(nvml: FakeNvml, monkeypa
         assert process.wait(60) == -9
     assert one.exceeded
     assert not one._thread.is_alive()
+
+
+def test_a_process_that_ends_before_it_is_ended_is_no_error(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_: int, __: int) -> None:
+        raise ProcessLookupError
+
+    monkeypatch.setattr(sample.os, "killpg", gone)
+    assert watch(FakeProcess(5000, 0), None, uuid="").exceeded
+
+
+def test_it_is_looked_at_more_often_than_a_model_stays() -> None:
+    assert 0 < sample.POLL_SECONDS < child.LINGER_SECONDS / 2
+    assert 0 < sample.JOIN_SECONDS < 60
 
 
 def test_a_process_that_ended_already_is_not_attached() -> None:
