@@ -59,7 +59,7 @@ def test_an_sdist_is_unpacked_without_gits_folders(tmp_path: Path) -> None:
 def test_a_member_that_escapes_is_refused(
     tmp_path: Path, members: dict[str, bytes], extra: list[tarfile.TarInfo]
 ) -> None:
-    with pytest.raises(UnsafeArchiveError, match="outside") as caught:
+    with pytest.raises(UnsafeArchiveError, match=r"a\.tar\.gz holds a (member|link) that") as caught:
         unpack(archive(tmp_path / "a.tar.gz", members, extra), _folder(tmp_path))
     assert caught.value.exit_code == 5
     assert not (tmp_path / "escaped").exists()
