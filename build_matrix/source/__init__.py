@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from build_matrix.digests import code_digest, content_digest, library_versions, note_content
 from build_matrix.errors import ConfigurationError, UnsafeArchiveError
 from build_matrix.index import Downloads
 from build_matrix.model import AppliedPatch, Component, SourceTree, digest_of, file_sha256
@@ -24,7 +25,8 @@ __all__ = [
     "unpack",
 ]
 
-VERSION = 1
+CODE = ("source/__init__.py", "source/patches.py", "source/options.py", "unpacking.py")
+TREE = "tree"  # folder in the result
 
 
 def prepare_source(sdist: Component, patches: Path, store: Store, downloads: Downloads) -> SourceTree:
@@ -34,23 +36,25 @@ def prepare_source(sdist: Component, patches: Path, store: Store, downloads: Dow
     """
     chosen = patches_for(sdist.version, patches)
     applied = tuple(AppliedPatch(name=path.name, sha256=file_sha256(path)) for path in chosen)
-    digest = digest_of("source", VERSION, sdist.content, applied)
+    digest = digest_of("source", code_digest(*CODE), library_versions("unidiff"), sdist.content, applied)
 
     def make(folder: Path) -> None:
         (archive,) = downloads.fetch([sdist], f"llama-cpp-python {sdist.version}")
         tree = unpack(archive, folder)
-        tree.rename(folder / "tree")
+        tree.rename(folder / TREE)
         for path in chosen:
-            apply_patch(path, folder / "tree")
+            apply_patch(path, folder / TREE)
+        note_content(folder, folder / TREE)
 
-    root = store.obtain("source", digest, make) / "tree"
+    result = store.obtain("source", digest, make)
+    root = result / TREE
     return SourceTree(
         root=root,
         llama=sdist.version,
         sdist=sdist,
         patches=applied,
         options=declared_options(root),
-        digest=digest,
+        digest=content_digest(result, root),
     )
 
 

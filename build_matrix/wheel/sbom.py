@@ -35,12 +35,17 @@ def write_sbom(work: BuildInputs) -> bytes:
     patches = [_file(f"patches/{patch.name}", patch.sha256) for patch in work.source.patches]
     tools = [*map(_package, work.toolchain.components), *map(_package, work.sysroot.components), _compiler(work)]
     components = [*sources, *patches, *tools]
-    bom = Bom(components=components, serial_number=uuid.uuid5(_NAMESPACE, digest_of(work.cell, work.source.digest)))
+    bom = Bom(components=components, serial_number=uuid.uuid5(_NAMESPACE, digest_of(work.cell, _sources(work))))
     bom.metadata.component = wheel
     bom.register_dependency(wheel, components)
     data = json.loads(JsonV1Dot6(bom).output_as_string())
     del data["metadata"]["timestamp"]
     return (json.dumps(data, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _sources(work: BuildInputs) -> str:
+    """Digest of the sdist and the patches; the number is that of its form, which stays what it was."""
+    return digest_of("source", 1, work.source.sdist.content, work.source.patches)
 
 
 def _package(item: Input) -> Component:
