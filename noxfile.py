@@ -89,6 +89,12 @@ def reproduce(session: nox.Session) -> None:
 
 
 @nox.session
+def fetch(session: nox.Session) -> None:
+    """Put all that a build downloads into a folder, for a machine without network:  nox -s fetch -- FOLDER"""
+    run_tool(session, "fetch")
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests; the one that builds a wheel takes minutes:  nox -s tests -- -m 'not build'"""
     prepare(session)

@@ -85,19 +85,28 @@ void build_matrix_local_names(float *values) { scale<<<1, 32>>>(values); }
 SAME = "same"  # file that holds whether both objects were the same
 
 
+def resolve_toolkit(cell: Cell, ingredients: Ingredients, downloads: Downloads) -> Ingredients:
+    """The same ingredients with archives in the place of their manifest, which is downloaded for that.
+
+    Raises DownloadError and its kinds, DiskFullError.
+    """
+    manifests = [file for file in ingredients.toolkit if is_manifest(file)]
+    if not manifests:
+        return ingredients
+    (path,) = downloads.fetch(manifests, f"manifest of CUDA {cell.cuda}")
+    files = read_manifest(path, int(cell.cuda.partition(".")[0]), cell.platform)
+    return msgspec.structs.replace(ingredients, toolkit=files)
+
+
 def fetch_toolkit(cell: Cell, ingredients: Ingredients, store: Store, downloads: Downloads) -> Ingredients:
     """The same ingredients with archives in the place of their manifest, and all that the toolkit needs in the store.
 
     Raises DownloadError and its kinds, DiskFullError.
     """
-    files = ingredients.toolkit
-    family = int(cell.cuda.partition(".")[0])
-    if manifests := [file for file in files if is_manifest(file)]:
-        (path,) = downloads.fetch(manifests, f"manifest of CUDA {cell.cuda}")
-        files = read_manifest(path, family, cell.platform)
-    if not store.find("toolkit", _digest(files)):
-        downloads.fetch(files, f"CUDA {cell.cuda} toolkit")
-    return msgspec.structs.replace(ingredients, toolkit=files)
+    resolved = resolve_toolkit(cell, ingredients, downloads)
+    if not store.find("toolkit", _digest(resolved.toolkit)):
+        downloads.fetch(resolved.toolkit, f"CUDA {cell.cuda} toolkit")
+    return resolved
 
 
 def take_installed(cell: Cell, ingredients: Ingredients, root: Path, store: Store) -> Ingredients:

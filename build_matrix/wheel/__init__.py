@@ -35,7 +35,7 @@ from build_matrix.wheel.hygiene import check_members
 __all__ = ["finish_wheel"]
 
 CODE = (
-    "wheel/__init__.py", "wheel/hygiene.py", "wheel/sbom.py", "archive.py", "unpacking.py", "native.py",
+    "wheel/__init__.py", "wheel/hygiene.py", "wheel/sbom.py", "purl.py", "archive.py", "unpacking.py", "native.py",
     "platform_policy.py",
 )  # fmt: skip
 LIBRARIES = ("auditwheel", "cyclonedx-python-lib", "deflate", "lief", "packageurl-python")

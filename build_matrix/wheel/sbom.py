@@ -13,6 +13,7 @@ from packageurl import PackageURL
 
 from build_matrix.model import BuildInputs, digest_of
 from build_matrix.model import Component as Input
+from build_matrix.purl import purl
 
 NAME = "sboms/build-matrix.cdx.json"
 _NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")  # RFC 9562's for URLs
@@ -54,18 +55,9 @@ def _package(item: Input) -> Component:
         version=item.version,
         type=ComponentType.LIBRARY,
         bom_ref=f"{item.project}@{item.version}",
-        purl=_purl(item),
+        purl=purl(item),
         hashes=[_sha256(item.sha256)],
     )
-
-
-def _purl(item: Input) -> PackageURL:
-    """https://github.com/package-url/purl-spec: a Debian package is ``deb``, an archive of NVIDIA's ``generic``."""
-    if item.origin == "debian":
-        return PackageURL("deb", "debian", item.project, item.version, {"arch": "amd64"})
-    if item.origin in {"redist", "installed"}:
-        return PackageURL("generic", "nvidia", item.project, item.version, {"file_name": item.filename})
-    return PackageURL("pypi", None, item.project, item.version)
 
 
 def _vendored(work: BuildInputs) -> Component:
