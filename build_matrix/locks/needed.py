@@ -66,7 +66,8 @@ def read_tool_lock(path: Path = TOOL) -> list[LockedRequirement]:
 def tool_files(locked: Iterable[LockedRequirement], listing: Listing, sizes: Sizes) -> Iterator[Component]:
     """What Nox installs for this Python on this platform, and Nox itself: the best file of each release.
 
-    ``tool.txt`` holds hashes alone, so ``listing`` is asked for the names, and ``sizes`` for their bytes. Raises FileMissingError.
+    ``tool.txt`` holds hashes alone, so ``listing`` is asked for the names, and ``sizes`` for their bytes.
+    Raises FileMissingError.
     """
     order = {tag: rank for rank, tag in enumerate(sys_tags())}
     for item in locked:
