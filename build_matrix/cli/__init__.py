@@ -40,7 +40,8 @@ def interruptible(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-for module in (doctor, plan, build, verify, reproduce, fetch, lock):
+SUBCOMMANDS = (doctor, plan, build, verify, reproduce, fetch, lock)
+for module in SUBCOMMANDS:
     app.command(module.__name__.rpartition(".")[2])(interruptible(module.command))
 
 
