@@ -117,6 +117,12 @@ def benchmark(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.against_upstream", *session.posargs)
 
 
+@nox.session(default=False)
+def figures(session: nox.Session) -> None:
+    """Build a wheel from a clean checkout and note its sha256 with the commit:  nox -s figures -- --llama 0.3.36"""
+    run_tool(session, "figures")
+
+
 @nox.session
 def lock(session: nox.Session) -> None:
     """Write build_matrix/locks/ from your package index: toolkits, build environment, sdists, by sha256."""

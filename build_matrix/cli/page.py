@@ -70,7 +70,7 @@ def _parameter(name: str, info: OptionInfo | ArgumentInfo, hint: Any, default: A
     several = typing.get_origin(parts[0]) is list
     kind = typing.get_args(parts[0])[0] if several else parts[0]
     flag = f"--{name.replace('_', '-')}"
-    declared = [text for text in (info.default, *(info.param_decls or ())) if str(text).startswith("-")]
+    declared = [str(text) for text in (info.default, *(info.param_decls or ())) if str(text).startswith("-")]
     spelt = "/".join(declared or [f"{flag}/--no-{flag[2:]}" if kind is bool else flag])
     names = (name.upper(),) if isinstance(info, ArgumentInfo) else tuple(spelt.split("/"))
     shown = default if default not in {None, ""} and not isinstance(default, bool) else ""
