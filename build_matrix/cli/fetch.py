@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,11 +26,13 @@ from build_matrix.model import Cell, Component, HostCompiler, Machine, Record, R
 
 if TYPE_CHECKING:
     from build_matrix.index import Downloads
+    from build_matrix.locks.needed import Target
     from build_matrix.report import Reporter
 
 Obtain = Callable[[Sequence[Component]], object]
 
 SUMS = "SHA256SUMS"
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")  # of build_matrix.locks.update
 LIST_WIDTH = 320  # a line of the list is not folded, so that it can be searched
 # Nothing is compiled here, and every toolkit and release accepts GCC 11.
 COMPILER = HostCompiler(name="gcc", version="11.4.0", description="", cc="gcc", cxx="g++", identity="")
@@ -56,6 +59,10 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     cell: Annotated[
         list[str] | None, typer.Option("--cell", help="For this cell of matrix.toml; repeat it.", show_default=False)
     ] = None,
+    python: Annotated[
+        list[str] | None,
+        typer.Option("--python", help="For this Python, such as 3.12; repeat it.", show_default="this one"),
+    ] = None,
     only_list: Annotated[bool, typer.Option("--list", help="List the files, and download none of them.")] = False,  # noqa: FBT002
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,  # noqa: FBT002
     driver_cuda: DriverCudaOption = None,
@@ -67,6 +74,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     from build_matrix.cli.common import open_store, print_json
     from build_matrix.errors import ConfigurationError
     from build_matrix.index import Downloads
+    from build_matrix.locks.needed import Target
     from build_matrix.probe import probe, this_platform
     from build_matrix.report import make_reporter
 
@@ -77,10 +85,11 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     if every or cell:
         requests = requests_of_matrix(requests[""], cell, this_platform())
     store = open_store(store_folder, reporter)
+    targets = [Target(one, this_platform()) for one in parse_pythons(python)]
     machine = probe(store.root, override_variables(driver_cuda, compute_capability))
     downloads = Downloads(store, reporter)
     obtain = (lambda _: None) if only_list else partial(downloads.fetch, what="toolkit")
-    files = needed_files(requests.values(), machine, downloads, obtain, reporter)
+    files = needed_files(requests.values(), targets, machine, downloads, obtain, reporter)
     if folder and not only_list:
         put(files, folder, downloads)
         explain(files, folder, reporter)
@@ -90,8 +99,24 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         print_files(files)
 
 
+def parse_pythons(given: Sequence[str] | None) -> tuple[str, ...]:
+    """Minor versions of CPython, this one when none is given; raises ConfigurationError."""
+    from build_matrix.errors import ConfigurationError
+
+    if not given:
+        return (f"{sys.version_info.major}.{sys.version_info.minor}",)
+    if wrong := [text for text in given if text not in PYTHONS]:
+        raise ConfigurationError(f"--python {wrong[0]} is not a Python of the locks.", f"Use {', '.join(PYTHONS)}.")
+    return tuple(dict.fromkeys(given))
+
+
 def needed_files(
-    requests: Iterable[Request], machine: Machine, downloads: Downloads, obtain: Obtain, reporter: Reporter
+    requests: Iterable[Request],
+    targets: Sequence[Target],
+    machine: Machine,
+    downloads: Downloads,
+    obtain: Obtain,
+    reporter: Reporter,
 ) -> list[Component]:
     """Every file that builds of these requests need, with what Nox installs; each once, in the order of places.
 
@@ -100,16 +125,17 @@ def needed_files(
     """
     from build_matrix.locks.needed import place, read_tool_lock, tool_files
 
-    files = list(tool_files(read_tool_lock(), downloads.listing, downloads.sizes))
+    locked = read_tool_lock()
+    files = [file for one in targets for file in tool_files(locked, one, downloads.listing, downloads.sizes)]
     for request in requests:
         cell = choose_cell(request, machine)
         reporter.say(f"llama-cpp-python {cell.llama} with CUDA {cell.cuda}")
-        files += cell_files(cell, downloads, obtain)
+        files += cell_files(cell, targets, downloads, obtain)
     found = {place(file): file for file in files}
     return [found[name] for name in sorted(found)]
 
 
-def cell_files(cell: Cell, downloads: Downloads, obtain: Obtain) -> list[Component]:
+def cell_files(cell: Cell, targets: Sequence[Target], downloads: Downloads, obtain: Obtain) -> list[Component]:
     """What a build of ``cell`` and its verification download, with the first source of its toolkit in reach."""
     from build_matrix.errors import ArchiveUnreachableError
     from build_matrix.locks import ingredient_choices
@@ -124,7 +150,7 @@ def cell_files(cell: Cell, downloads: Downloads, obtain: Obtain) -> list[Compone
         except ArchiveUnreachableError as error:
             failures.append(error)
         else:
-            return [*choice.toolkit, *build_files(cell, resolved)]
+            return [*choice.toolkit, *(file for one in targets for file in build_files(cell, resolved, one))]
     raise failures[0]
 
 

@@ -15,7 +15,7 @@ from commands import ROOT, run_tool
 
 from build_matrix.cli import SUBCOMMANDS, page
 from build_matrix.locks import ingredient_choices
-from build_matrix.locks.needed import build_files
+from build_matrix.locks.needed import Target, build_files
 from build_matrix.model import Architecture, Cell
 
 PACKAGE = ROOT / "build_matrix"
@@ -261,7 +261,8 @@ def figure(pattern: str, text: str) -> float:
 
 def test_the_tutorials_download_is_what_the_locks_sum_up_to() -> None:
     cell = Cell(llama="0.3.36", cuda="13.0", architectures=(Architecture(number=89),), platform="linux-x86_64")
-    files = {file.sha256: file.size for file in build_files(cell, ingredient_choices(cell)[0])}
+    target = Target("3.12", "linux-x86_64")
+    files = {file.sha256: file.size for file in build_files(cell, ingredient_choices(cell)[0], target)}
     tutorial = " ".join((ROOT / "docs/tutorial.md").read_text(encoding="utf-8").split())
     assert figure(r"downloads \(([\d.]+) GB\)", tutorial) == pytest.approx(sum(files.values()) / 1e9, abs=0.02)
 

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 from commands import run_tool
-from packaging.tags import sys_tags
 
 from build_matrix.cli import fetch
 from build_matrix.cli.fetch import SUMS, cell_files, choose_cell, put
 from build_matrix.errors import ArchiveUnreachableError, ConfigurationError, FileMissingError
 from build_matrix.index import Downloads, IndexConfiguration
-from build_matrix.locks import ingredient_choices, read_lock
-from build_matrix.locks.needed import build_files, place, read_tool_lock, tool_files
+from build_matrix.locks import ingredient_choices, read_lock, select_wheels
+from build_matrix.locks.needed import Target, build_files, place, read_tool_lock, tool_files
+from build_matrix.locks.update import PYTHONS
 from build_matrix.model import Architecture, Cell, Component, Machine, Origin, Request, file_sha256
 from build_matrix.store import Store
 
 CELL = Cell(llama="0.3.16", cuda="13.0", architectures=(Architecture(number=89),), platform="linux-x86_64")
-TAG = next(str(tag) for tag in sys_tags())
+TARGET = Target("3.12", "linux-x86_64")
+HERE = Target(fetch.parse_pythons(None)[0], "linux-x86_64")
 
 
 def sha256(data: bytes) -> str:
@@ -53,51 +55,86 @@ def test_a_release_without_a_hash_is_refused(tmp_path: Path) -> None:
         read_tool_lock(lock(tmp_path, "nox==1\n"))
 
 
-def test_the_best_locked_file_for_this_python_is_taken(tmp_path: Path) -> None:
-    hashes = [f"{digit}" * 64 for digit in range(4)]
-    listed = {
-        "thing": [
-            ("thing-1.tar.gz", "", hashes[0]),
-            ("thing-1-py3-none-any.whl", "", hashes[1]),
-            (f"thing-1-{TAG}.whl", "", hashes[2]),
-            (f"thing-2-{TAG}.whl", "", hashes[2]),
-            (f"other-1-{TAG}.whl", "", hashes[2]),
-            ("thing-1-cp27-none-win32.whl", "", hashes[3]),
-        ]
-    }
-    text = "thing==1 \\\n" + " \\\n".join(f"    --hash=sha256:{digest}" for digest in hashes)
-    text += f"\nabsent==1 ; python_full_version < '3' \\\n    --hash=sha256:{hashes[0]}\n"
-    locked = read_tool_lock(lock(tmp_path, f"# comment\n\n{text}"))
-    (file,) = tool_files(locked, listed.__getitem__, lambda _: {f"thing-1-{TAG}.whl": 7})
-    assert (file.filename, file.sha256, file.size) == (f"thing-1-{TAG}.whl", hashes[2], 7)
+def test_every_locked_file_that_the_targets_python_accepts_is_taken(tmp_path: Path) -> None:
+    """A system with another glibc may prefer another of them."""
+    names = (
+        "thing-1.tar.gz", "thing-1-py3-none-any.whl", "thing-1-cp312-cp312-manylinux_2_28_x86_64.whl",
+        "thing-1-cp39-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+        "thing-1-cp312-cp312-manylinux_2_99_x86_64.whl",
+        "thing-1-cp311-cp311-manylinux_2_28_x86_64.whl", "thing-1-cp312-cp312t-manylinux_2_28_x86_64.whl",
+        "thing-1-cp312-cp312-musllinux_1_2_x86_64.whl", "thing-1-cp312-cp312-manylinux_2_28_aarch64.whl",
+        "thing-1-cp312-cp312-win_amd64.whl", "thing-2-cp312-cp312-manylinux_2_28_x86_64.whl",
+        "other-1-cp312-cp312-manylinux_2_28_x86_64.whl",
+    )  # fmt: skip
+    listed = [(name, "", sha256(name.encode())) for name in names]
+    locked = read_tool_lock(lock(tmp_path, "thing==1" + "".join(f" --hash=sha256:{row[2]}" for row in listed)))
+    found = list(tool_files(locked, TARGET, lambda _: listed, lambda _: {names[1]: 7}))
+    assert [file.filename for file in found] == [*names[1:5]]
+    assert [file.size for file in found] == [7, 0, 0, 0]
+
+
+def test_what_any_patch_release_of_the_targets_python_needs_is_taken(tmp_path: Path) -> None:
+    """Locks tell 3.11.2 and 3.11.7 apart."""
+    digest = "0" * 64
+    markers = {
+        "always": "", "early": " ; python_full_version < '3.12.3'", "late": " ; python_full_version >= '3.12.5'",
+        "older": " ; python_full_version < '3.12'", "windows": " ; sys_platform == 'win32'",
+        "newer": " ; python_version >= '3.13'",
+    }  # fmt: skip
+    text = "\n".join(f"{name}==1{marker} --hash=sha256:{digest}" for name, marker in markers.items())
+    locked = read_tool_lock(lock(tmp_path, text))
+
+    def listing(project: str) -> list[tuple[str, str, str]]:
+        return [(f"{project}-1-py3-none-any.whl", "", digest)]
+
+    assert [f.project for f in tool_files(locked, TARGET, listing, no_sizes)] == ["always", "early", "late"]
+    newer = TARGET._replace(python="3.13")
+    assert [f.project for f in tool_files(locked, newer, listing, no_sizes)] == ["always", "late", "newer"]
 
 
 def test_a_file_with_another_hash_is_none_of_the_locks(tmp_path: Path) -> None:
     locked = read_tool_lock(lock(tmp_path, f"thing==1 --hash=sha256:{'0' * 64}\n"))
     listed = [("thing-1-py3-none-any.whl", "", "1" * 64)]
-    with pytest.raises(FileMissingError, match="no locked file of thing 1"):
-        list(tool_files(locked, lambda _: listed, no_sizes))
+    with pytest.raises(FileMissingError, match=r"No locked file of thing 1 is there for Python 3\.12"):
+        list(tool_files(locked, TARGET, lambda _: listed, no_sizes))
 
 
 def test_a_folder_of_files_tells_no_hashes_so_they_are_computed(tmp_path: Path) -> None:
     path = tmp_path / "thing-1-py3-none-any.whl"
     path.write_bytes(b"thing")
     locked = read_tool_lock(lock(tmp_path, f"thing==1 --hash=sha256:{sha256(b'thing')}\n"))
-    (file,) = tool_files(locked, lambda _: [(path.name, path.as_uri(), "")], no_sizes)
+    (file,) = tool_files(locked, TARGET, lambda _: [(path.name, path.as_uri(), "")], no_sizes)
     assert file.sha256 == sha256(b"thing")
 
 
+def test_pythons_are_those_that_the_locks_have_wheels_for() -> None:
+    assert fetch.parse_pythons(["3.12", "3.10", "3.12"]) == ("3.12", "3.10")
+    assert fetch.parse_pythons(None) == (f"{sys.version_info[0]}.{sys.version_info[1]}",)
+    with pytest.raises(ConfigurationError, match=r"--python 3\.9"):
+        fetch.parse_pythons(["3.9"])
+    assert [f"cp{python.replace('.', '')}" for python in fetch.PYTHONS] == [p for p in PYTHONS if p.startswith("cp")]
+
+
 # --- what a build downloads ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("python", fetch.PYTHONS)
+def test_each_python_of_the_locks_has_files_for_a_build(python: str) -> None:
+    files = list(build_files(CELL, ingredient_choices(CELL)[0], Target(python, "linux-x86_64")))
+    numpy = [file.filename for file in files if file.project == "numpy"]
+    assert [f"cp{python.replace('.', '')}" in name for name in numpy] == [True]
 
 
 @pytest.mark.parametrize("cuda", ["13.0", "12.4", "11.8"])
 def test_a_build_and_its_verification_need_sources_toolkit_environment_sysroot_and_runtime(cuda: str) -> None:
     cell = msgspec.structs.replace(CELL, cuda=cuda)
     for choice in ingredient_choices(cell):
-        files = list(build_files(cell, choice))
+        files = list(build_files(cell, choice, HERE))
         assert {*choice.toolkit, *choice.environment, *choice.sysroot, choice.sdist} <= set(files)
         projects = {file.project for file in files}
         locked = {package.project for package in read_lock(f"cuda-{cuda}").packages}
+        for lock_name in ("runtime", "inspect"):
+            assert set(select_wheels(read_lock(lock_name))) <= set(files)
         assert projects >= locked | {"nvidia-cuda-cuobjdump", "numpy", "cuda-pathfinder", "ziglang", "cmake"}
 
 
@@ -122,11 +159,11 @@ class Index:
 def test_the_next_source_is_taken_where_the_first_is_out_of_reach() -> None:
     cell = msgspec.structs.replace(CELL, cuda="12.4")
     index = Index(away=("redist",))
-    files = cell_files(cell, index, lambda files: index.fetch(files, ""))  # type: ignore[arg-type]
+    files = cell_files(cell, [HERE], index, lambda files: index.fetch(files, ""))  # type: ignore[arg-type]
     assert {file.origin for file in files} == {"index", "debian"}
     nothing = Index(away=("redist", "debian"))
     with pytest.raises(ArchiveUnreachableError):
-        cell_files(cell, nothing, lambda files: nothing.fetch(files, ""))  # type: ignore[arg-type]
+        cell_files(cell, [HERE], nothing, lambda files: nothing.fetch(files, ""))  # type: ignore[arg-type]
 
 
 # --- the folder ------------------------------------------------------------------------------------------
