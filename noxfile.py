@@ -90,6 +90,12 @@ def reproduce(session: nox.Session) -> None:
 
 
 @nox.session
+def fetch(session: nox.Session) -> None:
+    """Put all that a build downloads into a folder, for a machine without network:  nox -s fetch -- FOLDER"""
+    run_tool(session, "fetch")
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests; the one that builds a wheel takes minutes:  nox -s tests -- -m 'not build'"""
     prepare(session)
@@ -125,6 +131,12 @@ def benchmark(session: nox.Session) -> None:
     """Measure our build against upstream's recipe, on an idle machine; about 25 minutes on two cores."""
     prepare(session)
     session.run("python", "-m", "benchmarks.against_upstream", *session.posargs)
+
+
+@nox.session(default=False)
+def figures(session: nox.Session) -> None:
+    """Build a wheel from a clean checkout and note its sha256 with the commit:  nox -s figures -- --llama 0.3.36"""
+    run_tool(session, "figures")
 
 
 @nox.session

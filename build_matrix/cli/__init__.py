@@ -12,7 +12,7 @@ from typing import NoReturn, ParamSpec
 
 import typer
 
-from build_matrix.cli import build, doctor, lock, plan, reproduce, verify
+from build_matrix.cli import build, doctor, fetch, figures, lock, plan, reproduce, verify
 from build_matrix.errors import BuildMatrixError, RunInterruptedError
 
 P = ParamSpec("P")
@@ -40,7 +40,8 @@ def interruptible(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-for module in (doctor, plan, build, verify, reproduce, lock):
+SUBCOMMANDS = (doctor, plan, build, verify, reproduce, fetch, lock, figures)
+for module in SUBCOMMANDS:
     app.command(module.__name__.rpartition(".")[2])(interruptible(module.command))
 
 

@@ -89,7 +89,7 @@ def test_folders_of_an_sdist_are_made_whether_it_lists_them_or_not(tmp_path: Pat
 def test_a_member_that_escapes_is_refused(
     tmp_path: Path, members: dict[str, bytes], extra: list[tarfile.TarInfo]
 ) -> None:
-    with pytest.raises(UnsafeArchiveError, match="outside") as caught:
+    with pytest.raises(UnsafeArchiveError, match=r"a\.tar\.gz holds a (member|link) that") as caught:
         unpack(archive(tmp_path / "a.tar.gz", members, extra), _folder(tmp_path))
     assert caught.value.exit_code == 5
     assert not (tmp_path / "escaped").exists()
