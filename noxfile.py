@@ -20,7 +20,6 @@ nox.options.sessions = ["build-cuda13"]
 nox.options.error_on_external_run = True
 
 LOCK = Path("build_matrix/locks/tool.txt")
-NEEDS = "compiler or index or build"  # markers of the tests that are no unit tests
 
 
 def run_tool(session: nox.Session, *words: str) -> None:
@@ -107,7 +106,7 @@ def unit(session: nox.Session) -> None:
     """Run the tests that need no network, no compiler and no GPU:  nox -s unit -- -k store"""
     prepare(session)
     folders = [folder for folder in ("tests/unit", "tests/field") if Path(folder).is_dir()]
-    session.run("python", "-m", "pytest", "-m", f"not ({NEEDS})", *folders, *session.posargs)
+    session.run("python", "-m", "pytest", "-m", "not (compiler or index or build)", *folders, *session.posargs)
 
 
 @nox.session

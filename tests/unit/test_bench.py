@@ -13,7 +13,7 @@ from build_matrix.locks import locked_toolkits, read_lock, select_platform, sele
 from build_matrix.model import Check, Component
 from build_matrix.runner import Completed
 from build_matrix.store import Store
-from build_matrix.verify import cubins, smoke
+from build_matrix.verify import cubins, model_file, reference, smoke
 from build_matrix.verify.cubins import check_cubins
 from build_matrix.verify.model_file import MODELS, Model, prompt
 from build_matrix.verify.smoke import install_wheel, prepare_bench
@@ -88,13 +88,13 @@ def test_models_and_their_answers_are_made_once_and_used_by_every_bench(
         made.append(model.name)
         path.write_text(model.name)
 
-    def reference(model: Model, tokens: list[int]) -> np.ndarray:
+    def answers(model: Model, tokens: list[int]) -> np.ndarray:
         made.append(f"{model.name} {len(tokens)}")
         assert tokens == prompt(528)[: len(tokens)]
         return np.full((len(tokens), 2), len(tokens), dtype=np.float64)
 
-    monkeypatch.setattr(smoke, "write_model", write)
-    monkeypatch.setattr(smoke, "reference_logits", reference)
+    monkeypatch.setattr(model_file, "write_model", write)
+    monkeypatch.setattr(reference, "reference_logits", answers)
     for number, cpus in enumerate((4, 64)):
         scratch = tmp_path / str(number)
         scratch.mkdir()

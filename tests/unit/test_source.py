@@ -58,7 +58,7 @@ def test_an_sdist_is_unpacked_without_gits_folders(tmp_path: Path) -> None:
     assert sorted(p.name for p in top.iterdir()) == ["pyproject.toml"]
 
 
-@pytest.mark.parametrize(("mode", "expected"), [(0o755, 0o755), (0o700, 0o755), (0o644, 0o644), (0o4666, 0o644)])
+@pytest.mark.parametrize(("mode", "expected"), [(0o755, 0o755), (0o700, 0o755), (0o644, 0o644), (0o666, 0o644)])
 def test_a_file_of_an_sdist_keeps_its_date_and_whether_it_can_be_run(tmp_path: Path, mode: int, expected: int) -> None:
     info = tarfile.TarInfo("a-1/tool")
     info.mode, info.mtime = mode, 1_600_000_000
@@ -140,10 +140,13 @@ def test_sources_are_unpacked_patched_in_order_and_asked_for_their_options(tmp_p
     fewer = prepare()
     assert fewer.digest != tree.digest
     assert (fewer.root / "file").read_text() == TEXT.replace("three", "THREE")
+    assert len(downloads.asked) == 2
     moved = msgspec.structs.replace(sdist, origin="redist", path="elsewhere")
     assert prepare_source(moved, patches, store, downloads).digest == fewer.digest  # type: ignore[arg-type]
+    assert len(downloads.asked) == 2, "the same file from another place"
     other = msgspec.structs.replace(sdist, sha256="1" * 64)
-    assert prepare_source(other, patches, store, downloads).digest != fewer.digest  # type: ignore[arg-type]
+    prepare_source(other, patches, store, downloads)  # type: ignore[arg-type]
+    assert len(downloads.asked) == 3, "another file"
 
 
 def test_a_patch_of_several_hunks_leaves_what_is_between_and_after_them(tmp_path: Path) -> None:

@@ -135,7 +135,8 @@ def test_a_label_without_a_cuda_version_or_codes_fails(tmp_path: Path, world: Wo
 
 
 def test_a_wheel_without_any_label_fails_and_its_libraries_are_not_judged(tmp_path: Path, world: World) -> None:
-    found, label = check_static(write_wheel(raw_members(), tmp_path))
+    members = {name: data for name, data in raw_members().items() if not name.endswith("/RECORD")}
+    found, label = check_static(write_wheel(members, tmp_path))
     assert label is None
     assert [check.name for check in found] == ["label", "metadata", "tags", "RECORD"]
     assert found[0] == Check(name="label", passed=False, detail="llama-cpp-python, label (none)")
