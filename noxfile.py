@@ -194,10 +194,31 @@ def reproduce(session: nox.Session) -> None:
 
 
 @nox.session
+def fetch(session: nox.Session) -> None:
+    """Put all that a build downloads into a folder, for a machine without network:  nox -s fetch -- FOLDER"""
+    run_tool(session, "fetch")
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests; the one that builds a wheel takes minutes:  nox -s tests -- -m 'not build'"""
     prepare(session)
     session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """Run the tests that need no network, no compiler and no GPU:  nox -s unit -- -k store"""
+    prepare(session)
+    folders = [folder for folder in ("tests/unit", "tests/field") if Path(folder).is_dir()]
+    session.run("python", "-m", "pytest", "-m", "not (compiler or index or build)", *folders, *session.posargs)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """See whether the unit tests notice small wrong changes (under half an hour):  nox -s mutants -- resolve"""
+    prepare(session)
+    session.run("python", "tests/mutation", *session.posargs)
 
 
 @nox.session
@@ -214,6 +235,12 @@ def benchmark(session: nox.Session) -> None:
     """Measure our build against upstream's recipe, on an idle machine; about 25 minutes on two cores."""
     prepare(session)
     session.run("python", "-m", "benchmarks.against_upstream", *session.posargs)
+
+
+@nox.session(default=False)
+def figures(session: nox.Session) -> None:
+    """Build a wheel from a clean checkout and note its sha256 with the commit:  nox -s figures -- --llama 0.3.36"""
+    run_tool(session, "figures")
 
 
 @nox.session

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from build_matrix.errors import VerificationError
+from build_matrix.unpacking import BROKEN, Names, UnsafeNameError, checked_name
 
 LEVEL = 9  # of 12: beyond it the last percent takes seconds
 
@@ -40,12 +41,25 @@ def verdict_path(wheel: Path) -> Path:
 
 
 def read_members(path: Path) -> Members:
-    """Every file of a wheel by its name; raises VerificationError for a file that is no wheel."""
+    """Every file of a wheel by its name.
+
+    Raises VerificationError for a file that is no wheel, and for one with a name that no installer may write or with
+    two files in one place.
+    """
+    members, names = {}, Names()
     try:
         with zipfile.ZipFile(path) as archive:
-            return {info.filename: archive.read(info) for info in archive.infolist() if not info.is_dir()}
-    except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+            for info in archive.infolist():
+                if not info.is_dir():
+                    names.add(checked_name(info.orig_filename), "file")
+                    members[info.filename] = archive.read(info)
+    except UnsafeNameError as error:
+        raise VerificationError(
+            f"{path.name} holds a name that is unsafe or not its only one: {str(error)!r}.", "Build it again."
+        ) from error
+    except (*BROKEN, OSError) as error:
         raise VerificationError(f"{path.name} is not a wheel: {error}.", "Build it again.") from error
+    return members
 
 
 def dist_info(members: Mapping[str, bytes]) -> str:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable
-from importlib import metadata
 from pathlib import Path
 
 import msgspec
 
 from build_matrix.archive import Members
+from build_matrix.digests import code_digest, library_versions
 from build_matrix.errors import VerificationError
 from build_matrix.model import SystemNeeds, digest_of
 from build_matrix.native import is_library
 from build_matrix.store import Store
 
-VERSION = 1
+CODE = ("platform_policy.py", "native.py", "archive.py", "unpacking.py")
 NEEDS = "needs.json"
 
 _MANYLINUX = re.compile(r"manylinux_(?P<major>\d+)_(?P<minor>\d+)_(?P<architecture>\w+)")
@@ -57,7 +57,7 @@ def known_system_needs(
     ``wheel`` names a wheel of these members, or writes one into the folder that it is given. Raises VerificationError.
     """
     libraries = {name: hashlib.sha256(data).hexdigest() for name, data in members.items() if is_library(data)}
-    digest = digest_of("system-needs", VERSION, metadata.version("auditwheel"), sorted(provided), libraries)
+    digest = digest_of("system-needs", code_digest(*CODE), library_versions("auditwheel"), sorted(provided), libraries)
 
     def ask(folder: Path) -> None:
         needs = read_system_needs(path := wheel(folder), provided)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 
 from build_matrix import redact
@@ -27,6 +29,12 @@ from build_matrix.model import (
     Toolkit,
 )
 from build_matrix.store import Store
+
+# A host compiler, and what is claimed of the driver, the GPUs and where they are seen.
+SURROUNDINGS = (
+    "CC", "CXX", "CUDA_VISIBLE_DEVICES", "BUILD_MATRIX_DRIVER_CUDA", "BUILD_MATRIX_COMPUTE_CAPABILITIES",
+    "BUILD_MATRIX_REMOTE_CACHE",
+)  # fmt: skip
 
 
 class Remembering:
@@ -168,8 +176,42 @@ def inputs(cell: Cell, toolchain: Toolchain, gcc: HostCompiler, release: LlamaRe
     )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="a test that would be skipped fails, with the reason")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What this shell names for the tool is not for its tests, nor for the programs that they start."""
+    for name in SURROUNDINGS:
+        os.environ.pop(name, None)
+    if not os.access(config.rootpath, os.W_OK):  # where hypothesis keeps its examples otherwise
+        hypothesis.settings.register_profile("read-only checkout", database=None)
+        hypothesis.settings.load_profile("read-only checkout")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    compiler = shutil.which("g++") or shutil.which("c++") or os.environ.get("CXX")
+    compiler = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
     for item in items:
         if item.get_closest_marker("compiler") and not compiler:
             item.add_marker(pytest.mark.skip(reason="there is no C++ compiler here"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    report = yield
+    return _without_skip(report, item.config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    report = yield
+    return _without_skip(report, collector.config)
+
+
+def _without_skip(report: Any, config: pytest.Config) -> Any:
+    """The report of a skipped test as a failure, where skips are not allowed; an expected failure is no skip."""
+    if report.skipped and not hasattr(report, "wasxfail") and config.getoption("--no-skips"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"{reason.removeprefix('Skipped: ')} (--no-skips)"
+    return report

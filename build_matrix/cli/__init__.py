@@ -11,7 +11,7 @@ from typing import NoReturn, ParamSpec
 import typer
 
 from build_matrix import interrupt
-from build_matrix.cli import build, doctor, lock, plan, reproduce, verify
+from build_matrix.cli import build, doctor, fetch, figures, lock, plan, reproduce, verify
 from build_matrix.cli.terminal import output_problem, prepare_streams, write_error
 from build_matrix.errors import BuildMatrixError, MissingPrerequisiteError, RunInterruptedError
 from build_matrix.redact import guard_output
@@ -56,7 +56,8 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-for module in (doctor, plan, build, verify, reproduce, lock):
+SUBCOMMANDS = (doctor, plan, build, verify, reproduce, fetch, lock, figures)
+for module in SUBCOMMANDS:
     app.command(module.__name__.rpartition(".")[2])(explained(module.command))
 
 

@@ -60,20 +60,25 @@ def command(
 
 
 def targets(wheel: Path, machine: Machine) -> tuple[Target, ...]:
-    """Each GPU of this machine, with the rule by which this wheel cannot run there."""
+    """Each GPU of this machine, with the rule by which this wheel cannot run there.
+
+    The rule may depend on the options that it was built with; where those are not known, the wheel is tried.
+    """
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
     from build_matrix.resolve import predict
-    from build_matrix.verify import Target, parse_label
+    from build_matrix.verify import MAY_RUN, Target, parse_label, recorded_defines
 
     try:
         label = parse_label(parse_wheel_filename(wheel.name)[1].local or "")
     except InvalidWheelFilename:
         label = None
+    recorded = recorded_defines(wheel)
+    defines = MAY_RUN if recorded is None else recorded
     found = []
     for gpu, visible in visible_gpus(machine):
         alone = structs.replace(machine, gpus=(gpu,))
-        findings = predict(label.cuda, label.architectures, alone, {}) if label else []
+        findings = predict(label.cuda, label.architectures, alone, defines) if label else []
         found.append(
             Target(gpu=gpu, visible=visible, impossible=next((item for item in findings if item.failed), None))
         )

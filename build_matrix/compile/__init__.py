@@ -27,10 +27,11 @@ from build_matrix.compile.cache import (
 from build_matrix.compile.cache_probe import why_unfit
 from build_matrix.compile.diagnosis import explain_failure, explain_network
 from build_matrix.compile.file_api import check_facts, read_facts, write_query
-from build_matrix.compile.flags import FIXED, definitions, environment, portable
+from build_matrix.compile.flags import FIXED, WORK, command, definitions, environment, portable, recipe
 from build_matrix.compile.isolation import View, fixed_places, real_places, why_not_isolated
 from build_matrix.compile.jobs import choose_jobs
 from build_matrix.compile.remote import Remote, parse_remote
+from build_matrix.digests import code_digest
 from build_matrix.model import (
     BuildFacts,
     BuildInputs,
@@ -48,7 +49,7 @@ from build_matrix.store import Store, require_room
 
 __all__ = ["FIXED", "choose_jobs", "compile_wheel", "parse_remote"]
 
-VERSION = 4
+CODE = ("compile/file_api.py",)  # reads what is kept beside the wheel; all else is in the recipe
 MARK = "BUILD_MATRIX_WORK"  # names the work folder in the environment of every process that compiles in it
 ROOM = 2_000_000_000  # bytes; sources, objects and libraries of one architecture take 0.7 to 1.2 GB
 FACTS = "facts.json"
@@ -57,13 +58,11 @@ _STATUS = re.compile(r"\[(\d+)/(\d+)\] ")
 
 
 def digest_of_inputs(inputs: BuildInputs) -> str:
-    """Digest of everything that the compiled wheel depends on."""
+    """Digest of everything that the compiled wheel depends on, the same on every machine."""
     parts = (inputs.source, inputs.toolchain, inputs.environment, inputs.sysroot)
     digests = (*(part.digest for part in parts), inputs.compiler.identity)
-    release = inputs.release
-    return digest_of(
-        "compile", VERSION, digests, inputs.cell, release.options, release.gencodes(inputs.cell.architectures)
-    )
+    facts = msgspec.json.schema(BuildFacts)
+    return digest_of("compile", code_digest(*CODE), facts, digests, inputs.cell, recipe(inputs, _runpath(inputs)))
 
 
 def compile_wheel(inputs: BuildInputs, conditions: Conditions, store: Store, reporter: Reporter) -> RawWheel:
@@ -72,7 +71,7 @@ def compile_wheel(inputs: BuildInputs, conditions: Conditions, store: Store, rep
     Raises CompileError with the first error of the compiler, NetworkAccessError, DiskFullError.
     """
     digest = digest_of_inputs(inputs)
-    flags = portable(_definitions(inputs, Path("/work")), inputs, Path("/work"))
+    flags = portable(definitions(inputs, WORK, _runpath(inputs)), inputs, WORK)
     folder = store.find("raw", digest)
     if not folder:
         with store.locked(f"compile-{digest[:24]}"):
@@ -81,8 +80,9 @@ def compile_wheel(inputs: BuildInputs, conditions: Conditions, store: Store, rep
     return RawWheel(path=next(folder.glob("*.whl")), facts=facts, flags=flags, digest=digest)
 
 
-def _definitions(inputs: BuildInputs, folder: Path) -> dict[str, str]:
-    return definitions(inputs, folder, nvidia_libraries(int(inputs.cell.cuda.partition(".")[0])).folders)
+def _runpath(inputs: BuildInputs) -> tuple[str, ...]:
+    """Where NVIDIA's packages put the libraries of this CUDA version."""
+    return nvidia_libraries(int(inputs.cell.cuda.partition(".")[0])).folders
 
 
 def _build(inputs: BuildInputs, conditions: Conditions, store: Store, reporter: Reporter) -> Path:
@@ -100,7 +100,8 @@ def _build(inputs: BuildInputs, conditions: Conditions, store: Store, reporter: 
         _lay_out(inputs, folder, view.work, choice)
         variables = environment(inputs.environment, inputs.compiler, view.work, conditions.jobs) | {MARK: str(folder)}
         variables |= cache_environment(choice, cache, remote, inputs, view.work)
-        words = [*view.before, *conditions.under, *server(choice, inputs, view.work), *_command(view.inputs, view.work)]
+        words = [*view.before, *conditions.under, *server(choice, inputs, view.work)]
+        words += command(view.inputs, view.work, _runpath(inputs))
         with reporter.meter("compiling", "steps", None) as meter:
             watch = _Watch(view, folder / "build", meter)
             return run(words, env=variables, cwd=folder / "src", log=log, on_line=watch.line), watch
@@ -179,21 +180,6 @@ def _lay_out(inputs: BuildInputs, folder: Path, seen: Path, choice: CacheChoice)
     for name in ("out", "tmp", "home"):
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir()
-
-
-def _command(inputs: BuildInputs, folder: Path) -> list[str | Path]:
-    settings = {
-        "build-dir": str(folder / "build"),
-        "cmake.build-type": "Release",
-        "wheel.py-api": "py3",  # the package has no extension module: ctypes loads the libraries
-        "wheel.reproducible": "true",
-        "wheel.exclude": "/lib/**;/bin/**;/include/**",
-    }
-    settings |= {f"cmake.define.{name}": value for name, value in _definitions(inputs, folder).items()}
-    words: list[str | Path] = [inputs.environment.python, "-m", "build", "--wheel"]
-    words += ["--no-isolation", "--skip-dependency-check", "--outdir", folder / "out"]
-    words += [f"-C{name}={value}" for name, value in settings.items()]
-    return [*words, folder / "src"]
 
 
 class _Watch:

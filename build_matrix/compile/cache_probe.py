@@ -11,14 +11,18 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from build_matrix import nvcc_launcher, sccache_server
+from build_matrix.catalog import toolkits
 from build_matrix.compile.cache import SCCACHE_STATISTICS, CacheChoice, cache_environment, cache_use, server
-from build_matrix.compile.flags import definitions
+from build_matrix.compile.flags import WORK, anywhere, definitions
+from build_matrix.digests import code_digest
 from build_matrix.model import BuildInputs, CacheProgram, CompileCache, digest_of, file_sha256
 from build_matrix.runner import Completed, run
 from build_matrix.store import Store
 
-VERSION = 1  # of the probe: raise it when the same programs shall be tried again
+CODE = (
+    "compile/cache_probe.py", "compile/cache.py", "compile/flags.py", "compile/remote.py", "nvcc_launcher.py",
+    "sccache_server.py",
+)  # fmt: skip
 SECONDS = 120
 WHY = "why-not"
 
@@ -31,10 +35,10 @@ void run(float *values) { scale<<<1, 32>>>(values); }
 
 def why_unfit(name: CacheProgram, program: Path, inputs: BuildInputs, store: Store) -> str:
     """Why this program cannot be used for these inputs; empty when it can. Tried once for each combination."""
-    programs = [file_sha256(Path(path)) for path in (program, nvcc_launcher.__file__, sccache_server.__file__)]
-    gencodes = inputs.release.gencodes(inputs.cell.architectures)
-    parts = (inputs.toolchain.digest, inputs.compiler.identity, inputs.sysroot.digest, gencodes)
-    digest = digest_of("cache-probe", VERSION, name, programs, parts)
+    flags = definitions(anywhere(inputs), WORK, ())["CMAKE_CUDA_FLAGS"]
+    seed = toolkits()[inputs.cell.cuda].random_seed
+    parts = (inputs.toolchain.digest, inputs.compiler.identity, inputs.sysroot.digest, flags, seed)
+    digest = digest_of("cache-probe", code_digest(*CODE), name, file_sha256(program), parts)
 
     def probe(folder: Path) -> None:
         reason = _try(name, program, inputs, folder)

@@ -6,12 +6,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from build_matrix import nvcc_launcher
 from build_matrix.catalog import toolkits
-from build_matrix.model import BuildEnvironment, BuildInputs, HostCompiler
+from build_matrix.model import BuildEnvironment, BuildInputs, HostCompiler, Record, file_sha256
 from build_matrix.nvcc_launcher import launcher
 
 EPOCH = "315532800"  # 1980-01-01, the first moment that a zip file can hold
+
+WORK = Path("/work")  # how a recipe calls the folder of a compilation
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port (RFC 863): downloads fail also where a network cannot be taken away
 
@@ -68,6 +72,61 @@ def definitions(inputs: BuildInputs, work: Path, runpath: Sequence[str]) -> dict
     for name, value in flags.items():
         flags[name] = f"{value} {defines.pop(name, '')}".strip()
     return release.options | defines | chosen | flags
+
+
+def command(inputs: BuildInputs, work: Path, runpath: Sequence[str]) -> list[str]:
+    """The arguments of the PEP 517 build of ``work``/src, with the back end's settings and the CMake definitions."""
+    settings = {
+        "build-dir": str(work / "build"),
+        "cmake.build-type": "Release",
+        "wheel.py-api": "py3",  # the package has no extension module: ctypes loads the libraries
+        "wheel.reproducible": "true",
+        "wheel.exclude": "/lib/**;/bin/**;/include/**",
+    }
+    settings |= {f"cmake.define.{name}": value for name, value in definitions(inputs, work, runpath).items()}
+    argv = [str(inputs.environment.python), "-m", "build", "--wheel"]
+    argv += ["--no-isolation", "--skip-dependency-check", "--outdir", str(work / "out")]
+    return [*argv, *(f"-C{name}={value}" for name, value in settings.items()), str(work / "src")]
+
+
+class Recipe(Record, frozen=True, kw_only=True):
+    """All that a compilation is told: arguments, environment, and the sha256 of the launcher that adds to nvcc's."""
+
+    argv: tuple[str, ...]
+    environment: dict[str, str]
+    launcher: str
+
+
+def recipe(inputs: BuildInputs, runpath: Sequence[str]) -> Recipe:
+    """What these inputs are compiled with, the same on every machine: each of its folders has a fixed name.
+
+    What lies in those folders is known by the digests of ``inputs``. How many compilers run at a time is left out.
+    """
+    named = anywhere(inputs)
+    argv = (text.replace(nvcc_launcher.__file__, "/launcher") for text in command(named, WORK, runpath))
+    return Recipe(
+        argv=tuple(argv),
+        environment=environment(named.environment, named.compiler, WORK, 1),
+        launcher=file_sha256(Path(nvcc_launcher.__file__)),
+    )
+
+
+def anywhere(inputs: BuildInputs) -> BuildInputs:
+    """The same inputs with names in the place of this machine's folders."""
+    replace = msgspec.structs.replace
+    home = Path("/environment")
+    includes = {
+        name: tuple(f"/{name}/{number}" for number, _ in enumerate(getattr(inputs.sysroot, name)))
+        for name in ("c_includes", "cxx_includes")
+    }
+    return replace(
+        inputs,
+        source=replace(inputs.source, root=Path("/source")),
+        toolchain=replace(inputs.toolchain, root=Path("/toolkit")),
+        sysroot=replace(inputs.sysroot, root=Path("/sysroot"), **includes),
+        environment=replace(inputs.environment, root=home, python=home / "bin" / "python"),
+        compiler=replace(inputs.compiler, cc="/usr/bin/cc", cxx="/usr/bin/c++"),
+    )
 
 
 def portable(values: dict[str, str], inputs: BuildInputs, work: Path) -> dict[str, str]:

@@ -5,24 +5,29 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
+from build_matrix.digests import code_digest
 from build_matrix.index import Downloads, create_environment, install_wheels
 from build_matrix.model import BuildEnvironment, Component, digest_of
 from build_matrix.store import Store
 
-VERSION = 1
+CODE = ("provision/environment.py", "index/install.py")
 READY = "environment"
 
 
 def provision_environment(files: tuple[Component, ...], store: Store, downloads: Downloads) -> BuildEnvironment:
-    """The build environment in the store; raises DownloadError and its kinds, MissingPrerequisiteError."""
-    digest = digest_of("build-environment", VERSION, files, platform.python_version(), _interpreter())
+    """The build environment in the store; raises DownloadError and its kinds, MissingPrerequisiteError.
+
+    Its digest is the same on every machine; the store also tells interpreters apart by their place.
+    """
+    content = tuple(file.content for file in files)
+    digest = digest_of("build-environment", code_digest(*CODE), content, platform.python_version())
 
     def install(folder: Path) -> None:
         paths = downloads.fetch(files, "CMake, Ninja, scikit-build-core")
         python = create_environment(folder / READY, store.root / "uv-cache")
         install_wheels(paths, store.root / "uv-cache", python=python)
 
-    root = store.obtain("build-environment", digest, install) / READY
+    root = store.obtain("build-environment", digest_of(digest, _interpreter()), install) / READY
     return BuildEnvironment(root=root, python=root / "bin" / "python", components=files, digest=digest)
 
 

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from build_matrix.catalog import TargetPlatform, target_platform
+from build_matrix.digests import code_digest, content_digest, library_versions, note_content, tree_digest
 from build_matrix.errors import BuildMatrixError, DiskFullError, MissingPrerequisiteError
 from build_matrix.index import Downloads, install_wheels
 from build_matrix.model import Component, HostCompiler, Platform, Sysroot, digest_of, file_sha256
 from build_matrix.runner import run
 from build_matrix.store import Store, require_room
 
-VERSION = 2
+CODE = ("provision/sysroot.py", "provision/compat.c", "index/install.py")
 ROOM = 700_000_000  # bytes; zig's package unpacked, for as long as it is needed
 SECONDS = 600
 COMPAT = Path(__file__).with_name("compat.c")
@@ -56,8 +57,9 @@ def provision_sysroot(
     """
     target = target_platform(platform)
     static, shared = (_library(compiler, name) for name in ("libstdc++.a", "libstdc++.so"))
-    inputs = (files, target, compiler.identity, file_sha256(static), file_sha256(shared))
-    digest = digest_of("sysroot", VERSION, inputs, file_sha256(COMPAT), CXX_CONFIG)
+    content = tuple(file.content for file in files)
+    inputs = (content, target, compiler.identity, file_sha256(static), file_sha256(shared))
+    digest = digest_of("sysroot", code_digest(*CODE), library_versions("lief"), inputs)
 
     def assemble(folder: Path) -> None:
         paths = downloads.fetch(files, f"glibc {target.glibc} headers and stubs")
@@ -66,14 +68,18 @@ def provision_sysroot(
             install_wheels(paths, scratch / "uv-cache", target=scratch / "zig")
             _add_glibc(scratch, folder, target)
         _add_cxx(folder, compiler, static, shared, target)
+        note_content(folder, folder)
 
+    root = store.obtain("sysroot", digest, assemble)
+    c_includes, cxx_includes = _own_includes(compiler.cc, "c"), _own_includes(compiler.cxx, "c++")
+    headers = [tree_digest(Path(folder)) for folder in (*c_includes, *cxx_includes)]
     return Sysroot(
-        root=store.obtain("sysroot", digest, assemble),
+        root=root,
         glibc=target.glibc,
-        c_includes=_own_includes(compiler.cc, "c"),
-        cxx_includes=_own_includes(compiler.cxx, "c++"),
+        c_includes=c_includes,
+        cxx_includes=cxx_includes,
         components=files,
-        digest=digest,
+        digest=digest_of(content_digest(root, root), headers),
     )
 
 

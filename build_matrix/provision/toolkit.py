@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from build_matrix import nvcc_launcher
-from build_matrix.catalog import project_of, toolkits
+from build_matrix.catalog import project_of, sources, toolkits
+from build_matrix.digests import code_digest, content_digest, note_content
 from build_matrix.errors import BuildMatrixError, ConfigurationError, DiskFullError, MissingPrerequisiteError
 from build_matrix.index import Downloads
 from build_matrix.model import (
@@ -30,7 +30,10 @@ from build_matrix.provision.unpack import stand_in, unpack_toolkit
 from build_matrix.runner import run
 from build_matrix.store import Store, require_room
 
-VERSION = 2  # of this stage: raise it when the same lock shall give another tree
+CODE = (
+    "provision/toolkit.py", "provision/unpack.py", "provision/installed.py", "provision/manifest.py", "unpacking.py",
+    "index/install.py", "nvcc_launcher.py",
+)  # fmt: skip
 ROOT = "toolkit"  # folder in the result
 UNPACKED_RATIO = 2.2  # measured: 13.0 is 520 MB packed, 1.1 GB unpacked
 SECONDS = 300
@@ -82,19 +85,28 @@ void build_matrix_local_names(float *values) { scale<<<1, 32>>>(values); }
 SAME = "same"  # file that holds whether both objects were the same
 
 
+def resolve_toolkit(cell: Cell, ingredients: Ingredients, downloads: Downloads) -> Ingredients:
+    """The same ingredients with archives in the place of their manifest, which is downloaded for that.
+
+    Raises DownloadError and its kinds, DiskFullError.
+    """
+    manifests = [file for file in ingredients.toolkit if is_manifest(file)]
+    if not manifests:
+        return ingredients
+    (path,) = downloads.fetch(manifests, f"manifest of CUDA {cell.cuda}")
+    files = read_manifest(path, int(cell.cuda.partition(".")[0]), cell.platform)
+    return msgspec.structs.replace(ingredients, toolkit=files)
+
+
 def fetch_toolkit(cell: Cell, ingredients: Ingredients, store: Store, downloads: Downloads) -> Ingredients:
     """The same ingredients with archives in the place of their manifest, and all that the toolkit needs in the store.
 
     Raises DownloadError and its kinds, DiskFullError.
     """
-    files = ingredients.toolkit
-    family = int(cell.cuda.partition(".")[0])
-    if manifests := [file for file in files if is_manifest(file)]:
-        (path,) = downloads.fetch(manifests, f"manifest of CUDA {cell.cuda}")
-        files = read_manifest(path, family, cell.platform)
-    if not store.find("toolkit", _digest(files)):
-        downloads.fetch(files, f"CUDA {cell.cuda} toolkit")
-    return msgspec.structs.replace(ingredients, toolkit=files)
+    resolved = resolve_toolkit(cell, ingredients, downloads)
+    if not store.find("toolkit", _digest(resolved.toolkit)):
+        downloads.fetch(resolved.toolkit, f"CUDA {cell.cuda} toolkit")
+    return resolved
 
 
 def take_installed(cell: Cell, ingredients: Ingredients, root: Path, store: Store) -> Ingredients:
@@ -109,6 +121,7 @@ def take_installed(cell: Cell, ingredients: Ingredients, root: Path, store: Stor
     def copy(folder: Path) -> None:
         copy_installed(root, folder / ROOT)
         _complete(folder / ROOT)
+        note_content(folder, folder / ROOT)
 
     store.obtain("toolkit", _digest(files), copy)
     return msgspec.structs.replace(ingredients, toolkit=files, toolkit_release=files[0].version)
@@ -129,20 +142,23 @@ def provision_toolkit(cell: Cell, ingredients: Ingredients, store: Store, downlo
         if any(file.origin == "debian" for file in files):
             stand_in(folder / ROOT)
         _complete(folder / ROOT)
+        note_content(folder, folder / ROOT)
 
     versions = {file.project: file.version for file in files}
+    result = store.obtain("toolkit", digest, assemble)
     return Toolchain(
-        root=store.obtain("toolkit", digest, assemble) / ROOT,
+        root=result / ROOT,
         cuda=cell.cuda,
         release=ingredients.toolkit_release,
         nvcc_version=versions[project_of("nvidia-cuda-nvcc", int(cell.cuda.partition(".")[0]))],
         components=files,
-        digest=digest,
+        digest=content_digest(result, result / ROOT),
     )
 
 
 def _digest(files: tuple[Component, ...]) -> str:
-    return digest_of("toolkit", VERSION, files)
+    debian = sources().debian.places if any(file.origin == "debian" for file in files) else {}
+    return digest_of("toolkit", code_digest(*CODE), tuple(file.content for file in files), debian)
 
 
 def _complete(root: Path) -> None:
@@ -180,8 +196,9 @@ def self_test(
     whether the objects are the same: the result is in the toolkit that is returned.
     Raises MissingPrerequisiteError with the compiler's first error.
     """
-    inputs = (KERNEL, LOCAL_NAMES, toolchain.digest, compiler.identity, sysroot.digest, architectures)
-    digest = digest_of("self-test", VERSION, file_sha256(Path(nvcc_launcher.__file__)), inputs)
+    seed = toolkits()[toolchain.cuda].random_seed
+    inputs = (toolchain.digest, compiler.identity, sysroot.digest, sysroot.cxx_includes, architectures, seed)
+    digest = digest_of("self-test", code_digest(*CODE), inputs)
 
     codes = [f"-gencode=arch=compute_{a.number}{a.feature},code={a.code}" for a in architectures]
     nvcc: list[str | Path] = [toolchain.nvcc, "-ccbin", compiler.cxx, "-std=c++17", "-Xcompiler=-fPIC", *codes]
@@ -210,7 +227,7 @@ def self_test(
             place = folder / name
             place.mkdir()
             (place / "local_names.cu").write_text(LOCAL_NAMES)
-            before = launcher(sys.executable, {str(place): "/src"}, random_seed=toolkits()[toolchain.cuda].random_seed)
+            before = launcher(sys.executable, {str(place): "/src"}, random_seed=seed)
             maps = f"-Xcompiler=-ffile-prefix-map={place}=/src"
             compile_kernel([*before, *nvcc, maps, "-x", "cu", "-c", place / "local_names.cu", "-o", "object.o"], place)
             digests.add(file_sha256(place / "object.o"))

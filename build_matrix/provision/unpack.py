@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import tarfile
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from build_matrix.catalog import sources
-from build_matrix.errors import HashMismatchError
+from build_matrix.errors import UnsafeArchiveError
 from build_matrix.index import install_wheels
+from build_matrix.unpacking import unpack_archive, unpack_deb
 
 PARTS = ("bin", "include", "lib", "nvvm")
 
@@ -33,7 +32,7 @@ SHARED_INSTEAD = b"INPUT ( libcudart.so )\n"
 def unpack_toolkit(paths: Sequence[Path], root: Path, cache: Path) -> None:
     """Unpack these wheels, archives and Debian packages into one toolkit below ``root``.
 
-    Raises InstallError, HashMismatchError, and tarfile.FilterError for an archive that wants to write elsewhere.
+    Raises InstallError, UnsafeArchiveError, DiskFullError.
     """
     parts = root.with_name("parts")
     parts.mkdir(parents=True)
@@ -44,13 +43,14 @@ def unpack_toolkit(paths: Sequence[Path], root: Path, cache: Path) -> None:
             _merge(package, root)
     for number, path in enumerate(path for path in paths if path.suffix != ".whl"):
         place = parts / str(number)
+        place.mkdir()
         if path.suffix == ".deb":
-            _unpack_deb(path, place)
-            _take_places(place, root)
+            unpack_deb(path, place, sources().debian.places.__contains__)
+            _take_places(path, place, root)
         else:
-            _unpack_archive(path, place)
-            (top,) = place.iterdir()
-            _merge(top, root)
+            unpack_archive(path, place)
+            for top in sorted(place.iterdir()):
+                _merge(top, root)
     shutil.rmtree(parts)
 
 
@@ -85,33 +85,11 @@ def _merge(folder: Path, root: Path) -> None:
             path.rename(target)
 
 
-def _take_places(folder: Path, root: Path) -> None:
+def _take_places(package: Path, folder: Path, root: Path) -> None:
     for name, place in sources().debian.places.items():
+        if not (folder / name).is_file():
+            raise UnsafeArchiveError(f"{package.name} holds no {name}.", "Choose another CUDA version with --cuda.")
         target = root / place
         target.unlink(missing_ok=True)  # ptxas lies in the index's packages, too
         target.parent.mkdir(parents=True, exist_ok=True)
         (folder / name).rename(target)
-
-
-def _unpack_deb(path: Path, place: Path) -> None:
-    from debian.debfile import DebError, DebFile
-
-    wanted = {f"./{name}" for name in sources().debian.places}
-    try:
-        with DebFile(path).data.tgz() as archive:
-            members = [member for member in archive.getmembers() if str(member.name) in wanted]
-            archive.extractall(place, members, filter="data")
-    except (DebError, tarfile.ReadError) as error:
-        raise HashMismatchError(
-            f"{path.name} is no package of Debian: {error}.", "Remove it from the store."
-        ) from error
-
-
-def _unpack_archive(path: Path, place: Path) -> None:
-    place.mkdir()
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            archive.extractall(place)  # noqa: S202 - its sha256 was checked, and zipfile keeps within the folder
-        return
-    with tarfile.open(path) as archive:
-        archive.extractall(place, filter="data")

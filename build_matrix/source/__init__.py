@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tarfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from build_matrix.digests import code_digest, content_digest, library_versions, note_content
 from build_matrix.errors import ConfigurationError, UnsafeArchiveError
 from build_matrix.index import Downloads
 from build_matrix.model import AppliedPatch, Component, SourceTree, digest_of, file_sha256
 from build_matrix.source.options import check_defines, check_values, declared_options, declared_switches
 from build_matrix.source.patches import apply_patch, read_headers
-from build_matrix.store import Store, disk_errors
+from build_matrix.store import Store
+from build_matrix.unpacking import unpack_archive
 
 __all__ = [
     "apply_patch",
@@ -28,7 +27,8 @@ __all__ = [
     "unpack",
 ]
 
-VERSION = 1
+CODE = ("source/__init__.py", "source/patches.py", "source/options.py", "unpacking.py")
+TREE = "tree"  # folder in the result
 
 
 def prepare_source(sdist: Component, patches: Path, store: Store, downloads: Downloads) -> SourceTree:
@@ -38,23 +38,25 @@ def prepare_source(sdist: Component, patches: Path, store: Store, downloads: Dow
     """
     chosen = patches_for(sdist.version, patches)
     applied = tuple(AppliedPatch(name=path.name, sha256=file_sha256(path)) for path in chosen)
-    digest = digest_of("source", VERSION, sdist.content, applied)
+    digest = digest_of("source", code_digest(*CODE), library_versions("unidiff"), sdist.content, applied)
 
     def make(folder: Path) -> None:
         (archive,) = downloads.fetch([sdist], f"llama-cpp-python {sdist.version}")
         tree = unpack(archive, folder)
-        tree.rename(folder / "tree")
+        tree.rename(folder / TREE)
         for path in chosen:
-            apply_patch(path, folder / "tree")
+            apply_patch(path, folder / TREE)
+        note_content(folder, folder / TREE)
 
-    root = store.obtain("source", digest, make) / "tree"
+    result = store.obtain("source", digest, make)
+    root = result / TREE
     return SourceTree(
         root=root,
         llama=sdist.version,
         sdist=sdist,
         patches=applied,
         options=declared_options(root),
-        digest=digest,
+        digest=content_digest(result, root),
     )
 
 
@@ -77,37 +79,10 @@ def patches_for(version: str, folder: Path) -> list[Path]:
 def unpack(archive: Path, folder: Path) -> Path:
     """Unpack an sdist into ``folder`` and return its one top folder; git's own folders are left out.
 
-    Files and folders alone are accepted, so that no member can be led elsewhere by an earlier one (``tarfile``'s data
-    filter is younger than Python 3.11.2, which Debian 12 has). Raises UnsafeArchiveError for a member that would land
-    outside, a link or a device, and for an archive that is no sdist.
+    Raises UnsafeArchiveError for an archive that is unsafe or no sdist.
     """
-    try:
-        with disk_errors(folder), tarfile.open(archive) as tar:
-            for member in tar:
-                if ".git" not in Path(member.name).parts:
-                    _unpack_member(tar, member, folder)
-    except tarfile.TarError as error:
-        raise UnsafeArchiveError(f"{archive.name} cannot be unpacked: {error}.", "Lock another release.") from error
+    unpack_archive(archive, folder, lambda name: ".git" not in PurePosixPath(name).parts)
     tops = list(folder.iterdir())
     if len(tops) != 1 or not (tops[0] / "pyproject.toml").is_file():
         raise UnsafeArchiveError(f"{archive.name} is not an sdist: it has no single top folder.", "Lock another.")
     return tops[0]
-
-
-def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
-    content = tar.extractfile(member) if member.isreg() else None
-    inside = not Path(member.name).is_absolute() and ".." not in Path(member.name).parts
-    if not inside or not (content or member.isdir()):
-        raise UnsafeArchiveError(
-            f"{Path(str(tar.name)).name} holds a member that would land or lead outside its folder: {member.name}.",
-            "Nothing of it is kept. Lock another release; report this one to its index.",
-        )
-    target = folder / member.name
-    if content is None:
-        target.mkdir(parents=True, exist_ok=True)
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with content, target.open("wb") as file:
-        shutil.copyfileobj(content, file)
-    target.chmod(0o755 if member.mode & 0o100 else 0o644)
-    os.utime(target, (member.mtime, member.mtime))

@@ -13,6 +13,7 @@ import msgspec
 import build_matrix
 from build_matrix.archive import record_path, verdict_path
 from build_matrix.diagnosis import diagnose_run, diagnose_static, hides_every_gpu
+from build_matrix.digests import code_digest, library_versions
 from build_matrix.errors import ConfigurationError, InstallError
 from build_matrix.index import Downloads
 from build_matrix.model import (
@@ -33,12 +34,25 @@ from build_matrix.model import (
 from build_matrix.report import Reporter
 from build_matrix.store import KEY_LENGTH, Store, write_atomically
 from build_matrix.verify.cubins import check_cubins
+from build_matrix.verify.recorded import MAY_RUN, recorded_defines
 from build_matrix.verify.smoke import Bench, install_wheel, prepare_bench, run_on_cpu, run_on_gpu
 from build_matrix.verify.static import Label, check_static, parse_label
 
-__all__ = ["Target", "known_verdict", "parse_label", "read_verdict", "verify_wheel"]
+__all__ = [
+    "MAY_RUN",
+    "Target",
+    "known_verdict",
+    "parse_label",
+    "read_verdict",
+    "recorded_defines",
+    "verify_wheel",
+]
 
-VERSION = 4
+CODE = (
+    "verify", "diagnosis", "resolve", "cli/verify.py", "catalog", "locks", "archive.py", "unpacking.py", "native.py",
+    "platform_policy.py", "runner.py", "index/install.py",
+)  # fmt: skip
+LIBRARIES = ("auditwheel", "gguf", "lief", "numpy", "nvidia-ml-py", "packaging", "psutil")
 LOG_LINES = 80  # of a failed run, in its verdict
 
 
@@ -72,7 +86,7 @@ def known_verdict(wheel: Path, machine: Machine) -> Verdict | None:
         verdict = read_verdict(wheel)
     except ConfigurationError:
         return None
-    return verdict if verdict.inputs == _inputs(verdict.sha256, machine) else None
+    return verdict if verdict.inputs == _inputs(wheel, verdict.sha256, machine) else None
 
 
 def verify_wheel(
@@ -127,7 +141,7 @@ def verify_wheel(
         libc=machine.libc,
         python=platform.python_version(),
         tool=f"build-matrix {build_matrix.__version__}",
-        inputs=_inputs(sha256, machine),
+        inputs=_inputs(wheel, sha256, machine),
     )
     write_atomically(verdict_path(wheel), readable_json(verdict))
     return verdict
@@ -173,10 +187,17 @@ def _verify_on(target: Target, bench: Bench, label: Label, machine: Machine, rep
     )
 
 
-def _inputs(sha256: str, machine: Machine) -> str:
-    gpus = tuple((gpu.uuid, gpu.compute_capability) for gpu in machine.gpus)
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return digest_of("verify", VERSION, sha256, machine.driver, machine.driver_problem, gpus, visible, machine.python)
+def _inputs(wheel: Path, sha256: str, machine: Machine) -> str:
+    """Digest of the wheel and its record, of what of this machine decides, and of all that verifies.
+
+    The latter is code with its bounds, tokens and models, the catalog, the locks, and libraries.
+    """
+    tool = (code_digest(*CODE), library_versions(*LIBRARIES), machine.python, msgspec.json.schema(Verdict))
+    record = file_sha256(record_path(wheel)) if record_path(wheel).is_file() else ""
+    gpus = tuple((gpu.uuid, gpu.compute_capability, gpu.mig) for gpu in machine.gpus)
+    here = (machine.driver, machine.driver_problem, gpus, machine.surroundings, machine.libc, machine.cpus)
+    variables = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")}
+    return digest_of("verify", tool, sha256, record, here, variables)
 
 
 def _check_record(wheel: Path, sha256: str) -> Check:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from build_matrix.archive import read_members
+from build_matrix.digests import code_digest
 from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.index import Downloads, install_wheels
 from build_matrix.locks import read_lock, select_wheels
@@ -14,6 +15,7 @@ from build_matrix.runner import run
 from build_matrix.store import Store
 from build_matrix.verify.static import Label
 
+CODE = ("index/install.py",)  # unpacks the wheels of cuobjdump; nothing else decides what is kept
 SECONDS = 300
 _ELF = re.compile(r"\.(?P<code>sm_\d+[af]?)\.cubin\s*$")
 _PTX = re.compile(r"\.(?P<code>(?:sm|compute)_\d+[af]?)\.ptx\s*$")
@@ -53,7 +55,7 @@ def _list(program: Path, option: str, library: Path, pattern: re.Pattern[str]) -
 
 def _cuobjdump(store: Store, downloads: Downloads) -> Path:
     files = select_wheels(read_lock("inspect"))
-    digest = digest_of("inspect", files)
+    digest = digest_of("inspect", code_digest(*CODE), tuple(file.content for file in files))
 
     def install(folder: Path) -> None:
         install_wheels(downloads.fetch(files, "cuobjdump"), store.root / "uv-cache", target=folder)

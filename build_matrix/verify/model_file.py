@@ -33,7 +33,8 @@ CONTEXT = 1024
 ROPE_BASE = 10000.0
 EPSILON = 1e-5
 SEED = 20250822
-VERSION = 2  # of the models; results that were computed from them are kept under it
+CODE = ("verify/model_file.py",)
+LIBRARIES = ("gguf", "numpy")
 
 
 class Model(Record, frozen=True, kw_only=True):
@@ -95,6 +96,12 @@ def layer_bytes(kind: Kind) -> int:
 
     block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
     return sum(rows * columns // block * size for name, rows, columns in matrices(1) if name.startswith("blk.0."))
+
+
+def write_models(folder: Path) -> None:
+    """Write every model into ``folder``, as ``<name>.gguf`` (0.2 GB)."""
+    for model in MODELS:
+        write_model(folder / f"{model.name}.gguf", model)
 
 
 def write_model(path: Path, model: Model) -> None:

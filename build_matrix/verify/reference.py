@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from build_matrix.verify import model_file
-from build_matrix.verify.model_file import Model, weights
+from build_matrix.verify.model_file import MODELS, Model, prompt, weights
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+CODE = ("verify/reference.py", "verify/model_file.py")
+
+
+def write_references(folder: Path, tokens: int, first: int) -> None:
+    """Write what each model must answer into ``folder``, as ``<name>.f32``: 32-bit floats, a row for each token.
+
+    That is for a prompt of ``tokens`` tokens, or the ``first`` of them where a token depends on those before it.
+    """
+    whole = prompt(tokens)
+    for model in MODELS:
+        logits = reference_logits(model, whole if model.product else whole[:first])
+        logits.astype("<f4").tofile(folder / f"{model.name}.f32")
 
 
 def reference_logits(model: Model, tokens: Sequence[int]) -> np.ndarray:

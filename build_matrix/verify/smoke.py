@@ -11,23 +11,24 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from build_matrix.digests import code_digest, library_versions
 from build_matrix.index import Downloads, create_environment, install_wheels
 from build_matrix.locks import locked_toolkits, read_lock, select_platform, select_wheels
 from build_matrix.model import Check, Gpu, Platform, Record, RunFacts, digest_of
 from build_matrix.runner import Completed, run
 from build_matrix.store import Store
-from build_matrix.verify import child
+from build_matrix.verify import child, model_file, reference
 from build_matrix.verify.model_file import (
+    LIBRARIES,
     MODELS,
-    VERSION,
     VOCABULARY,
     Model,
     layer_bytes,
     prompt,
-    write_model,
+    write_models,
 )
 from build_matrix.verify.numbers import ALONE, BOUNDS, PRODUCT, Agreement, compare, read_logits
-from build_matrix.verify.reference import reference_logits
+from build_matrix.verify.reference import write_references
 from build_matrix.verify.sample import Watch
 from build_matrix.verify.static import Label
 
@@ -111,12 +112,14 @@ def install_wheel(
     files += select_platform(read_lock(f"cuda-{cuda}"), platform)
     paths = downloads.fetch(files, "the wheel's dependencies")
 
+    targets = {path.name: os.path.relpath(path, store.root / "stage" / "result") for path in paths}
+
     def link(folder: Path) -> None:
-        for path in paths:
-            (folder / path.name).symlink_to(os.path.relpath(path, store.root / "stage" / "result"))
+        for name, target in targets.items():
+            (folder / name).symlink_to(target)
 
     # Always the same folder: uv knows what it has unpacked by the path, and would keep a copy of all for each.
-    links = store.obtain("runtime-links", digest_of(files), link)
+    links = store.obtain("runtime-links", digest_of(targets), link)
     python = create_environment(scratch / "environment", store.root / "uv-cache")
     install_wheels([wheel], store.root / "uv-cache", python=python, find_links=links)
     return python
@@ -124,10 +127,15 @@ def install_wheel(
 
 def prepare_bench(python: Path, scratch: Path, cpus: int, model: Path | None, store: Store) -> Bench:
     """Lay out the models; they (0.2 GB) and what they must answer are made once for a store."""
-    models = store.obtain("smoke-model", digest_of(VERSION), _write_models)
+    libraries = library_versions(*LIBRARIES)
+    models = store.obtain("smoke-model", digest_of(code_digest(*model_file.CODE), libraries), write_models)
     for path in models.iterdir():
         (scratch / path.name).symlink_to(path)
-    folder = store.obtain("smoke-reference", digest_of(VERSION, TOKENS, REFERENCE_TOKENS), _write_references)
+    folder = store.obtain(
+        "smoke-reference",
+        digest_of(code_digest(*reference.CODE), libraries, TOKENS, REFERENCE_TOKENS),
+        lambda aside: write_references(aside, TOKENS, REFERENCE_TOKENS),
+    )
     return Bench(
         python=python,
         scratch=scratch,
@@ -135,18 +143,6 @@ def prepare_bench(python: Path, scratch: Path, cpus: int, model: Path | None, st
         references={one.name: folder / f"{one.name}.f32" for one in MODELS},
         model=model,
     )
-
-
-def _write_models(folder: Path) -> None:
-    for one in MODELS:
-        write_model(folder / f"{one.name}.gguf", one)
-
-
-def _write_references(folder: Path) -> None:
-    tokens = prompt(TOKENS)
-    for model in MODELS:
-        logits = reference_logits(model, tokens if model.product else tokens[:REFERENCE_TOKENS])
-        logits.astype("<f4").tofile(folder / f"{model.name}.f32")
 
 
 def run_on_cpu(bench: Bench, version: str) -> CpuResult:

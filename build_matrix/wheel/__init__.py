@@ -13,9 +13,11 @@ from packaging.utils import parse_wheel_filename
 import build_matrix
 from build_matrix.archive import Members, dist_info, read_members, record_path, relabel, retag, write_wheel
 from build_matrix.catalog import library_finder, nvidia_libraries
+from build_matrix.digests import code_digest, library_versions
 from build_matrix.errors import VerificationError
 from build_matrix.model import (
     BuildInputs,
+    HostCompiler,
     Member,
     RawWheel,
     SystemNeeds,
@@ -33,7 +35,12 @@ from build_matrix.wheel.hygiene import check_members
 
 __all__ = ["finish_wheel"]
 
-VERSION = 3
+CODE = (
+    "wheel/__init__.py", "wheel/hygiene.py", "wheel/sbom.py", "purl.py", "archive.py", "unpacking.py", "native.py",
+    "platform_policy.py",
+)  # fmt: skip
+LIBRARIES = ("auditwheel", "cyclonedx-python-lib", "deflate", "lief", "packageurl-python")
+TOOL = f"build-matrix {build_matrix.__version__}"
 LICENSES = ("LICENSE", "licenses/*")  # of llama.cpp, below its folder
 
 
@@ -42,8 +49,7 @@ def finish_wheel(raw: RawWheel, work: BuildInputs, budget: int, store: Store, fo
 
     Raises VerificationError for a wheel that is not clean, promises too much or weighs too much, DiskFullError.
     """
-    packages = (library_finder(), nvidia_libraries(_family(work)))  # what the requirements are made of
-    digest = digest_of("wheel", VERSION, raw.digest, work.cell.label, packages)
+    digest = _digest(raw, work)
 
     def make(aside: Path) -> None:
         from build_matrix.wheel.sbom import NAME, write_sbom
@@ -75,6 +81,20 @@ def finish_wheel(raw: RawWheel, work: BuildInputs, budget: int, store: Store, fo
                 copy_atomically(source, copy)
     record = msgspec.json.decode(record_path(finished).read_bytes(), type=WheelRecord)
     return Wheel(path=target, record=record)
+
+
+def _digest(raw: RawWheel, work: BuildInputs) -> str:
+    """Of everything that the wheel and its record hold, and of what writes them."""
+    packages = (library_finder(), nvidia_libraries(_family(work)))  # what the requirements are made of
+    tool = (code_digest(*CODE), library_versions(*LIBRARIES), TOOL, platform.python_version())
+    sources = (work.source.sdist, work.source.patches)
+    parts = (work.toolchain.components, work.toolchain.release, work.environment.components, work.sysroot.components)
+    recorded = (msgspec.json.schema(WheelRecord), work.cell, _without_folders(work.compiler), raw.flags)
+    return digest_of("wheel", tool, raw.digest, packages, sources, parts, recorded)
+
+
+def _without_folders(compiler: HostCompiler) -> HostCompiler:
+    return msgspec.structs.replace(compiler, cc=Path(compiler.cc).name, cxx=Path(compiler.cxx).name)
 
 
 def _requirements(members: Members, work: BuildInputs) -> tuple[str, ...]:
@@ -126,7 +146,6 @@ def _record(path: Path, raw: RawWheel, work: BuildInputs, system: SystemNeeds) -
     _, version, _, _ = parse_wheel_filename(path.name)
     if str(version.local) != work.cell.label:
         raise AssertionError(path.name)
-    compiler = msgspec.structs.replace(work.compiler, cc=Path(work.compiler.cc).name, cxx=Path(work.compiler.cxx).name)
     facts = msgspec.structs.replace(raw.facts, cuda_compiler="<toolkit>/bin/nvcc")
     return WheelRecord(
         filename=path.name,
@@ -140,11 +159,11 @@ def _record(path: Path, raw: RawWheel, work: BuildInputs, system: SystemNeeds) -
         toolkit_release=work.toolchain.release,
         build_environment=work.environment.components,
         sysroot=work.sysroot.components,
-        host_compiler=compiler,
+        host_compiler=_without_folders(work.compiler),
         python=platform.python_version(),
         flags=raw.flags,
         facts=facts,
         libraries=tuple(libraries),
         system=system,
-        tool=f"build-matrix {build_matrix.__version__}",
+        tool=TOOL,
     )

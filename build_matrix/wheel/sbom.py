@@ -13,6 +13,7 @@ from packageurl import PackageURL
 
 from build_matrix.model import BuildInputs, digest_of
 from build_matrix.model import Component as Input
+from build_matrix.purl import purl
 
 NAME = "sboms/build-matrix.cdx.json"
 _NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")  # RFC 9562's for URLs
@@ -35,12 +36,17 @@ def write_sbom(work: BuildInputs) -> bytes:
     patches = [_file(f"patches/{patch.name}", patch.sha256) for patch in work.source.patches]
     tools = [*map(_package, work.toolchain.components), *map(_package, work.sysroot.components), _compiler(work)]
     components = [*sources, *patches, *tools]
-    bom = Bom(components=components, serial_number=uuid.uuid5(_NAMESPACE, digest_of(work.cell, work.source.digest)))
+    bom = Bom(components=components, serial_number=uuid.uuid5(_NAMESPACE, digest_of(work.cell, _sources(work))))
     bom.metadata.component = wheel
     bom.register_dependency(wheel, components)
     data = json.loads(JsonV1Dot6(bom).output_as_string())
     del data["metadata"]["timestamp"]
     return (json.dumps(data, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _sources(work: BuildInputs) -> str:
+    """Digest of the sdist and the patches; the number is that of its form, which stays what it was."""
+    return digest_of("source", 1, work.source.sdist.content, work.source.patches)
 
 
 def _package(item: Input) -> Component:
@@ -49,18 +55,9 @@ def _package(item: Input) -> Component:
         version=item.version,
         type=ComponentType.LIBRARY,
         bom_ref=f"{item.project}@{item.version}",
-        purl=_purl(item),
+        purl=purl(item),
         hashes=[_sha256(item.sha256)],
     )
-
-
-def _purl(item: Input) -> PackageURL:
-    """https://github.com/package-url/purl-spec: a Debian package is ``deb``, an archive of NVIDIA's ``generic``."""
-    if item.origin == "debian":
-        return PackageURL("deb", "debian", item.project, item.version, {"arch": "amd64"})
-    if item.origin in {"redist", "installed"}:
-        return PackageURL("generic", "nvidia", item.project, item.version, {"file_name": item.filename})
-    return PackageURL("pypi", None, item.project, item.version)
 
 
 def _vendored(work: BuildInputs) -> Component:

@@ -30,6 +30,8 @@ from lab import FOUNDING, Lab
 
 pytestmark = [pytest.mark.build, pytest.mark.compiler, pytest.mark.index]
 
+QEMU = shutil.which("qemu-x86_64") or shutil.which("qemu-x86_64-static")  # packages qemu-user, qemu-user-static
+
 GENERATE = f"""
 import json, sys
 import llama_cpp
@@ -131,9 +133,9 @@ def test_the_cuda_module_is_loaded_where_a_driver_is(python: Path, tmp_path: Pat
         assert name in done.stdout, name
 
 
-@pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-user")
+@pytest.mark.skipif(not QEMU, reason="needs qemu-user")
 def test_on_a_processor_without_avx_it_takes_other_code(python: Path, model: Path) -> None:
-    under = ("qemu-x86_64", "-cpu", "Nehalem")
+    under = (str(QEMU), "-cpu", "Nehalem")
     (offload, tokens), said = generate(python, model, {"LLAMA_CPP_BACKENDS": "explain"}, under)
     assert (offload, len(tokens)) == (False, COUNT)
     assert "CPU back end: libggml-cpu-sse42.so" in said

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
-from build_matrix.archive import Members, relabel, retag, write_wheel
+from build_matrix.archive import Members, record_hash, relabel, retag, write_wheel
 
 METADATA = (
     "Metadata-Version: 2.1\nName: llama_cpp_python\nVersion: 0.3.16\nRequires-Dist: numpy>=1.20.0\n"
@@ -37,3 +38,15 @@ def make_wheel(
     """A finished wheel."""
     folder.mkdir(parents=True, exist_ok=True)
     return write_wheel(retag(relabel(raw_members(libraries), label, requirements), platform), folder)
+
+
+def repack(wheel: Path, members: Members, *, record: bool = True) -> Path:
+    """Write other members into a wheel of the same name; ``record``: with a RECORD that fits them."""
+    (info,) = {name.partition("/")[0] for name in members if ".dist-info/" in name}
+    if record:
+        rows = [f"{name},{record_hash(data)},{len(data)}" for name, data in members.items() if "/RECORD" not in name]
+        members = members | {f"{info}/RECORD": "\n".join([*rows, f"{info}/RECORD,,", ""]).encode()}
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return wheel

@@ -6,9 +6,9 @@ import ctypes
 import json
 import os
 import subprocess
-import time
 from pathlib import Path
 
+import psutil
 import pytest
 from commands import run_tool
 
@@ -86,11 +86,10 @@ def test_a_bad_driver_is_one_sentence_and_never_a_crash(tmp_path: Path, lab: Lab
 
 def test_a_driver_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvidia, "SECONDS", 1.0)
-    before = time.monotonic()
     machine = meet(Lab(fault="HANG"), tmp_path)
     assert machine.driver is None
     assert "did not answer within 1 s" in machine.driver_problem
-    assert time.monotonic() - before < 5
+    assert not psutil.Process().children(recursive=True), "what asked it is ended"
 
 
 @pytest.mark.parametrize(("libraries", "version"), [(("nvml",), "580.65.06"), (("cuda",), "unknown")])
@@ -155,18 +154,14 @@ def test_nonsense_claims_are_exit_code_2(tmp_path: Path, variables: dict[str, st
     assert caught.value.exit_code == 2
 
 
-def test_the_founding_story_takes_three_seconds_instead_of_a_day(tmp_path: Path) -> None:
+def test_the_founding_story_ends_before_anything_is_downloaded_instead_of_after_a_day(tmp_path: Path) -> None:
     lab = Lab("576.52", 12090, (FOUNDING,))
     path = old_toolkit(tmp_path)
-    before = time.monotonic()
     told = tool(lab, tmp_path, "doctor", PATH=path)
-    doctor = time.monotonic() - before
     assert "576.52, speaks CUDA 12.9" in told.stdout
     assert "12.1.66" in told.stdout
     assert "would win by accident" in told.stdout
     done = tool(lab, tmp_path, "build", "--cuda", "13", "--llama", "0.3.16", PATH=path)
-    assert doctor < 3
-    assert time.monotonic() - before - doctor < 3
     assert done.returncode == 4
     for words in (
         "Driver 576.52 speaks CUDA 12.9",

@@ -12,14 +12,47 @@ STAGES = ("probe", "resolve", "provision", "source", "compile", "wheel", "verify
 MODULES = [path for stage in STAGES for path in sorted((PACKAGE / stage).glob("*.py"))]
 
 
+def imported_parts(tree: ast.Module, stage: str) -> set[str]:
+    """The parts of the package that a module of ``stage`` imports, by whatever form of import."""
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            package = ["", f"build_matrix.{stage}.", "build_matrix."][node.level] + (node.module or "")
+            names += [f"{package.rstrip('.')}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            names += [word.value for word in node.args if isinstance(word, ast.Constant)]
+    return {name.split(".")[1] for name in names if name.startswith("build_matrix.")}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_a_stage_imports_no_other_stage_and_no_command(path: Path) -> None:
     own = path.parent.name
-    imported = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("build_matrix."):
-            imported.add((node.module or "").split(".")[1])
-    assert not imported & ({*STAGES, "cli"} - {own})
+    assert not imported_parts(ast.parse(path.read_text()), own) & ({*STAGES, "cli"} - {own})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import build_matrix.verify",
+        "import json, build_matrix.verify.smoke as smoke",
+        "from build_matrix import verify",
+        "from build_matrix import model, verify as check",
+        "from build_matrix.verify import Target",
+        "from build_matrix.verify.smoke import Bench",
+        "from .. import verify",
+        "from ..verify import Target",
+        "def f():\n    from build_matrix import verify",
+        "importlib.import_module('build_matrix.verify.smoke')",
+    ],
+)
+def test_every_form_of_an_import_is_seen(line: str) -> None:
+    assert "verify" in imported_parts(ast.parse(line), "resolve")
+
+
+def test_a_module_of_the_same_stage_is_none_of_another(tmp_path: Path) -> None:
+    assert imported_parts(ast.parse("from . import verify\nfrom .verify import x"), "resolve") == {"resolve"}
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))

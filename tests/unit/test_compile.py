@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from build_matrix.catalog import llama_releases
-from build_matrix.compile import _lay_out, cache
+from build_matrix.compile import FIXED, _lay_out, cache
 from build_matrix.compile.cache import (
     CacheChoice,
     CacheUse,
@@ -37,9 +37,11 @@ from build_matrix.model import (
     CompileCache,
     HostCompiler,
     Toolchain,
+    digest_of,
 )
 from build_matrix.nvcc_launcher import BEHIND, CACHE, IDENTITY
 from build_matrix.probe import free_memory
+from build_matrix.sccache_server import SOCKET
 
 INSTRUCTION_SETS = {
     "GGML_SSE42", "GGML_AVX", "GGML_AVX2", "GGML_BMI2", "GGML_FMA", "GGML_F16C", "GGML_AVX_VNNI", "GGML_AVX512",
@@ -118,6 +120,96 @@ def test_nothing_of_the_surroundings_reaches_the_compilation(
     found = environment(build, gcc, Path("/work"), 2)
     assert "leak" not in json.dumps(found)
     assert found["PATH"].split(":")[:2] == ["/env/bin", "/usr/bin"]
+
+
+def test_the_compilation_has_exactly_this_environment(gcc: HostCompiler) -> None:
+    """Every variable here decides bytes or keeps the network away; one that is missing is seen by two builds alone."""
+    build = BuildEnvironment(root=Path("/env"), python=Path("/env/bin/python"), components=(), digest="e")
+    other = msgspec.structs.replace(gcc, cxx="/opt/gcc/bin/g++")
+    nowhere = "http://127.0.0.1:9"
+    assert environment(build, other, Path("/work"), 3) == {
+        "PATH": "/env/bin:/opt/gcc/bin:/usr/bin:/bin",
+        "HOME": "/work/home",
+        "TMPDIR": "/work/tmp",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "SOURCE_DATE_EPOCH": "315532800",
+        "GIT_DIR": "/nonexistent",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "CMAKE_GENERATOR": "Ninja",
+        "CMAKE_BUILD_PARALLEL_LEVEL": "3",
+        "NINJA_STATUS": "[%f/%t] ",
+        "TERM": "dumb",
+        "http_proxy": nowhere,
+        "https_proxy": nowhere,
+        "ftp_proxy": nowhere,
+        "all_proxy": nowhere,
+    }
+    assert environment(build, gcc, Path("/work"), 1)["PATH"] == "/env/bin:/usr/bin:/bin"
+
+
+def test_every_folder_gets_another_name_in_what_is_compiled_and_linked(inputs: BuildInputs) -> None:
+    found = definitions(inputs, Path("/w"), ["x"])
+    maps = [
+        "-ffile-prefix-map=/w/src=/src",
+        "-ffile-prefix-map=/w/build=/build",
+        "-ffile-prefix-map=/store/toolkit=/cuda",
+        "-ffile-prefix-map=/store/sysroot=/sysroot",
+    ]
+    c, cxx = ([*maps, *flags] for flags in (inputs.sysroot.c_flags, inputs.sysroot.cxx_flags))
+    assert found["CMAKE_C_FLAGS"].split() == c
+    assert found["CMAKE_CXX_FLAGS"].split() == cxx
+    cuda = ["--generate-code=arch=compute_89,code=sm_89", *(f"-Xcompiler={flag}" for flag in cxx)]
+    assert found["CMAKE_CUDA_FLAGS"].split() == cuda
+    link = "-L/store/sysroot/lib -Wl,-z,defs -Wl,--exclude-libs,ALL"
+    assert found["CMAKE_SHARED_LINKER_FLAGS"] == found["CMAKE_MODULE_LINKER_FLAGS"] == link
+    check = definitions(with_cell(inputs, profile="check"), Path("/w"), ["x"])
+    assert check["CMAKE_CUDA_FLAGS"].split() == ["-Ofc=max", *cuda]
+
+
+def test_a_toolkit_that_cannot_compile_fast_is_not_asked_to(inputs: BuildInputs) -> None:
+    check = with_cell(inputs, profile="check", cuda="12.4")
+    assert "-Ofc" not in definitions(check, Path("/w"), ["x"])["CMAKE_CUDA_FLAGS"]
+
+
+def test_what_the_tool_chooses_itself_is_chosen_for_every_wheel(inputs: BuildInputs) -> None:
+    found = definitions(
+        with_cell(inputs, defines={"CMAKE_SHARED_LINKER_FLAGS": "-s", "X": "1"}), Path("/w"), ["a", "b"]
+    )
+    chosen = {
+        "CMAKE_C_COMPILER": "/usr/bin/gcc",
+        "CMAKE_CXX_COMPILER": "/usr/bin/g++",
+        "CMAKE_CUDA_COMPILER": "/store/toolkit/bin/nvcc",
+        "CMAKE_CUDA_HOST_COMPILER": "/usr/bin/g++",
+        "CMAKE_CUDA_ARCHITECTURES": "OFF",
+        "CUDAToolkit_ROOT": "/store/toolkit",
+        "GGML_CUDA": "ON",
+        "LLAMA_CUDA_RUNPATH": "$ORIGIN/a;$ORIGIN/b",
+        "LLAMA_BUILD_NUMBER": "0",
+        "LLAMA_BUILD_COMMIT": "unknown",
+        "CMAKE_PLATFORM_NO_VERSIONED_SONAME": "ON",
+        "FETCHCONTENT_FULLY_DISCONNECTED": "ON",
+        "X": "1",
+    }
+    assert {name: found[name] for name in chosen} == chosen
+    assert found["CMAKE_SHARED_LINKER_FLAGS"].endswith(" -Wl,--exclude-libs,ALL -s")
+    assert found["CMAKE_MODULE_LINKER_FLAGS"].endswith(" -Wl,--exclude-libs,ALL")
+    assert {name: found[name] for name in inputs.release.options} == inputs.release.options
+
+
+def test_what_decides_the_wheel_cannot_be_defined() -> None:
+    assert {
+        "CMAKE_BUILD_TYPE", "CMAKE_C_COMPILER", "CMAKE_CXX_COMPILER", "CMAKE_CUDA_COMPILER",
+        "CMAKE_CUDA_HOST_COMPILER", "CMAKE_CUDA_ARCHITECTURES", "CUDAToolkit_ROOT", "GGML_CUDA", "GGML_NATIVE",
+        "BUILD_SHARED_LIBS", "LLAMA_BUILD", "LLAMA_BUILD_COMMON", "LLAMA_CUDA_RUNPATH", "GGML_CCACHE",
+        "GGML_BACKEND_DL", "GGML_CPU_ALL_VARIANTS", "CMAKE_CUDA_COMPILER_LAUNCHER", "FETCHCONTENT_FULLY_DISCONNECTED",
+    } <= FIXED  # fmt: skip
+
+
+def test_the_flags_of_a_record_are_sorted_and_name_each_place_by_what_it_is(inputs: BuildInputs) -> None:
+    work = Path("/store/work/compile-1")
+    recorded = portable({"B": "/store/toolkit/bin /store/sysroot/lib", "A": f"{work}/src", "C": "plain"}, inputs, work)
+    assert list(recorded.items()) == [("A", "<work>/src"), ("B", "<toolkit>/bin <sysroot>/lib"), ("C", "plain")]
 
 
 def test_what_cmake_chose_is_read_from_its_file_api(tmp_path: Path) -> None:
@@ -382,6 +474,45 @@ def test_another_toolkit_leaves_what_is_no_cuda_in_the_cache(inputs: BuildInputs
     for name in ("CCACHE_COMPILERCHECK", "SCCACHE_C_CUSTOM_CACHE_BUSTER"):
         assert one[name] == two[name] != three[name]
     assert len({each[IDENTITY] for each in (one, two, three)}) == 3
+
+
+def test_another_sysroot_is_another_compiler_to_the_cache(inputs: BuildInputs, tmp_path: Path) -> None:
+    """Its headers are compiled in, so an object of one sysroot is not one of another."""
+    settings = CompileCache(folder=tmp_path)
+    choice = choose_cache(settings, None, several(inputs), fits)
+    other = msgspec.structs.replace(inputs, sysroot=msgspec.structs.replace(inputs.sysroot, digest="other"))
+    one, two = (cache_environment(choice, settings, None, each, tmp_path) for each in (inputs, other))
+    changed = {name for name in one if one[name] != two[name]}
+    assert changed == {"CCACHE_COMPILERCHECK", "SCCACHE_C_CUSTOM_CACHE_BUSTER", IDENTITY}
+
+
+def test_the_caches_are_told_exactly_this(inputs: BuildInputs, tmp_path: Path) -> None:
+    settings = CompileCache(folder=tmp_path / "cache")
+    both = CacheChoice(Path("/bin/ccache"), Path("/bin/sccache"))
+    found = cache_environment(both, settings, None, inputs, tmp_path / "work")
+    host = digest_of(inputs.compiler.identity, inputs.sysroot.digest)
+    assert found == {
+        CACHE: "/bin/ccache",
+        BEHIND: "/bin/sccache",
+        IDENTITY: digest_of(host, inputs.toolchain.digest),
+        "CMAKE_C_COMPILER_LAUNCHER": "/bin/ccache",
+        "CMAKE_CXX_COMPILER_LAUNCHER": "/bin/ccache",
+        "CCACHE_DIR": str(tmp_path / "cache"),
+        "CCACHE_CONFIGPATH": str(tmp_path / "cache/ccache.conf"),
+        "CCACHE_MAXSIZE": "10G",
+        "CCACHE_COMPILERCHECK": f"string:{host}",
+        "CCACHE_DEPEND": "1",
+        "CCACHE_STATSLOG": str(tmp_path / "work/cache.log"),
+        SOCKET: str(tmp_path / "work/sccache.socket"),
+        "SCCACHE_DIR": str(tmp_path / "cache/sccache"),
+        "SCCACHE_CACHE_SIZE": "10G",
+        "SCCACHE_CONF": str(tmp_path / "cache/sccache.conf"),
+        "SCCACHE_C_CUSTOM_CACHE_BUSTER": host,
+    }
+    alone = cache_environment(CacheChoice(None, Path("/bin/sccache")), settings, None, inputs, tmp_path)
+    assert alone["CCACHE_DISABLE"] == "1"
+    assert alone[CACHE] == alone["CMAKE_C_COMPILER_LAUNCHER"] == "/bin/sccache"
+    assert not {name for name in alone if name.startswith("CCACHE_") or name == BEHIND} - {"CCACHE_DISABLE"}
 
 
 def test_the_use_is_counted_from_what_the_programs_left(tmp_path: Path) -> None:

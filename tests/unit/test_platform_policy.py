@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from auditwheel import wheel_abi
+from auditwheel.error import NonPlatformWheelError
 
 from build_matrix import platform_policy
+from build_matrix.errors import VerificationError
 from build_matrix.model import SystemNeeds
-from build_matrix.platform_policy import known_system_needs, newest, promises_too_much
+from build_matrix.platform_policy import known_system_needs, newest, promises_too_much, read_system_needs
 from build_matrix.store import Store
 
 
@@ -55,3 +60,49 @@ def test_auditwheel_is_asked_once_for_the_same_libraries(store: Store, monkeypat
     known_system_needs(members, (), store, write)
     assert len(asked) == 3
     assert not list(store.root.rglob("*.whl"))
+
+
+def test_auditwheel_judges_by_symbols_and_by_instruction_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def analyze(*words: Any, **options: Any) -> SimpleNamespace:
+        asked.append((*words, options))
+        symbols = {"libc.so.6": {"GLIBC_2.9", "GLIBC_2.27"}, "libstdc++.so.6": {"GLIBCXX_3.4.22"}}
+        return SimpleNamespace(overall_policy=SimpleNamespace(name="manylinux_2_27_x86_64"), versioned_symbols=symbols)
+
+    monkeypatch.setattr(wheel_abi, "analyze_wheel_abi", analyze)
+    needs = read_system_needs(Path("a.whl"), ["libcudart.so.13"])
+    assert needs == SystemNeeds(tag="manylinux_2_27_x86_64", symbols={"GLIBC": "2.27", "GLIBCXX": "3.4.22"})
+    ((libc, architecture, wheel, provided, options),) = asked
+    assert (libc.name, architecture.value, wheel, provided) == (
+        "GLIBC",
+        "x86_64",
+        Path("a.whl"),
+        frozenset({"libcudart.so.13"}),
+    )
+    assert options == {"disable_isa_ext_check": False, "allow_graft": False}
+
+
+def test_a_wheel_that_auditwheel_refuses_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise NonPlatformWheelError(None, None)
+
+    monkeypatch.setattr(wheel_abi, "analyze_wheel_abi", refuse)
+    with pytest.raises(VerificationError, match=r"auditwheel cannot judge a\.whl: ") as caught:
+        read_system_needs(Path("somewhere/a.whl"), [])
+    assert caught.value.exit_code == 7
+
+
+def test_another_auditwheel_or_other_packages_are_asked_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    needs = SystemNeeds(tag="linux_x86_64", symbols={})
+    monkeypatch.setattr(platform_policy, "read_system_needs", lambda *_: asked.append(1) or needs)
+    members = {"a.so": b"\x7fELF one"}
+
+    def ask(provided: tuple[str, ...] = ("a", "b")) -> int:
+        known_system_needs(members, provided, store, lambda _: Path("a.whl"))
+        return len(asked)
+
+    assert [ask(), ask(), ask(("b", "a")), ask(("a",))] == [1, 1, 1, 2]
+    monkeypatch.setattr(platform_policy, "library_versions", lambda *names: dict.fromkeys(names, "of tomorrow"))
+    assert ask() == 3

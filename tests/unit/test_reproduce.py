@@ -10,23 +10,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from records import make_record
 from typer.testing import CliRunner
 
 from build_matrix.archive import record_path, relabel, write_wheel
 from build_matrix.cli import app
 from build_matrix.cli.reproduce import choose_compiler, compiler_difference, conclude
 from build_matrix.errors import ConfigurationError, NotReproducibleError
-from build_matrix.locks import select_sdist
-from build_matrix.model import (
-    AppliedPatch,
-    BuildFacts,
-    Cell,
-    HostCompiler,
-    Machine,
-    SystemNeeds,
-    WheelRecord,
-    file_sha256,
-)
+from build_matrix.model import AppliedPatch, HostCompiler, Machine, file_sha256
+from build_matrix.probe import find_compilers
 from build_matrix.reproduce import choose_variations, compare_wheels, read_record, require_same_recipe
 from build_matrix.reproduce.variation import surroundings
 from wheels import make_wheel, raw_members
@@ -38,41 +30,8 @@ def library(folder: Path, text: str) -> bytes:
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / "x.c"
     source.write_text(f'const char greeting[] = "{text}"; const char *same(void) {{ return greeting; }}\n')
-    subprocess.run(["gcc", "-shared", "-fPIC", "-s", "-o", folder / "x.so", source], check=True)
+    subprocess.run([find_compilers()[0].cc, "-shared", "-fPIC", "-s", "-o", folder / "x.so", source], check=True)
     return (folder / "x.so").read_bytes()
-
-
-def recorded(wheel: Path, gcc: HostCompiler) -> WheelRecord:
-    record = WheelRecord(
-        filename=wheel.name,
-        sha256=file_sha256(wheel),
-        size=wheel.stat().st_size,
-        unpacked_size=1,
-        cell=Cell(llama="0.3.16", cuda="13.0", architectures=(), platform="linux-x86_64"),
-        sdist=select_sdist("0.3.16"),
-        patches=(AppliedPatch(name="0001.patch", sha256="1" * 64),),
-        toolkit=(),
-        toolkit_release="13.0.3.0",
-        build_environment=(),
-        sysroot=(),
-        host_compiler=gcc,
-        python="3.11.2",
-        flags={"A": "1"},
-        facts=BuildFacts(
-            generator="Ninja",
-            architectures=(),
-            cuda_compiler="",
-            cuda_compiler_version="",
-            cxx_compiler_version="",
-            cmake_version="",
-            steps=1,
-        ),
-        libraries=(),
-        system=SystemNeeds(tag="linux_x86_64", symbols={}),
-        tool="build-matrix 0.1.0",
-    )
-    record_path(wheel).write_bytes(msgspec.json.encode(record))
-    return record
 
 
 def test_a_wheel_is_the_same_bytes_for_every_python_and_every_zlib(tmp_path: Path) -> None:
@@ -117,7 +76,7 @@ def test_a_build_id_that_differs_alone_is_explained(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.c").write_text("int f(void) { return 1; }\n")
-        words = ["gcc", "-g", "-shared", "-fPIC", "-Wl,--build-id", "-o", "x.so", "x.c"]
+        words = [find_compilers()[0].cc, "-g", "-shared", "-fPIC", "-Wl,--build-id", "-o", "x.so", "x.c"]
         subprocess.run(words, cwd=tmp_path / name, check=True)
         subprocess.run(["strip", "x.so"], cwd=tmp_path / name, check=True)
         sides.append(make_wheel(tmp_path / f"wheel-{name}", {"libx.so": (tmp_path / name / "x.so").read_bytes()}))
@@ -156,7 +115,7 @@ def test_a_difference_is_exit_code_8_and_leaves_both_wheels_and_a_report(tmp_pat
 
 def test_a_record_of_another_file_is_refused(tmp_path: Path, gcc: HostCompiler) -> None:
     wheel = make_wheel(tmp_path)
-    record = recorded(wheel, gcc)
+    record = make_record(wheel, gcc)
     assert read_record(wheel) == record
     wheel.write_bytes(wheel.read_bytes() + b"x")
     with pytest.raises(ConfigurationError, match="is the record of another file"):
@@ -173,7 +132,7 @@ def test_a_wheel_without_record_is_one_sentence_and_exit_code_2(tmp_path: Path) 
 
 
 def test_another_recipe_is_refused_by_what_differs(tmp_path: Path, gcc: HostCompiler) -> None:
-    record = recorded(make_wheel(tmp_path), gcc)
+    record = make_record(make_wheel(tmp_path), gcc)
     require_same_recipe(record, "t", record.patches, {"A": "1"})
     with pytest.raises(NotReproducibleError, match=r"other patches: 0001.patch, 0002.patch"):
         require_same_recipe(record, "t", (AppliedPatch(name="0002.patch", sha256="2" * 64),), {"A": "1"})
@@ -185,7 +144,7 @@ def test_the_recorded_compiler_is_taken_and_another_one_is_named(
     tmp_path: Path, gcc: HostCompiler, machine: Machine, reporter
 ) -> None:  # type: ignore[no-untyped-def]
     wanted = msgspec.structs.replace(gcc, programs={"as": "1", "cc1plus": "2"})
-    record = msgspec.structs.replace(recorded(make_wheel(tmp_path), gcc), host_compiler=wanted)
+    record = msgspec.structs.replace(make_record(make_wheel(tmp_path), gcc), host_compiler=wanted)
     newer = msgspec.structs.replace(gcc, version="13.3.0", identity="j", description="13.3")
     here = msgspec.structs.replace(machine, compilers=(newer, wanted))
     assert choose_compiler(record, here, reporter) == wanted
@@ -196,9 +155,10 @@ def test_the_recorded_compiler_is_taken_and_another_one_is_named(
     assert "specs" in compiler_difference(wanted, msgspec.structs.replace(wanted, description="patched"))
 
 
+@pytest.mark.compiler
 @pytest.mark.skipif(sys.platform != "linux", reason="varies Linux things")
 def test_each_variation_is_tried_out_and_what_cannot_be_varied_says_why(tmp_path: Path) -> None:
-    variations = choose_variations(2, "gcc", tmp_path, cached=True)
+    variations = choose_variations(2, find_compilers()[0].cc, tmp_path, cached=True)
     assert {"folders", "umask", "clock", "host name", "order of folders"} <= {item.what for item in variations}
     by_name = {item.what: item for item in variations}
     assert not by_name["load"].why_not
@@ -209,10 +169,13 @@ def test_each_variation_is_tried_out_and_what_cannot_be_varied_says_why(tmp_path
         assert bool(item.words and set(item.words) <= set(words)) == bool(item.words and not item.why_not)
 
 
+@pytest.mark.compiler
 @pytest.mark.skipif(sys.platform != "linux", reason="varies Linux things")
 def test_what_is_disturbed_reaches_the_command(tmp_path: Path) -> None:
     variations = [
-        item for item in choose_variations(1, "gcc", tmp_path, cached=False) if item.words and not item.why_not
+        item
+        for item in choose_variations(1, find_compilers()[0].cc, tmp_path, cached=False)
+        if item.words and not item.why_not
     ]
     code = "import os, socket, time; print(int(os.stat('source.c').st_mtime), socket.gethostname(), time.time())"
     words = [*surroundings(tuple(variations), tmp_path / "x").under, sys.executable, "-c", code]

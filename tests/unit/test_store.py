@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from build_matrix import store as store_module
 from build_matrix.errors import DiskFullError, StoreNotWritableError
-from build_matrix.store import Store, copy_atomically, require_room, write_atomically
+from build_matrix.store import (
+    Store,
+    copy_atomically,
+    default_store,
+    disk_errors,
+    require_room,
+    sync_folder,
+    sync_tree,
+    write_atomically,
+)
 
 DIGEST = "d" * 64
 
@@ -155,3 +167,222 @@ def test_what_a_killed_runs_program_wrote_late_is_removed_when_the_store_is_open
         assert (late.exists(), busy.exists()) == (False, True)
     Store(store.root)
     assert not busy.exists()
+
+
+class Disk:
+    """Keeps what is asked of the disk, in order, and does it; ``broken``: the step that fails."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, broken: str = "") -> None:
+        self.steps: list[tuple[str, ...]] = []
+        self._broken = broken
+        fsync, replace, rename, sync = os.fsync, Path.replace, Path.rename, os.sync
+
+        def watched_fsync(handle: int) -> None:
+            path = Path(f"/proc/self/fd/{handle}").readlink()
+            self._step("fsync", path.name, "" if path.is_dir() else path.read_text())
+            fsync(handle)
+
+        def watched_replace(path: Path, target: Path) -> Path:
+            self._step("replace", path.name, target.name)
+            return replace(path, target)
+
+        def watched_rename(path: Path, target: Path) -> Path:
+            self._step("rename", path.name, target.name)
+            return rename(path, target)
+
+        def watched_sync() -> None:
+            self._step("sync")
+            sync()
+
+        monkeypatch.setattr(store_module.os, "fsync", watched_fsync)
+        monkeypatch.setattr(store_module.os, "sync", watched_sync)
+        monkeypatch.setattr(Path, "replace", watched_replace)
+        monkeypatch.setattr(Path, "rename", watched_rename)
+
+    def _step(self, *step: str) -> None:
+        self.steps.append(step)
+        if step[0] == self._broken:
+            raise OSError(errno.EIO, "broken")
+
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+@linux_only
+def test_a_file_is_on_the_disk_under_another_name_before_it_gets_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(monkeypatch)
+    write_atomically(tmp_path / "file", b"whole")
+    aside = f".file.{os.getpid()}.new"
+    assert disk.steps == [("fsync", aside, "whole"), ("replace", aside, "file"), ("fsync", tmp_path.name, "")]
+    assert (tmp_path / "file").read_bytes() == b"whole"
+
+
+@linux_only
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_a_file_that_cannot_be_written_whole_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "source").write_text("new")
+    Disk(monkeypatch, broken)
+    for write in (
+        lambda: write_atomically(tmp_path / "file", b"new"),
+        lambda: copy_atomically(tmp_path / "source", tmp_path / "file"),
+    ):
+        with pytest.raises(OSError, match="broken"):
+            write()
+        assert (tmp_path / "file").read_text() == "old"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "source"]
+
+
+@linux_only
+def test_a_copy_is_on_the_disk_under_another_name_before_it_gets_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "source").write_text("whole")
+    disk = Disk(monkeypatch)
+    copy_atomically(tmp_path / "source", tmp_path / "copy")
+    aside = f".copy.{os.getpid()}.new"
+    assert disk.steps[:2] == [("fsync", aside, "whole"), ("replace", aside, "copy")]
+
+
+@linux_only
+def test_a_result_is_on_the_disk_before_it_gets_its_name(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(monkeypatch)
+    path = store.obtain("stage", DIGEST, fill)
+    aside = f"stage-{'d' * 24}.{os.getpid()}.new"
+    assert disk.steps == [("sync",), ("rename", aside, "d" * 24), ("fsync", "stage", "")]
+    assert path == store.root / "stage" / ("d" * 24)
+
+
+@linux_only
+def test_without_one_call_for_everything_each_file_is_put_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder" / "deeper").mkdir(parents=True)
+    (tmp_path / "folder" / "deeper" / "file").write_text("x")
+    disk = Disk(monkeypatch)
+    monkeypatch.delattr(store_module.os, "sync")
+    sync_tree(tmp_path)
+    assert disk.steps == [("fsync", "file", "x")]
+
+
+def test_only_posix_puts_folders_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(store_module.os, "fsync", synced.append)
+    sync_folder(tmp_path)
+    assert len(synced) == 1
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(synced[0])
+    monkeypatch.setattr(store_module.os, "name", "nt")
+    sync_folder(tmp_path)
+    assert len(synced) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "words"),
+    [
+        (errno.ENOSPC, DiskFullError, "is full"),
+        (errno.EDQUOT, DiskFullError, "is full"),
+        (errno.EACCES, StoreNotWritableError, "cannot be written: Permission denied"),
+        (errno.EPERM, StoreNotWritableError, "cannot be written: Operation not permitted"),
+        (errno.EROFS, StoreNotWritableError, "cannot be written: Read-only file system"),
+    ],
+)
+def test_an_error_of_the_disk_has_its_remedy(number: int, kind: type[DiskFullError], words: str) -> None:
+    with pytest.raises(kind, match=words) as caught, disk_errors(Path("/the/store")):
+        raise OSError(number, "x")
+    assert "/the/store" in caught.value.problem
+    assert "--store" in caught.value.remedy
+
+
+def test_an_error_that_is_not_the_disks_stays_what_it_is() -> None:
+    with pytest.raises(OSError, match="unknown") as caught, disk_errors(Path("/the/store")):
+        raise OSError(errno.EIO, "unknown")
+    assert type(caught.value) is OSError
+
+
+def test_room_that_is_just_enough_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = SimpleNamespace(free=2_500_000_000)
+    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda _: usage)
+    require_room(tmp_path, 2_500_000_000)
+    with pytest.raises(DiskFullError, match=r"; 2\.6 GB are needed"):
+        require_room(tmp_path, 2_600_000_000)
+
+
+def test_the_default_store_is_the_named_one_or_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("BUILD_MATRIX_STORE", "~/mine")
+    assert default_store() == tmp_path / "mine"
+    monkeypatch.delenv("BUILD_MATRIX_STORE")
+    assert default_store().is_relative_to(tmp_path)
+    assert default_store().name == "build-matrix"
+
+
+def test_a_store_is_laid_out_and_can_be_opened_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        store = Store(tmp_path / "a" / ".." / "store")
+        assert store.root == tmp_path / "store"
+        assert sorted(path.name for path in store.root.iterdir()) == ["locks", "logs", "work"]
+        assert not list((store.root / "work").iterdir())
+    assert store.work("compile", DIGEST) == store.work("compile", DIGEST) == store.root / "work" / f"compile-{'d' * 24}"
+    assert store.work("compile", DIGEST).is_dir()
+
+
+def test_what_cannot_be_removed_keeps_nobody_from_the_store(store: Store) -> None:
+    (store.root / "work" / "toolkit-abc.1.new").touch()  # no folder, as everything is that a run leaves
+    Store(store.root)
+    with store.scratch("toolkit-abc") as folder:
+        assert folder.is_dir()
+
+
+def test_a_file_in_a_results_place_is_no_result(store: Store) -> None:
+    assert store.find("stage", DIGEST) is None
+    (store.root / "stage").mkdir()
+    (store.root / "stage" / ("d" * 24)).touch()
+    assert store.find("stage", DIGEST) is None
+
+
+def test_a_scratch_folder_is_empty_and_gone_afterwards_and_locked_meanwhile(store: Store) -> None:
+    left = store.root / "work" / "verify-x.1.new"
+    (left / "old").mkdir(parents=True)
+    with store.scratch("verify-x") as folder:
+        assert folder == store.root / "work" / f"verify-x.{os.getpid()}.new"
+        assert not left.exists()
+        assert not list(folder.iterdir())
+        (folder / "file").touch()
+        with store.if_free("verify-x") as free:
+            assert not free
+    assert not list((store.root / "work").iterdir())
+    with pytest.raises(DiskFullError), store.scratch("verify-x"):
+        raise OSError(errno.ENOSPC, "x")
+
+
+def test_who_waits_for_a_lock_says_so_and_then_has_it(store: Store) -> None:
+    waiting: list[str] = []
+    waits, had = threading.Event(), threading.Event()
+
+    def tell(name: str) -> None:
+        waiting.append(name)
+        waits.set()
+
+    other = Store(store.root, tell)
+
+    def wait() -> None:
+        with other.locked("x"), store.if_free("x") as free:
+            if not free:
+                had.set()
+
+    thread = threading.Thread(target=wait)
+    with store.locked("x"):
+        thread.start()
+        assert waits.wait(30)
+        assert not had.is_set()
+    thread.join(30)
+    assert had.is_set()
+    assert waiting == ["x"]
+    with store.if_free("x") as free:
+        assert free

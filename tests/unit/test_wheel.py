@@ -126,3 +126,33 @@ def test_a_path_of_the_building_machine_is_refused() -> None:
     members["llama_cpp/extra.py"] = b"# built in /home/someone/store"
     with pytest.raises(VerificationError, match=r"extra\.py holds a path"):
         check_members(members, ("/home/someone/",))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    "name", ["../escaped.py", "/absolute.py", "a\\b.py", "llama_cpp/twice.py", "llama_cpp/TWICE.py"]
+)
+def test_a_wheel_with_an_unsafe_name_or_two_files_in_one_place_is_none(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "x-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("llama_cpp/twice.py", "one")
+        info = zipfile.ZipInfo("x")
+        info.filename = name
+        archive.writestr(info, "two")
+    with pytest.raises(VerificationError, match="unsafe or not its only one"):
+        read_members(path)
+
+
+def test_a_member_that_is_damaged_or_encrypted_makes_it_no_wheel(tmp_path: Path) -> None:
+    path = tmp_path / "x-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("llama_cpp/a.py", "text " * 100)
+    whole = path.read_bytes()
+    for at, value in ((38, 0xFF), (6, 1)):  # the compressed data; the flag of encryption, here and in the directory
+        data = bytearray(whole)
+        data[at] = value
+        if at == 6:
+            data[data.index(b"PK\1\2") + 8] = value
+        path.write_bytes(data)
+        with pytest.raises(VerificationError, match="is not a wheel"):
+            read_members(path)

