@@ -85,6 +85,11 @@ class Transport:
         return self._configuration.client_certificate or None
 
     @cached_property
+    def system_certificates(self) -> ssl.SSLContext:
+        """Trust in what this system trusts; requests adds certifi's certificates to it."""
+        return ssl.create_default_context()
+
+    @cached_property
     def _certificates(self) -> str:
         for name, path in self._configuration.bundles:
             _require_certificates(name, path)
@@ -112,6 +117,21 @@ class _Adapter(HTTPAdapter):
             options["verify"] = self._transport.verify(url)
             options["cert"] = self._transport.client_certificate
         return super().send(request, *args, **options)
+
+    def build_connection_pool_key_attributes(
+        self,
+        request: requests.PreparedRequest,
+        verify: bool | str,  # noqa: FBT001 - requests' signature
+        cert: Any = None,
+    ) -> Any:
+        """Where nobody names certificates, those of the system count besides certifi's, as they do for pip.
+
+        https://pip.pypa.io/en/stable/topics/https-certificates/
+        """
+        host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
+        if verify is True:
+            pool["ssl_context"] = self._transport.system_certificates
+        return host, pool
 
 
 class _LocalIndex(FileAdapter):

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -273,6 +274,18 @@ def test_without_certificates_of_the_users_own_those_of_requests_are_used(
 ) -> None:
     ask(store, reporter)
     assert {request.verify for request in sent} == {True}
+
+
+def test_the_systems_certificates_count_where_none_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Transport(IndexConfiguration(endpoints=())).session()
+    request = requests.Request("GET", "https://mirror.test/").prepare()
+    adapter = session.get_adapter("https://mirror.test/")
+    assert isinstance(adapter, HTTPAdapter)
+    _, checked = adapter.build_connection_pool_key_attributes(request, verify=True)
+    assert checked["ssl_context"].verify_mode == ssl.CERT_REQUIRED
+    assert checked["ssl_context"].check_hostname
+    for verify in (False, certifi.where()):
+        assert "ssl_context" not in adapter.build_connection_pool_key_attributes(request, verify=verify)[1]
 
 
 def test_a_client_certificate_that_is_absent_is_exit_code_2(sent: list[Sent], store: Store, reporter: Reporter) -> None:
