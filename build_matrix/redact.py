@@ -146,7 +146,8 @@ def remember_urls(*texts: str) -> None:
             user, _, password = user_info.partition(":")
             if at and (password or user):
                 remember(password or user)
-                remember(base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode())
+                both = f"{unquote(user)}:{unquote(password)}".encode(errors="surrogateescape")
+                remember(base64.b64encode(both).decode())
 
 
 def remember_environment(environ: Mapping[str, str]) -> None:
@@ -160,7 +161,8 @@ def remember_environment(environ: Mapping[str, str]) -> None:
 
 def _forms(secret: str) -> Iterable[str]:
     decoded = unquote(secret)
-    plain = {secret, decoded, quote(decoded, safe=""), quote(decoded), quote_plus(decoded)}
+    odd = {"errors": "surrogateescape"}  # variables of the environment can hold any bytes
+    plain = {secret, decoded, quote(decoded, safe="", **odd), quote(decoded, **odd), quote_plus(decoded, **odd)}
     escaped = {repr(text)[1:-1] for text in plain} | {json.dumps(text)[1:-1] for text in plain}
     return plain | escaped | {html.escape(text) for text in plain}
 

@@ -76,7 +76,10 @@ class Transport:
 
     def proxy_of(self, url: str) -> str:
         """HOST:PORT of the proxy that ``url`` is asked through, or nothing."""
-        proxy = select_proxy(url, self.proxies(url, requests.utils.get_environ_proxies(url)))
+        try:
+            proxy = select_proxy(url, self.proxies(url, requests.utils.get_environ_proxies(url)))
+        except ValueError:  # NO_PROXY or a proxy is no address
+            return ""
         return (proxy or "").rpartition("@")[2].rpartition("//")[2].rstrip("/")
 
     @property
