@@ -31,6 +31,7 @@ from build_matrix.errors import (
     StoreNotWritableError,
 )
 from build_matrix.index import Downloads, IndexConfiguration, download, transport
+from build_matrix.index.tasks import Watch
 from build_matrix.index.transport import Transport
 from build_matrix.model import Component
 from build_matrix.report import Reporter
@@ -409,6 +410,26 @@ def test_a_server_that_sends_more_than_the_file_has_is_left(httpserver: HTTPServ
     with pytest.raises(HashMismatchError):
         downloads.fetch(want(), "thing")
     assert sent < 100 * len(CONTENT)
+
+
+@pytest.mark.parametrize(("length", "moved"), [(len(CONTENT), True), (download.PROGRESS - 1, False)])
+def test_what_comes_moves_the_time_limit_and_a_trickle_does_not(
+    length: int, moved: bool, httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    class Counting(Watch):
+        moves = 0
+
+        def progress(self) -> None:
+            self.moves += 1
+            super().progress()
+
+    httpserver.expect_request(f"/files/{NAME}").respond_with_data(CONTENT[:length])
+    watch, shown = Counting(60.0), []
+    file = Component(project="thing", version="1.0", filename=NAME, sha256=SHA256, size=length)
+    url, over = httpserver.url_for(f"/files/{NAME}"), Transport(IndexConfiguration(endpoints=()))
+    download.Download(file, url, tmp_path / "part", over, watch, shown.append).run()
+    assert (tmp_path / "part").read_bytes() == CONTENT[:length]
+    assert (watch.moves > 0, shown[-1]) == (moved, length)
 
 
 @pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, DiskFullError), (errno.EROFS, StoreNotWritableError)])
