@@ -23,11 +23,11 @@ def explain(evidence: DriverEvidence, surroundings: Surroundings) -> Finding | N
     """Why CUDA does not work, from the evidence; None where it works, and where nothing was asked."""
     if evidence.library_error:
         return _not_loaded(evidence, surroundings)
-    if evidence.cuda_problem and evidence.init_error is None and not evidence.version_error:
-        return cause("driver without answer").finding(problem=evidence.cuda_problem)
     code = evidence.init_error or evidence.version_error
     if code:
         return _refused(code, evidence, surroundings)
+    if evidence.cuda_problem:
+        return cause("driver without answer").finding(problem=evidence.cuda_problem)
     if evidence.init_error == 0 and not evidence.visible:
         return _no_gpu(evidence, surroundings)
     return None

@@ -99,6 +99,8 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ),
     # it does not answer
     ({"cuda_problem": "the driver library did not answer within 10 s"}, {}, "driver without answer", "within 10 s"),
+    ({"cuda_problem": "it ended by signal 11", "init_error": 0}, {}, "driver without answer", "signal 11"),
+    ({"cuda_problem": "it crashed", "init_error": 802}, {}, "fabric manager", "802"),
     ({"cuda_problem": "it crashed", "version_error": 999}, {}, "unknown error", "999"),
     # stubs and cuda-compat
     ({"version_error": 34, "init_error": 34}, {}, "stub library", "error 34"),
