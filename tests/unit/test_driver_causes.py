@@ -66,6 +66,12 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "WSL library off the loader path",
         "/usr/lib/wsl/lib",
     ),
+    (
+        {"library_error": MISSING, "found": (FoundLibrary(path="/usr/lib/wsl/lib/libcuda.so.1"),)},
+        {},
+        "library off the loader path",
+        "/usr/lib/wsl/lib,",
+    ),
     ({"library_error": MISSING}, {"wsl": True}, "WSL without a GPU", "Windows"),
     ({"library_error": MISSING, "nodes": NONE}, {"wsl": True}, "WSL without a GPU", "/dev/dxg is missing"),
     ({"library_error": MISSING, "nodes": NONE | {"dxg": "ok"}}, {"wsl": True}, "WSL without a GPU", "no GPU."),
