@@ -11,7 +11,7 @@ from build_matrix.diagnosis import diagnose, evidence_of_use, why_not_judged
 from build_matrix.diagnosis.causes import cause
 from build_matrix.diagnosis.driver import explain, explain_nvml
 from build_matrix.diagnosis.machine import why_driver_fails, why_no_gpu
-from build_matrix.model import Driver, DriverEvidence, FoundLibrary, Gpu, Machine, PciGpu, Surroundings
+from build_matrix.model import Driver, DriverEvidence, Finding, FoundLibrary, Gpu, Machine, PciGpu, Surroundings
 
 MISSING = "libcuda.so.1: cannot open shared object file: No such file or directory"
 GPU = Gpu(name="NVIDIA GeForce RTX 4090", uuid="GPU-1", compute_capability="8.9")
@@ -66,7 +66,13 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "WSL library off the loader path",
         "/usr/lib/wsl/lib",
     ),
-    ({"library_error": MISSING}, {"wsl": True}, "WSL without a GPU", "Windows"),
+    (
+        {"library_error": MISSING, "found": (FoundLibrary(path="/usr/lib/wsl/lib/libcuda.so.1"),)},
+        {},
+        "library off the loader path",
+        "/usr/lib/wsl/lib,",
+    ),
+    ({"library_error": MISSING}, {"wsl": True}, "WSL without a GPU", "no NVIDIA driver and no GPU."),
     ({"library_error": MISSING, "nodes": NONE}, {"wsl": True}, "WSL without a GPU", "/dev/dxg is missing"),
     ({"library_error": MISSING, "nodes": NONE | {"dxg": "ok"}}, {"wsl": True}, "WSL without a GPU", "no GPU."),
     ({"library_error": MISSING}, {"wsl": True, "container": "docker"}, "container without driver", "container"),
@@ -99,7 +105,25 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ),
     # it does not answer
     ({"cuda_problem": "the driver library did not answer within 10 s"}, {}, "driver without answer", "within 10 s"),
+    ({"cuda_problem": "it ended by signal 11", "init_error": 0}, {}, "driver without answer", "signal 11"),
+    ({"cuda_problem": "it crashed", "init_error": 802}, {}, "fabric manager", "802"),
     ({"cuda_problem": "it crashed", "version_error": 999}, {}, "unknown error", "999"),
+    ({"library_error": "Could not find module 'nvcuda.dll' (or one of its dependencies)."}, {}, "no driver", "NVIDIA"),
+    # NVML knows better
+    ({"init_error": 999, "nvml_error": 15, "nvml_problem": "GPU is lost"}, {}, "GPU lost", "GPU is lost"),
+    ({"cuda_problem": "no answer", "nvml_error": 15}, {}, "GPU lost", "stopped answering"),
+    ({"init_error": 100, "nvml_error": 16}, {}, "GPU needs a reset", "reset"),
+    ({"init_error": 3, "nvml_error": 18}, {}, "driver mismatch", "NVML error 18"),
+    ({"init_error": 999, "nvml_error": 4}, {}, "not permitted", "does not let"),
+    (
+        {"init_error": 999, "nvml_error": 4, "nodes": OPEN | {"nvidiactl": "EACCES"}},
+        {},
+        "device files closed",
+        "/dev/nvidiactl",
+    ),
+    ({"init_error": 802, "nvml_error": 15}, {}, "fabric manager", "802"),
+    ({"init_error": 999, "nvml_error": 999}, {}, "unknown error", "999"),
+    ({"cuda_problem": "no answer", "nvml_error": 0}, {}, "driver without answer", "no answer"),
     # stubs and cuda-compat
     ({"version_error": 34, "init_error": 34}, {}, "stub library", "error 34"),
     ({"init_error": 100, "library": "/usr/local/cuda/lib64/stubs/libcuda.so"}, {}, "stub library", "/stubs/"),
@@ -126,9 +150,34 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "driver mismatch",
         "803",
     ),
+    (
+        PLAIN | {"init_error": 803, "library_version": "580.65.06"},
+        {"container": "lxc"},
+        "driver mismatch",
+        "error 18).",
+    ),
+    (PLAIN | {"init_error": 803, "module_version": "580.65.06"}, {"container": "lxc"}, "driver mismatch", "error 18)."),
+    (
+        {
+            "init_error": 803,
+            "library": "/usr/local/cuda-13.0/compat/libcuda.so.580.95.05",
+            "library_version": "580.95.05",
+            "module_version": "580.159.04",
+        },
+        {"container": "docker"},
+        "cuda-compat mismatch",
+        "library 580.95.05, module 580.159.04",
+    ),
     (PLAIN | {"init_error": 803}, {"wsl": True}, "Linux driver in WSL", "error 803"),
     (PLAIN | {"init_error": 100}, {"wsl": True}, "Linux driver in WSL", "error 100"),
     (PLAIN | {"init_error": 999}, {"wsl": True}, "Linux driver in WSL", PLAIN["library"]),
+    (
+        PLAIN | {"init_error": 100, "nodes": NONE},
+        {"wsl": True, "container": "docker"},
+        "container without GPU",
+        "given no GPU",
+    ),
+    ({"init_error": 100}, {"wsl": True}, "WSL without a GPU", "Windows"),
     (PLAIN | {"init_error": 2}, {"wsl": True}, "out of GPU memory", "memory"),
     ({"init_error": 100, "library": "/usr/lib/wsl/lib/libcuda.so.1"}, {"wsl": True}, "WSL without a GPU", "Windows"),
     ({"init_error": 500, "library": "/usr/lib/wsl/lib/libcuda.so.1"}, {"wsl": True}, "library incomplete", "500"),
@@ -147,6 +196,14 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"init_error": 100, "nodes": NONE, "pci": bus("nouveau")}, {}, "nouveau", BUS),
     ({"init_error": 100, "nodes": NONE, "pci": bus("vfio-pci")}, {}, "GPU passed through", BUS),
     ({"init_error": 100, "nodes": NONE, "pci": bus()}, {}, "module not loaded", "error 100"),
+    ({"init_error": 0, "nodes": NONE, "pci": bus()}, {}, "module not loaded", "error 100"),
+    ({"init_error": 100, "pci": bus("nvidia"), "modules": ("nvidia",)}, {}, "GPU not started", BUS),
+    (
+        {"init_error": 100, "nodes": OPEN, "pci": bus("nvidia"), "modules": ("nvidia",)},
+        {"container": "docker"},
+        "GPU not started",
+        BUS,
+    ),
     (
         {"init_error": 100, "nodes": NONE, "pci": bus(), "secure_boot": True},
         {},
@@ -174,6 +231,12 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "/dev/nvidia-uvm (EPERM)",
     ),
     ({"init_error": 999, "nodes": OPEN | {"nvidia-uvm": "EPERM"}}, {}, "device files closed", "EPERM"),
+    (
+        {"init_error": 999, "nodes": OPEN | {"nvidia-uvm": "EACCES"}},
+        {"container": "docker"},
+        "device files closed",
+        "EACCES",
+    ),
     (
         {"init_error": 999, "nodes": OPEN | {"nvidia-uvm": "missing"}},
         {},
@@ -296,6 +359,29 @@ def test_a_missing_driver_has_the_remedy_of_its_place(machine: Machine) -> None:
     assert inside is not None
     assert "--gpus all" in inside.remedy
     assert (plain.rule, inside.rule) == ("no driver", "no driver")
+
+
+def test_evidence_comes_before_what_the_probe_said(machine: Machine) -> None:
+    inside = msgspec.structs.replace(
+        machine, surroundings=Surroundings(wsl=True), evidence=DriverEvidence(library_error=MISSING)
+    )
+    finding = why_driver_fails(inside)
+    assert finding is not None
+    assert finding.rule == "WSL without a GPU"
+    silent = why_driver_fails(msgspec.structs.replace(machine, driver_problem=""))
+    assert silent is not None
+    assert silent.fact == "CUDA programs cannot run: no driver."
+    said = why_driver_fails(msgspec.structs.replace(machine, driver_problem="no NVIDIA driver"))
+    assert said is not None
+    assert said.fact == "CUDA programs cannot run: no NVIDIA driver."
+
+
+def test_a_compiler_that_was_refused_is_not_a_missing_one(machine: Machine) -> None:
+    refused = Finding(
+        rule="host compiler works", kind="build", passed=False, fact="CXX is no compiler.", remedy="Unset."
+    )
+    here = msgspec.structs.replace(works(machine), compilers=(), compiler_problems=(refused,))
+    assert wrong(here) == ["host compiler works"]
 
 
 def test_one_cause_is_said_once(machine: Machine) -> None:
