@@ -18,7 +18,7 @@ from build_matrix.model import (
     HostCompiler,
     LlamaRelease,
     Machine,
-    Surroundings,
+    PciGpu,
     Toolkit,
 )
 from build_matrix.resolve import predict
@@ -367,5 +367,5 @@ def test_a_rule_that_is_not_known_cannot_hold() -> None:
 
 
 def test_a_device_on_the_bus_is_not_a_gpu_that_is_known(machine: Machine) -> None:
-    here = msgspec.structs.replace(machine, surroundings=Surroundings(nvidia_devices=("0000:01:00.0",)))
+    here = msgspec.structs.replace(machine, evidence=DriverEvidence(pci=(PciGpu(address="0000:01:00.0"),)))
     assert [answer(one) for one in predict("13.0", [arch("89")], here, {})] == [UNKNOWN, UNKNOWN, YES, UNKNOWN]
