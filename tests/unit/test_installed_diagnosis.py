@@ -168,6 +168,21 @@ def test_another_exception_is_another_cause(machine: Machine) -> None:
     assert rules(diagnose_installed(failed, machine)) == ["library missing", "Python module missing"]
 
 
+def test_an_exception_of_the_loader_that_says_more_is_another_cause(machine: Machine) -> None:
+    failure = "AttributeError: /x/libllama.so: undefined symbol: llama_kv_cache_view_init"
+    failed = with_(missing_libraries=(MISSING,), imports=False, offload=None, failure=failure)
+    assert rules(diagnose_installed(failed, machine)) == ["library missing", "mixed versions"]
+
+
+def test_a_library_that_two_need_is_named_once_with_both(machine: Machine) -> None:
+    missing = (MISSING, MissingLibrary(name="libcublas.so.12", needed_by="libggml-blas.so"))
+    (finding,) = diagnose_installed(with_(missing_libraries=missing), machine)
+    assert "libcublas.so.12, libcudart.so.12, which libggml-blas.so and libggml-cuda.so need, are not" in finding.fact
+    unnamed = (MissingLibrary(name="libcudart.so.12"),)
+    (finding,) = diagnose_installed(with_(missing_libraries=unnamed), machine)
+    assert "libcudart.so.12, which the package needs, is not" in finding.fact
+
+
 def test_an_exception_that_nobody_knows_is_told_as_it_is(machine: Machine) -> None:
     (finding,) = diagnose_installed(
         with_(imports=False, offload=None, failure="ValueError: embedded null byte"), machine
