@@ -306,6 +306,16 @@ def test_the_machine_says_why_cuda_registers_no_gpu(machine: Machine) -> None:
     assert "no NVIDIA driver" in finding.fact
 
 
+def test_only_distributions_in_one_folder_are_over_one_another(machine: Machine) -> None:
+    second = msgspec.structs.replace(DISTRIBUTION, name="llama_cpp_python_binary", version="0.2.26")
+    fine = with_(offload=True, devices=(GPU,))
+    both = msgspec.structs.replace(fine, distributions=(DISTRIBUTION, second))
+    assert rules(diagnose_installed(both, machine))[0] == "installed over one another"
+    for other in ({"folder": "/elsewhere"}, {"editable": "/src"}):
+        apart = msgspec.structs.replace(fine, distributions=(DISTRIBUTION, msgspec.structs.replace(second, **other)))
+        assert rules(diagnose_installed(apart, machine)) == ["installed"]
+
+
 def test_the_code_of_another_version_is_no_fault_of_an_editable_install(machine: Machine) -> None:
     mixed = with_(module_version="0.3.15", offload=True, devices=(GPU,))
     assert rules(diagnose_installed(mixed, machine))[0] == "code of another version"
