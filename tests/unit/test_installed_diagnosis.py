@@ -14,8 +14,10 @@ from build_matrix.model import (
     BackendDevice,
     Distribution,
     Driver,
+    DriverEvidence,
     Finding,
     ForeignLibrary,
+    Gpu,
     ImportEnd,
     InstalledLlama,
     Machine,
@@ -82,6 +84,25 @@ def test_its_word_without_a_list_of_devices_needs_a_machine_that_bears_it_out(ma
     (finding,) = diagnose_installed(with_(offload=True), machine)
     assert (finding.passed, finding.rule) == (False, "not judged")
     assert "no NVIDIA driver" in finding.fact
+
+
+@pytest.mark.parametrize(
+    ("facts", "rule", "passed"),
+    [
+        ({}, "installed", True),
+        ({"cuda_family": 0}, "not judged", False),
+        ({"cuda_family": 13}, "driver too old", False),
+        ({"backends": ("Vulkan",), "cuda_family": 0}, "not judged", False),
+    ],
+)
+def test_its_word_is_borne_out_by_a_driver_that_answers_and_a_cuda_version_that_is_known(
+    machine: Machine, facts: dict[str, Any], rule: str, passed: bool
+) -> None:
+    gpu = Gpu(name="NVIDIA H100", uuid="GPU-1", compute_capability="9.0")
+    evidence = DriverEvidence(init_error=0, visible=(gpu,), numbered=(gpu,))
+    here = msgspec.structs.replace(driven(machine, "12.9"), gpus=(gpu,), evidence=evidence)
+    (finding,) = diagnose_installed(with_(offload=True, **facts), here)
+    assert (finding.rule, finding.passed) == (rule, passed)
 
 
 @pytest.mark.parametrize("devices", [(), (CPU,)])
