@@ -40,12 +40,17 @@ def environment(tmp_path_factory: pytest.TempPathFactory, workshop: Workshop) ->
 
 @pytest.fixture
 def stub(environment: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    """The environment, empty; its Python is started in a folder that holds nothing, and waits a short time."""
+    """The environment, empty; its Python is started in a folder that holds nothing."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(installed, "IMPORT_SECONDS", 4.0)
-    monkeypatch.setattr(installed, "QUESTION_SECONDS", 2.0)
     yield environment
     environment.clear()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits a short time."""
+    monkeypatch.setattr(installed, "IMPORT_SECONDS", 4.0)
+    monkeypatch.setattr(installed, "QUESTION_SECONDS", 2.0)
 
 
 def examine(stub: Stub, **variables: str) -> InstalledLlama:
@@ -461,6 +466,7 @@ def test_a_build_by_others_is_named(stub: Stub, version: str, metadata: str, mod
 # --- what the import does ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("impatient")
 def test_an_import_that_does_not_end_is_stopped_and_placed(stub: Stub, machine: Machine) -> None:
     """microsoft/WSL#41361: CUDA's start never returns."""
     code = "void __attribute__((constructor)) wait_for_ever(void) { for (;;) sleep(1000); }"
@@ -473,6 +479,7 @@ def test_an_import_that_does_not_end_is_stopped_and_placed(stub: Stub, machine: 
     assert "did not return within 4 s: while it loaded" in finding.fact
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_question_that_is_not_answered_leaves_what_is_known(stub: Stub, machine: Machine) -> None:
     stub.package("import time\ndef llama_supports_gpu_offload():\n    time.sleep(1000)\n")
     stub.add("libggml-cuda.so", "libcuda.so.1")

@@ -9,6 +9,8 @@ import subprocess
 import venv
 from pathlib import Path
 
+from build_matrix.probe import find_compilers
+
 TRUE = "def llama_supports_gpu_offload(): return True\n"
 FALSE = "def llama_supports_gpu_offload(): return False\n"
 # Loads its library as upstream does since 0.3.0 (llama_cpp/_ctypes_extensions.py).
@@ -58,6 +60,7 @@ class Workshop:
     """Compiles small libraries, each once."""
 
     folder: Path
+    compiler: str = dataclasses.field(default_factory=lambda: find_compilers()[0].cc)
 
     def library(
         self, name: str, needs: tuple[str, ...] = (), code: str = "int stub;", flags: tuple[str, ...] = ()
@@ -71,7 +74,16 @@ class Workshop:
         others = [str(self.library(needed)) for needed in needs]
         source = place / "stub.c"
         source.write_text(code)
-        argv = ["gcc", "-shared", "-fPIC", "-w", f"-Wl,-soname,{name}", "-Wl,--no-as-needed", "-o", str(place / name)]
+        argv = [
+            self.compiler,
+            "-shared",
+            "-fPIC",
+            "-w",
+            f"-Wl,-soname,{name}",
+            "-Wl,--no-as-needed",
+            "-o",
+            str(place / name),
+        ]
         subprocess.run([*argv, str(source), *others, *flags], check=True)
         return place / name
 

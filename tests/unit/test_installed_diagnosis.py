@@ -14,8 +14,10 @@ from build_matrix.model import (
     BackendDevice,
     Distribution,
     Driver,
+    DriverEvidence,
     Finding,
     ForeignLibrary,
+    Gpu,
     ImportEnd,
     InstalledLlama,
     Machine,
@@ -82,6 +84,25 @@ def test_its_word_without_a_list_of_devices_needs_a_machine_that_bears_it_out(ma
     (finding,) = diagnose_installed(with_(offload=True), machine)
     assert (finding.passed, finding.rule) == (False, "not judged")
     assert "no NVIDIA driver" in finding.fact
+
+
+@pytest.mark.parametrize(
+    ("facts", "rule", "passed"),
+    [
+        ({}, "installed", True),
+        ({"cuda_family": 0}, "not judged", False),
+        ({"cuda_family": 13}, "driver too old", False),
+        ({"backends": ("Vulkan",), "cuda_family": 0}, "not judged", False),
+    ],
+)
+def test_its_word_is_borne_out_by_a_driver_that_answers_and_a_cuda_version_that_is_known(
+    machine: Machine, facts: dict[str, Any], rule: str, passed: bool
+) -> None:
+    gpu = Gpu(name="NVIDIA H100", uuid="GPU-1", compute_capability="9.0")
+    evidence = DriverEvidence(init_error=0, visible=(gpu,), numbered=(gpu,))
+    here = msgspec.structs.replace(driven(machine, "12.9"), gpus=(gpu,), evidence=evidence)
+    (finding,) = diagnose_installed(with_(offload=True, **facts), here)
+    assert (finding.rule, finding.passed) == (rule, passed)
 
 
 @pytest.mark.parametrize("devices", [(), (CPU,)])
@@ -166,6 +187,21 @@ def test_another_exception_is_another_cause(machine: Machine) -> None:
         missing_libraries=(MISSING,), imports=False, offload=None, missing_module="numpy", failure="x: numpy"
     )
     assert rules(diagnose_installed(failed, machine)) == ["library missing", "Python module missing"]
+
+
+def test_an_exception_of_the_loader_that_says_more_is_another_cause(machine: Machine) -> None:
+    failure = "AttributeError: /x/libllama.so: undefined symbol: llama_kv_cache_view_init"
+    failed = with_(missing_libraries=(MISSING,), imports=False, offload=None, failure=failure)
+    assert rules(diagnose_installed(failed, machine)) == ["library missing", "mixed versions"]
+
+
+def test_a_library_that_two_need_is_named_once_with_both(machine: Machine) -> None:
+    missing = (MISSING, MissingLibrary(name="libcublas.so.12", needed_by="libggml-blas.so"))
+    (finding,) = diagnose_installed(with_(missing_libraries=missing), machine)
+    assert "libcublas.so.12, libcudart.so.12, which libggml-blas.so and libggml-cuda.so need, are not" in finding.fact
+    unnamed = (MissingLibrary(name="libcudart.so.12"),)
+    (finding,) = diagnose_installed(with_(missing_libraries=unnamed), machine)
+    assert "libcudart.so.12, which the package needs, is not" in finding.fact
 
 
 def test_an_exception_that_nobody_knows_is_told_as_it_is(machine: Machine) -> None:
@@ -289,6 +325,16 @@ def test_the_machine_says_why_cuda_registers_no_gpu(machine: Machine) -> None:
     (finding,) = diagnose_installed(with_(devices=(CPU,)), machine)
     assert finding.rule == "no GPU registered"
     assert "no NVIDIA driver" in finding.fact
+
+
+def test_only_distributions_in_one_folder_are_over_one_another(machine: Machine) -> None:
+    second = msgspec.structs.replace(DISTRIBUTION, name="llama_cpp_python_binary", version="0.2.26")
+    fine = with_(offload=True, devices=(GPU,))
+    both = msgspec.structs.replace(fine, distributions=(DISTRIBUTION, second))
+    assert rules(diagnose_installed(both, machine))[0] == "installed over one another"
+    for other in ({"folder": "/elsewhere"}, {"editable": "/src"}):
+        apart = msgspec.structs.replace(fine, distributions=(DISTRIBUTION, msgspec.structs.replace(second, **other)))
+        assert rules(diagnose_installed(apart, machine)) == ["installed"]
 
 
 def test_the_code_of_another_version_is_no_fault_of_an_editable_install(machine: Machine) -> None:
