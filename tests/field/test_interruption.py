@@ -23,6 +23,14 @@ from build_matrix.store import Store
 SOON = 8.0  # seconds: two are promised, on a machine that does nothing else
 MARK = "BUILD_MATRIX_TEST_INTERRUPTION"
 
+# A shell's background job ignores SIGINT, and so would all that it starts.
+DISPOSE = """
+import os, signal, sys
+
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN if str(int(number)) in sys.argv[1].split() else signal.SIG_DFL)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 # A command that does nothing but wait for a lock of the store that is named.
 WAITING = """
 import sys
@@ -58,20 +66,15 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def begin(*words: str, ignored: tuple[int, ...] = (), **variables: str) -> subprocess.Popen[str]:
-        def dispositions() -> None:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
-
         environ = {"PATH": os.defpath, "HOME": str(tmp_path), "BUILD_MATRIX_STORE": str(tmp_path / "store")}
         process = subprocess.Popen(
-            [sys.executable, "-m", "build_matrix", *words],
+            [*as_in_a_terminal(ignored), sys.executable, "-m", "build_matrix", *words],
             cwd=ROOT,
             env=environ | {MARK: str(tmp_path)} | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            preexec_fn=dispositions,
         )
         started.append(process)
         return process
@@ -81,6 +84,11 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+def as_in_a_terminal(ignored: tuple[int, ...] = ()) -> list[str]:
+    """What runs the command that follows with these signals as a terminal has them, but for those to be ignored."""
+    return [sys.executable, "-c", DISPOSE, " ".join(str(int(number)) for number in ignored)]
 
 
 def hang(folder: Path, name: str, *, stubborn: bool = False) -> Path:
@@ -148,12 +156,11 @@ def test_a_command_ends_while_it_waits_for_another_run(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     with store.locked("x"):
         process = subprocess.Popen(
-            [sys.executable, "-c", WAITING, str(store.root)],
+            [*as_in_a_terminal(), sys.executable, "-c", WAITING, str(store.root)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=_default_interrupt,
         )
         assert process.stdout
         assert process.stdout.readline() == f"waiting for x, process {os.getpid()}\n"
@@ -204,18 +211,12 @@ def test_ctrl_c_while_the_packages_are_still_imported_is_no_traceback(tmp_path: 
     reached = tmp_path / "reached"
     (tmp_path / "typer.py").write_text(f"open({str(reached)!r}, 'w').close()\nimport time\ntime.sleep(600)\n")
     process = subprocess.Popen(
-        [sys.executable, "-c", STARTING, str(tmp_path)],
+        [*as_in_a_terminal(), sys.executable, "-c", STARTING, str(tmp_path)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=_default_interrupt,
     )
     wait_for(reached.exists, process)
     process.send_signal(signal.SIGINT)
     ended(process)
-
-
-def _default_interrupt() -> None:
-    """Before exec: a shell's background job ignores SIGINT, and so would its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
