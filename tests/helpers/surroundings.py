@@ -308,15 +308,21 @@ def remember_answers() -> None:
     nvidia.probe_nvidia({"PATH": os.defpath, "CUDA_VISIBLE_DEVICES": "0"})
 
 
+def import_everything(folder: Path) -> None:
+    """Run doctor once in each form, so that no fork has to import what this process has."""
+    import build_matrix.cli.fault  # noqa: F401
+    from build_matrix import cli
+
+    for words in (["doctor", "--wheels", str(folder / "wheels")], ["doctor", "--json"]):
+        with contextlib.redirect_stdout(io.StringIO()):
+            cli.app(words, standalone_mode=False)
+
+
 def main(argv: Sequence[str]) -> None:
     """Run the cases that are asked for."""
     folder, (seed, first, end) = Path(argv[0]), map(int, argv[1:])
-    import build_matrix.cli.common
-    import build_matrix.cli.fault
-    import build_matrix.diagnosis
-    import build_matrix.probe  # noqa: F401 - imported once, for all forks
-
     remember_answers()
+    import_everything(folder)
     for number in range(first, end):
         sys.stdout.write(json.dumps(run_case(make_case(seed, number), folder)) + "\n")
         sys.stdout.flush()
