@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from build_matrix import redact
 from build_matrix.locks import select_sdist
 from build_matrix.model import (
     Architecture,
@@ -47,6 +48,13 @@ class Remembering:
 
     def update(self, done: float, total: float | None = None) -> None:
         self.meters.append((self._label, done, total))
+
+
+@pytest.fixture(autouse=True)
+def no_secrets() -> Iterator[None]:
+    """What one test has configured as a secret is no secret in the next one."""
+    yield
+    redact.forget()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import msgspec
 
 import build_matrix
 from build_matrix.archive import record_path, verdict_path
-from build_matrix.diagnosis import HIDING, diagnose_run, diagnose_static
+from build_matrix.diagnosis import diagnose_run, diagnose_static, hides_every_gpu
 from build_matrix.digests import code_digest, library_versions
 from build_matrix.errors import ConfigurationError, InstallError
 from build_matrix.index import Downloads
@@ -29,6 +29,7 @@ from build_matrix.model import (
     WheelRecord,
     digest_of,
     file_sha256,
+    readable_json,
 )
 from build_matrix.report import Reporter
 from build_matrix.store import KEY_LENGTH, Store, write_atomically
@@ -142,7 +143,7 @@ def verify_wheel(
         tool=f"build-matrix {build_matrix.__version__}",
         inputs=_inputs(wheel, sha256, machine),
     )
-    write_atomically(verdict_path(wheel), msgspec.json.format(msgspec.json.encode(verdict), indent=2) + b"\n")
+    write_atomically(verdict_path(wheel), readable_json(verdict))
     return verdict
 
 
@@ -159,12 +160,11 @@ def _run(
 
 def _verify_on(target: Target, bench: Bench, label: Label, machine: Machine, reporter: Reporter) -> GpuVerdict:
     gpu = target.gpu
-    visible = machine.surroundings.visible_devices
     checks: tuple[Check, ...] = ()
     log: tuple[str, ...] = ()
     cause = target.impossible
     offload: Offload = "impossible_here"
-    if visible is not None and visible.strip() in HIDING:
+    if hides_every_gpu(machine):
         offload = "failed"
         cause = diagnose_run(None, (), machine, gpu, label.family)
     elif cause is None:
