@@ -31,6 +31,7 @@ def command(
     store_folder: StoreOption = None,
 ) -> None:
     """Say what is on this machine, what is wrong with it, and what to do."""
+    from build_matrix.cli.installed_rows import print_installed
     from build_matrix.cli.prediction import predict_wheel
     from build_matrix.diagnosis import diagnose, diagnose_installed
     from build_matrix.probe import examine_environment, probe
@@ -50,7 +51,7 @@ def command(
         return
     _print(machine, findings, wheels)
     if installed:
-        typer.echo(f"\n{installed.python}: llama-cpp-python {installed.version or '(not installed)'}")
+        print_installed(installed)
 
 
 def verdict(machine: Machine, findings: list[Finding]) -> str:
