@@ -59,12 +59,13 @@ def name_of(module: ModuleType) -> str:
 def parameters(command: Callable[..., None]) -> Iterator[Parameter]:
     """The arguments and options of a subcommand, as it declares them to typer."""
     defaults = inspect.signature(command).parameters
-    for name, hint in typing.get_type_hints(command, include_extras=True).items():
-        # Before Python 3.11, a parameter with the default None is Optional[Annotated[…]].
-        annotated = next((one for one in (hint, *typing.get_args(hint)) if hasattr(one, "__metadata__")), None)
-        if annotated:
-            info = next(item for item in annotated.__metadata__ if isinstance(item, OptionInfo | ArgumentInfo))
-            yield _parameter(name, info, annotated.__origin__, defaults[name].default)
+    for name, given in typing.get_type_hints(command, include_extras=True).items():
+        # Before Python 3.11 a default of None puts the hint into an Optional: https://github.com/python/cpython/issues/90353
+        inner = [part for part in typing.get_args(given) if typing.get_origin(part) is typing.Annotated]
+        hint = inner[0] if inner else given
+        info = next((item for item in typing.get_args(hint) if isinstance(item, OptionInfo | ArgumentInfo)), None)
+        if info:
+            yield _parameter(name, info, typing.get_args(hint)[0], defaults[name].default)
 
 
 def _parameter(name: str, info: OptionInfo | ArgumentInfo, hint: Any, default: Any) -> Parameter:
