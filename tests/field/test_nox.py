@@ -84,6 +84,12 @@ def test_pythons_variables_and_modules_elsewhere_do_not_reach_the_tool(checkout:
     assert done.returncode == 0, done.stdout
 
 
+def test_pips_own_places_to_install_to_are_not_the_sessions(checkout: Path, tmp_path: Path) -> None:
+    done = nox(checkout, "-s", "plan", PIP_USER="1", PIP_TARGET=str(tmp_path / "target"), PIP_PREFIX="/nowhere")
+    assert done.returncode == 0, done.stdout
+    assert not (tmp_path / "target").exists()
+
+
 def test_an_environment_that_is_ready_is_not_installed_again(checkout: Path) -> None:
     assert "pip install" in nox(checkout, "-s", "plan").stdout
     assert "pip install" not in nox(checkout, "-s", "plan").stdout
