@@ -14,6 +14,9 @@ ACCESS_CODES = frozenset({3, 304, 800, 999})  # what the driver library answers 
 NO_MODULE_CODES = ACCESS_CODES | {NO_DEVICE, 500}
 WSL_FOLDER = "/usr/lib/wsl/"
 NVML_WITHOUT_LIBRARY = 12  # NVML_ERROR_LIBRARY_NOT_FOUND
+# What NVML knows better, where the driver library's result is a general one, or it does not answer at all.
+GENERAL_CODES = frozenset({3, NO_DEVICE, 999})
+NVML_CAUSES = {4: "not permitted", 15: "GPU lost", 16: "GPU needs a reset", 18: "driver mismatch"}  # nvmlReturn_t
 REFUSED = frozenset({"EACCES", "EPERM"})
 NO_GPU_FROM_RUNTIME = frozenset({"", "void", "none"})  # NVIDIA_VISIBLE_DEVICES that give a container no GPU
 PROGRAM_BITS = 64
@@ -23,11 +26,14 @@ def explain(evidence: DriverEvidence, surroundings: Surroundings) -> Finding | N
     """Why CUDA does not work, from the evidence; None where it works, and where nothing was asked."""
     if evidence.library_error:
         return _not_loaded(evidence, surroundings)
-    if evidence.cuda_problem and evidence.init_error is None and not evidence.version_error:
-        return cause("driver without answer").finding(problem=evidence.cuda_problem)
     code = evidence.init_error or evidence.version_error
+    known_to_nvml = NVML_CAUSES.get(evidence.nvml_error or 0)
+    if known_to_nvml and (code in GENERAL_CODES or (evidence.cuda_problem and not code)):
+        return _device_files(code, evidence, surroundings) or cause(known_to_nvml).finding(evidence.nvml_problem)
     if code:
         return _refused(code, evidence, surroundings)
+    if evidence.cuda_problem:
+        return cause("driver without answer").finding(problem=evidence.cuda_problem)
     if evidence.init_error == 0 and not evidence.visible:
         return _no_gpu(evidence, surroundings)
     return None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from build_matrix.diagnosis.causes import Cause, by_code, cause
 from build_matrix.diagnosis.driver import explain, explain_nvml
 from build_matrix.diagnosis.visible import hides_every_gpu, selection, usable
 from build_matrix.model import Finding, Machine
 
+UUID = re.compile(r"\b((?:GPU|MIG)-[0-9A-Fa-f]{8})-[0-9A-Fa-f-]+")
 FORWARD_COMPATIBILITY = cause("forward compatibility").name
 
 
@@ -80,14 +83,20 @@ def hidden(machine: Machine) -> Finding | None:
     if value is None or not (machine.gpus or machine.evidence.numbered):
         return None
     chosen = selection(machine)
+    value, entry = _without_uuids(value), _without_uuids(chosen.ended_by or "")
     if chosen.repeated and chosen.known:
-        return cause("GPU named twice").finding(value=value, entry=chosen.repeated)
-    why = f": {chosen.ended_by!r} {chosen.why}" if chosen.ended_by and not chosen.choices else ""
+        return cause("GPU named twice").finding(value=value, entry=_without_uuids(chosen.repeated))
+    why = f": {entry!r} {chosen.why}" if entry and not chosen.choices else ""
     if hides_every_gpu(machine):
         return cause("hidden").finding(value=value, why=why)
-    if chosen.ended_by and chosen.known:
-        return cause("list of GPUs ends early").finding(value=value, entry=chosen.ended_by, why=chosen.why)
+    if chosen.ended_by is not None and chosen.known:
+        return cause("list of GPUs ends early").finding(value=value, entry=entry, why=chosen.why)
     return good("visible devices", f"CUDA_VISIBLE_DEVICES={value}")
+
+
+def _without_uuids(value: str) -> str:
+    """Long enough to be recognised, and no more: a verdict does not tell a GPU's UUID."""
+    return UUID.sub(r"\1…", value)
 
 
 def _compat(machine: Machine) -> Finding | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from build_matrix.model import Surroundings
@@ -58,17 +58,23 @@ def find_surroundings(environ: Mapping[str, str], root: Path = Path("/")) -> Sur
 
 def _container(environ: Mapping[str, str], root: Path) -> str:
     """What hints at a container; an empty text for nothing."""
+    return next(_marks(environ, root), "")
+
+
+def _marks(environ: Mapping[str, str], root: Path) -> Iterator[str]:
     for path, name in ((".dockerenv", "docker"), ("run/.containerenv", "podman"), (".singularity.d", "apptainer")):
         if exists(root / path):
-            return name
+            yield name
     if "KUBERNETES_SERVICE_HOST" in environ:
-        return "kubernetes"
+        yield "kubernetes"
     if name := read_text(root / "run/systemd/container").strip():  # systemd(1), "Container interface"
-        return name
-    for word in ("docker", "containerd", "kubepods", "libpod", "lxc"):
-        if word in read_text(root / "proc/1/cgroup"):
-            return word
-    return environ.get("container", "")
+        yield name
+    control_group = read_text(root / "proc/1/cgroup")
+    yield from (word for word in ("docker", "containerd", "kubepods", "libpod", "lxc") if word in control_group)
+    if name := environ.get("container", ""):
+        yield name
+    if "NVIDIA_VISIBLE_DEVICES" in environ:  # NVIDIA's images set it
+        yield "by its variables"
 
 
 def _compat_folders(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -66,6 +66,12 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "WSL library off the loader path",
         "/usr/lib/wsl/lib",
     ),
+    (
+        {"library_error": MISSING, "found": (FoundLibrary(path="/usr/lib/wsl/lib/libcuda.so.1"),)},
+        {},
+        "library off the loader path",
+        "/usr/lib/wsl/lib,",
+    ),
     ({"library_error": MISSING}, {"wsl": True}, "WSL without a GPU", "Windows"),
     ({"library_error": MISSING, "nodes": NONE}, {"wsl": True}, "WSL without a GPU", "/dev/dxg is missing"),
     ({"library_error": MISSING, "nodes": NONE | {"dxg": "ok"}}, {"wsl": True}, "WSL without a GPU", "no GPU."),
@@ -99,7 +105,25 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ),
     # it does not answer
     ({"cuda_problem": "the driver library did not answer within 10 s"}, {}, "driver without answer", "within 10 s"),
+    ({"cuda_problem": "it ended by signal 11", "init_error": 0}, {}, "driver without answer", "signal 11"),
+    ({"cuda_problem": "it crashed", "init_error": 802}, {}, "fabric manager", "802"),
     ({"cuda_problem": "it crashed", "version_error": 999}, {}, "unknown error", "999"),
+    ({"library_error": "Could not find module 'nvcuda.dll' (or one of its dependencies)."}, {}, "no driver", "NVIDIA"),
+    # NVML knows better
+    ({"init_error": 999, "nvml_error": 15, "nvml_problem": "GPU is lost"}, {}, "GPU lost", "GPU is lost"),
+    ({"cuda_problem": "no answer", "nvml_error": 15}, {}, "GPU lost", "stopped answering"),
+    ({"init_error": 100, "nvml_error": 16}, {}, "GPU needs a reset", "reset"),
+    ({"init_error": 3, "nvml_error": 18}, {}, "driver mismatch", "NVML error 18"),
+    ({"init_error": 999, "nvml_error": 4}, {}, "not permitted", "does not let"),
+    (
+        {"init_error": 999, "nvml_error": 4, "nodes": OPEN | {"nvidiactl": "EACCES"}},
+        {},
+        "device files closed",
+        "/dev/nvidiactl",
+    ),
+    ({"init_error": 802, "nvml_error": 15}, {}, "fabric manager", "802"),
+    ({"init_error": 999, "nvml_error": 999}, {}, "unknown error", "999"),
+    ({"cuda_problem": "no answer", "nvml_error": 0}, {}, "driver without answer", "no answer"),
     # stubs and cuda-compat
     ({"version_error": 34, "init_error": 34}, {}, "stub library", "error 34"),
     ({"init_error": 100, "library": "/usr/local/cuda/lib64/stubs/libcuda.so"}, {}, "stub library", "/stubs/"),

@@ -153,6 +153,7 @@ def test_a_device_file_without_permission_is_refused(tmp_path: Path) -> None:
         ("proc/1/cgroup", "0::/kubepods/besteffort/pod1\n", {}, "kubepods"),
         ("proc/1/cgroup", "0::/init.scope\n", {}, ""),
         ("run/systemd/container", "lxc\n", {}, "lxc"),
+        ("etc/hostname", "", {"NVIDIA_VISIBLE_DEVICES": "void"}, "by its variables"),
         ("proc/1/cgroup", "", {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "kubernetes"),
         ("proc/1/cgroup", "", {"container": "lxc"}, "lxc"),
     ],

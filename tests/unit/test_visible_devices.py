@@ -123,6 +123,8 @@ def test_without_the_variable_every_gpu_is_left() -> None:
         Choice(gpu=A, value=A.uuid),
         Choice(gpu=SLICED, value=""),
     )
+    instance = msgspec.structs.replace(SLICED, uuid=INSTANCE)
+    assert select(None, (instance,), ordered=True).choices == (Choice(gpu=instance, value=INSTANCE),)
 
 
 def test_a_prefix_of_two_uuids_names_no_gpu() -> None:
@@ -174,7 +176,33 @@ def test_mig_instances_are_found_where_they_are_listed(
     ],
 )
 def test_what_the_rules_cannot_tell_is_not_known(value: str, gpus: tuple[Gpu, ...], ordered: bool, known: bool) -> None:
-    assert select(value, gpus, ordered=ordered).known == known
+    chosen = select(value, gpus, ordered=ordered)
+    assert chosen.known == known
+    assert chosen.hides_all == (known and not chosen.choices)
+
+
+def test_one_entry_that_is_not_known_makes_the_list_unknown() -> None:
+    assert not select("0,-1", (OLD, NEW), ordered=False).known
+    assert not select("MIG-00000000,0", (UNLISTED,), ordered=True).known
+
+
+def test_why_an_entry_names_no_gpu_is_told() -> None:
+    reasons = {
+        "": "is empty",
+        "x": "is not a number",
+        "-1": "is not the number of a GPU",
+        "2": "is not the number of a GPU (0 to 1)",
+        "GPU-deadbeef": "is not the UUID of a GPU",
+        f"{A.uuid},0": "is not a GPU UUID, as the first entry is",
+        "MIG-0": "is not the UUID of a MIG instance",
+        "0,,1": "is empty",
+    }
+    for value, why in reasons.items():
+        assert select(value, (A, B), ordered=True).why == why
+    assert select(f"{INSTANCE},0", (SLICED,), ordered=True).why == "is not a MIG UUID, as the first entry is"
+    for whole in ("0", "0,", "1,0,"):
+        chosen = select(whole, (A, B), ordered=True)
+        assert (chosen.ended_by, chosen.why) == (None, "")
 
 
 def mixed(machine: Machine, value: str | None, order: str = "", **evidence: object) -> Machine:
@@ -252,6 +280,17 @@ def test_a_value_hides_nothing_where_the_driver_fails_without_it_too(machine: Ma
     assert hidden(nothing) is None
 
 
+def test_a_sentence_does_not_tell_a_uuid(machine: Machine) -> None:
+    here = msgspec.structs.replace(mixed(machine, f"{A.uuid},{A.uuid}", init_error=101), gpus=(A, B))
+    absent = f"{INSTANCE},GPU-deadbeef"
+    other = mixed(machine, absent, init_error=100, numbered=(NEW, OLD))
+    facts = " ".join(finding.fact for finding in (*diagnose(here), *diagnose(other)))
+    assert A.uuid not in facts
+    assert INSTANCE not in facts
+    assert "'GPU-30b51b35…,GPU-30b51b35…'" in facts
+    assert "'MIG-377e0049…,GPU-deadbeef'" in facts
+
+
 def test_a_gpu_that_is_named_twice_is_the_cause_of_error_101(machine: Machine) -> None:
     here = mixed(machine, "0,0", init_error=101, numbered=(NEW, OLD))
     (wrong,) = [finding for finding in diagnose(here) if not finding.passed]
@@ -265,6 +304,10 @@ def test_a_list_that_ends_early_is_said_though_gpus_are_left(machine: Machine) -
     (wrong,) = [finding for finding in diagnose(here) if not finding.passed]
     assert "ends at '5', which is not the number of a GPU (0 to 1)" in wrong.fact
     assert why_no_gpu(here) is None
+    gap = diagnose(mixed(machine, "0,,1", numbered=(NEW, OLD), visible=(NEW,)))
+    assert [finding.fact for finding in gap if not finding.passed] == [
+        "CUDA_VISIBLE_DEVICES='0,,1' ends at '', which is empty: CUDA reads nothing after it."
+    ]
     assert [finding.rule for finding in diagnose(mixed(machine, "0,", numbered=(NEW, OLD), visible=(NEW,)))] == [
         "driver",
         "visible devices",
