@@ -20,7 +20,6 @@ from urllib.parse import quote, quote_plus, unquote
 HIDDEN = "***"
 SHORTEST = 4  # characters; a shorter secret is hidden only where it looks like one
 CERTAIN = 8  # characters; a shorter secret is hidden only where no letter or digit touches it
-FOLDERS = ("PWD", "OLDPWD")  # of the shell, not passwords
 LONG = 16  # characters; the value of a query parameter that long may be a signature, whatever its name
 
 _NAME = r"(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key)"
@@ -147,9 +146,8 @@ def remember_urls(*texts: str) -> None:
             user, _, password = user_info.partition(":")
             if at and (password or user):
                 remember(password or user)
-                remember(
-                    base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode("utf-8", "surrogateescape")).decode()
-                )
+                both = f"{unquote(user)}:{unquote(password)}".encode(errors="surrogateescape")
+                remember(base64.b64encode(both).decode())
 
 
 def remember_environment(environ: Mapping[str, str]) -> None:
@@ -157,18 +155,14 @@ def remember_environment(environ: Mapping[str, str]) -> None:
     for name, value in environ.items():
         if "@" in value and ("://" in value or name.lower().endswith("_proxy")):
             remember_urls(value if "://" in value else f"http://{value}")
-        if (
-            is_credential(name)
-            and name not in FOLDERS
-            and len(value) >= (SHORTEST if name.startswith("UV_") else CERTAIN)
-        ):
+        if is_credential(name) and len(value) >= (SHORTEST if name.startswith("UV_") else CERTAIN):
             remember(value)
 
 
 def _forms(secret: str) -> Iterable[str]:
     decoded = unquote(secret)
-    data = decoded.encode("utf-8", "surrogateescape")  # a value of the environment may be no text
-    plain = {secret, decoded, quote(data, safe=""), quote(data), quote_plus(data)}
+    odd = {"errors": "surrogateescape"}  # variables of the environment can hold any bytes
+    plain = {secret, decoded, quote(decoded, safe="", **odd), quote(decoded, **odd), quote_plus(decoded, **odd)}
     escaped = {repr(text)[1:-1] for text in plain} | {json.dumps(text)[1:-1] for text in plain}
     return plain | escaped | {html.escape(text) for text in plain}
 
