@@ -18,9 +18,9 @@ from typing import Any, TextIO
 from urllib.parse import quote, quote_plus, unquote
 
 HIDDEN = "***"
+SHELL_FOLDERS = ("PWD", "OLDPWD")  # the shell's current folder, no password
 SHORTEST = 4  # characters; a shorter secret is hidden only where it looks like one
 CERTAIN = 8  # characters; a shorter secret is hidden only where no letter or digit touches it
-FOLDERS = ("PWD", "OLDPWD")  # of the shell, not passwords
 LONG = 16  # characters; the value of a query parameter that long may be a signature, whatever its name
 
 _NAME = r"(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key)"
@@ -125,7 +125,7 @@ def redact_all(value: Any) -> Any:
 
 def is_credential(name: object) -> bool:
     """Whether a variable or setting of this name holds a credential, such as ``UV_INDEX_X_PASSWORD``."""
-    return isinstance(name, str) and bool(_CREDENTIAL_NAME.search(name))
+    return isinstance(name, str) and name not in SHELL_FOLDERS and bool(_CREDENTIAL_NAME.search(name))
 
 
 def remember(*secrets: str) -> None:
@@ -147,9 +147,8 @@ def remember_urls(*texts: str) -> None:
             user, _, password = user_info.partition(":")
             if at and (password or user):
                 remember(password or user)
-                remember(
-                    base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode("utf-8", "surrogateescape")).decode()
-                )
+                both = f"{unquote(user)}:{unquote(password)}".encode(errors="surrogateescape")
+                remember(base64.b64encode(both).decode())
 
 
 def remember_environment(environ: Mapping[str, str]) -> None:
@@ -157,18 +156,14 @@ def remember_environment(environ: Mapping[str, str]) -> None:
     for name, value in environ.items():
         if "@" in value and ("://" in value or name.lower().endswith("_proxy")):
             remember_urls(value if "://" in value else f"http://{value}")
-        if (
-            is_credential(name)
-            and name not in FOLDERS
-            and len(value) >= (SHORTEST if name.startswith("UV_") else CERTAIN)
-        ):
+        if is_credential(name) and len(value) >= (SHORTEST if name.startswith("UV_") else CERTAIN):
             remember(value)
 
 
 def _forms(secret: str) -> Iterable[str]:
     decoded = unquote(secret)
-    data = decoded.encode("utf-8", "surrogateescape")  # a value of the environment may be no text
-    plain = {secret, decoded, quote(data, safe=""), quote(data), quote_plus(data)}
+    odd = {"errors": "surrogateescape"}  # variables of the environment can hold any bytes
+    plain = {secret, decoded, quote(decoded, safe="", **odd), quote(decoded, **odd), quote_plus(decoded, **odd)}
     escaped = {repr(text)[1:-1] for text in plain} | {json.dumps(text)[1:-1] for text in plain}
     return plain | escaped | {html.escape(text) for text in plain}
 

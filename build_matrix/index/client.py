@@ -101,7 +101,7 @@ class Downloads:
         with closing(outcomes(calls, at_once=PARALLEL_DOWNLOADS, seconds=seconds, tick=show)) as results:
             for outcome in results:
                 if isinstance(outcome.error, TimeoutError):
-                    raise _stalled(files[outcome.position][0], seconds)
+                    raise self._stalled(*files[outcome.position])
                 if outcome.error:
                     raise outcome.error
 
@@ -150,6 +150,7 @@ class Downloads:
                     file, url, part, self._transport, watch, partial(self._received.__setitem__, file.sha256)
                 ).run()
             except ArchiveUnreachableError as error:
+                watch.progress()  # the next one has its whole time
                 failure = error
                 if not isinstance(error, ArchiveLacksFileError):
                     self._unreachable[host] = error
@@ -157,10 +158,15 @@ class Downloads:
                 return
         raise failure or not_carried(file)
 
-
-def _stalled(file: Component, seconds: float) -> DownloadError:
-    return (IndexUnreachableError if file.origin == "index" else ArchiveUnreachableError)(
-        f"Nothing of {file.filename} has come from {NAMES[file.origin]} for {seconds:.0f} seconds.",
-        "Check the network and the proxy, then run the same command again: it goes on where it was. Pip's timeout and "
-        "UV_HTTP_TIMEOUT set the limit.",
-    )
+    def _stalled(self, file: Component, urls: Sequence[str]) -> DownloadError:
+        """The error for a file that does not come; an archive that stands still is not waited for again."""
+        failure = (IndexUnreachableError if file.origin == "index" else ArchiveUnreachableError)(
+            f"Nothing of {file.filename} has come from {NAMES[file.origin]} for "
+            f"{self._configuration.stall_seconds:.0f} seconds.",
+            "Check the network and the proxy, then run the same command again: it goes on where it was. Pip's timeout "
+            "and UV_HTTP_TIMEOUT set the limit.",
+        )
+        if file.origin != "index":
+            hosts = (urlsplit(url).hostname or "" for url in urls)
+            self._unreachable[next((host for host in hosts if host not in self._unreachable), "")] = failure
+        return failure

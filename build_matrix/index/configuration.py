@@ -24,7 +24,7 @@ PIP_SECONDS = 60
 STALL_SECONDS = 60.0  # a file of which nothing arrives for that long is given up; pip's or uv's timeout takes its place
 PASSED_ON = (  # the variables by which uv is what it is for this user; in both cases, as curl and requests read them
     *(name for base in ("http_proxy", "https_proxy", "all_proxy", "no_proxy") for name in (base, base.upper())),
-    *("NETRC", "SSL_CLIENT_CERT", "UV_HTTP_TIMEOUT", "UV_CREDENTIALS_DIR"),
+    *("NETRC", "SSL_CLIENT_CERT", "UV_HTTP_TIMEOUT", "UV_CREDENTIALS_DIR", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS"),
 )
 BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR")
 

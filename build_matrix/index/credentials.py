@@ -61,7 +61,7 @@ class Authentication(AuthBase):
         """Requests calls this with each request before it is sent."""
         if pair := self._find(request.url or ""):
             remember(pair[1] or pair[0])
-            HTTPBasicAuth(*(part.encode() for part in pair))(request)
+            HTTPBasicAuth(*(part.encode(errors="surrogateescape") for part in pair))(request)
         return request
 
     def has_others(self, refused: requests.PreparedRequest) -> bool:

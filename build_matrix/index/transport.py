@@ -76,13 +76,21 @@ class Transport:
 
     def proxy_of(self, url: str) -> str:
         """HOST:PORT of the proxy that ``url`` is asked through, or nothing."""
-        proxy = select_proxy(url, self.proxies(url, requests.utils.get_environ_proxies(url)))
+        try:
+            proxy = select_proxy(url, self.proxies(url, requests.utils.get_environ_proxies(url)))
+        except ValueError:  # NO_PROXY or a proxy is no address
+            return ""
         return (proxy or "").rpartition("@")[2].rpartition("//")[2].rstrip("/")
 
     @property
     def client_certificate(self) -> str | None:
         """A file with the certificate and key of this client, or None."""
         return self._configuration.client_certificate or None
+
+    @cached_property
+    def system_certificates(self) -> ssl.SSLContext:
+        """Trust in what this system trusts; requests adds certifi's certificates to it."""
+        return ssl.create_default_context()
 
     @cached_property
     def _certificates(self) -> str:
@@ -112,6 +120,21 @@ class _Adapter(HTTPAdapter):
             options["verify"] = self._transport.verify(url)
             options["cert"] = self._transport.client_certificate
         return super().send(request, *args, **options)
+
+    def build_connection_pool_key_attributes(
+        self,
+        request: requests.PreparedRequest,
+        verify: bool | str,  # noqa: FBT001 - requests' signature
+        cert: Any = None,
+    ) -> Any:
+        """Where nobody names certificates, those of the system count besides certifi's, as they do for pip.
+
+        https://pip.pypa.io/en/stable/topics/https-certificates/
+        """
+        host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
+        if verify is True:
+            pool["ssl_context"] = self._transport.system_certificates
+        return host, pool
 
 
 class _LocalIndex(FileAdapter):

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ from build_matrix.errors import (
     StoreNotWritableError,
 )
 from build_matrix.index import Downloads, IndexConfiguration, download, transport
+from build_matrix.index.tasks import Watch
 from build_matrix.index.transport import Transport
 from build_matrix.model import Component
 from build_matrix.report import Reporter
@@ -275,6 +277,18 @@ def test_without_certificates_of_the_users_own_those_of_requests_are_used(
     assert {request.verify for request in sent} == {True}
 
 
+def test_the_systems_certificates_count_where_none_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Transport(IndexConfiguration(endpoints=())).session()
+    request = requests.Request("GET", "https://mirror.test/").prepare()
+    adapter = session.get_adapter("https://mirror.test/")
+    assert isinstance(adapter, HTTPAdapter)
+    _, checked = adapter.build_connection_pool_key_attributes(request, verify=True)
+    assert checked["ssl_context"].verify_mode == ssl.CERT_REQUIRED
+    assert checked["ssl_context"].check_hostname
+    for verify in (False, certifi.where()):
+        assert "ssl_context" not in adapter.build_connection_pool_key_attributes(request, verify=verify)[1]
+
+
 def test_a_client_certificate_that_is_absent_is_exit_code_2(sent: list[Sent], store: Store, reporter: Reporter) -> None:
     configuration = IndexConfiguration(endpoints=("https://mirror.test/",), client_certificate="/nowhere/client.pem")
     with pytest.raises(ConfigurationError, match=r"/nowhere/client\.pem"):
@@ -396,6 +410,26 @@ def test_a_server_that_sends_more_than_the_file_has_is_left(httpserver: HTTPServ
     with pytest.raises(HashMismatchError):
         downloads.fetch(want(), "thing")
     assert sent < 100 * len(CONTENT)
+
+
+@pytest.mark.parametrize(("length", "moved"), [(len(CONTENT), True), (download.PROGRESS - 1, False)])
+def test_what_comes_moves_the_time_limit_and_a_trickle_does_not(
+    length: int, moved: bool, httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    class Counting(Watch):
+        moves = 0
+
+        def progress(self) -> None:
+            self.moves += 1
+            super().progress()
+
+    httpserver.expect_request(f"/files/{NAME}").respond_with_data(CONTENT[:length])
+    watch, shown = Counting(60.0), []
+    file = Component(project="thing", version="1.0", filename=NAME, sha256=SHA256, size=length)
+    url, over = httpserver.url_for(f"/files/{NAME}"), Transport(IndexConfiguration(endpoints=()))
+    download.Download(file, url, tmp_path / "part", over, watch, shown.append).run()
+    assert (tmp_path / "part").read_bytes() == CONTENT[:length]
+    assert (watch.moves > 0, shown[-1]) == (moved, length)
 
 
 @pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, DiskFullError), (errno.EROFS, StoreNotWritableError)])

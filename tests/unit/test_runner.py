@@ -132,3 +132,26 @@ def test_a_time_limit_ends_what_has_a_process_group_of_its_own_as_ninjas_compile
     while _marked("MARK_GROUP", str(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _marked("MARK_GROUP", str(tmp_path))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sessions and process groups are of POSIX")
+def test_an_interruption_reaches_what_a_program_started_in_a_session_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("build_matrix.runner.GRACE_SECONDS", 0.2)
+    child = "import os, signal, time; os.setsid(); signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(600)"
+    script = (
+        "import signal, subprocess; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        f"left = subprocess.Popen([{PYTHON!r}, '-c', {child!r}]); print('started', flush=True); left.wait()"
+    )
+
+    def stop(_: str) -> None:
+        time.sleep(0.5)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run([PYTHON, "-c", script], env={"MARK_SESSION": str(tmp_path)}, on_line=stop)
+    deadline = time.monotonic() + 10
+    while _marked("MARK_SESSION", str(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _marked("MARK_SESSION", str(tmp_path))
