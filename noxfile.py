@@ -124,7 +124,9 @@ def prepare(session: nox.Session) -> None:
     if mark.is_file() and mark.read_text() == digest:
         return
     require_python(session)
-    session.install("--quiet", "--require-hashes", "--requirement", str(LOCK))
+    # Wherever the user's own installations go, these go into the session's environment.
+    places = {"PIP_USER": "0", "PIP_TARGET": None, "PIP_PREFIX": None, "PIP_ROOT": None}
+    session.install("--quiet", "--require-hashes", "--requirement", str(LOCK), env=places)
     # A line that starts with "import" is run. It is all ASCII: older Pythons read the file in the locale's encoding.
     code = "import sys, sysconfig; from pathlib import Path; "
     code += "line = f'import sys; sys.path.append({ascii(sys.argv[1])})'; "

@@ -93,9 +93,35 @@ class _Answer:
 def end_at_once() -> None:
     """Kill what this process started, and end it without cleaning up; the next run removes what is left."""
     for group in tuple(_groups):
-        with contextlib.suppress(OSError):
-            if hasattr(os, "killpg"):
-                os.killpg(group, signal.SIGKILL)
-            else:
-                os.kill(group, signal.SIGTERM)
+        kill_session(group)
     os._exit(EXIT_CODE)
+
+
+def kill_session(leader: int) -> None:
+    """Kill a process that was started in a session of its own, and all that belongs to this session.
+
+    Its process group is not enough: Ninja gives each compiler a group of its own.
+    """
+    if os.name != "posix":
+        with contextlib.suppress(OSError):
+            os.kill(leader, signal.SIGTERM)
+        return
+    members = [process for process in _processes() if _session_of(process) == leader]
+    with contextlib.suppress(OSError):
+        os.killpg(leader, signal.SIGKILL)
+    for process in members:
+        with contextlib.suppress(OSError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _processes() -> list[int]:
+    """The processes of this machine, where /proc shows them."""
+    with contextlib.suppress(OSError):
+        return [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208 - names are wanted
+    return []
+
+
+def _session_of(process: int) -> int:
+    with contextlib.suppress(OSError):
+        return os.getsid(process)
+    return 0

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 from urllib.parse import quote, quote_plus, unquote
 
 HIDDEN = "***"
+SHELL_FOLDERS = ("PWD", "OLDPWD")  # the shell's current folder, no password
 SHORTEST = 4  # characters; a shorter secret is hidden only where it looks like one
 CERTAIN = 8  # characters; a shorter secret is hidden only where no letter or digit touches it
 LONG = 16  # characters; the value of a query parameter that long may be a signature, whatever its name
@@ -124,7 +125,7 @@ def redact_all(value: Any) -> Any:
 
 def is_credential(name: object) -> bool:
     """Whether a variable or setting of this name holds a credential, such as ``UV_INDEX_X_PASSWORD``."""
-    return isinstance(name, str) and bool(_CREDENTIAL_NAME.search(name))
+    return isinstance(name, str) and name not in SHELL_FOLDERS and bool(_CREDENTIAL_NAME.search(name))
 
 
 def remember(*secrets: str) -> None:

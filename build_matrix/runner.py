@@ -114,7 +114,7 @@ def _follow(process: subprocess.Popen[bytes], lines: _Lines, deadline: float) ->
     finally:
         stopped.set()
     if timed_out or reader.is_alive():
-        _kill_session(process)
+        _kill(process)
         process.wait()
     lines.end()
     return timed_out
@@ -213,16 +213,15 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
             process.send_signal(number)
 
 
-def _kill_session(process: subprocess.Popen[bytes]) -> None:
-    """Kill the program and all that it started: Ninja gives each compiler its own process group, but no session."""
-    _signal_group(process, signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
-    if os.name != "posix":
-        return
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill the program and all that it started, sessions of their own included."""
+    others: list[psutil.Process] = []
     with contextlib.suppress(psutil.Error, OSError):
-        for other in psutil.pids():
-            with contextlib.suppress(OSError):
-                if os.getsid(other) == process.pid:
-                    os.kill(other, signal.SIGKILL)
+        others = psutil.Process(process.pid).children(recursive=True)
+    interrupt.kill_session(process.pid)
+    for other in others:
+        with contextlib.suppress(psutil.Error, OSError):
+            other.kill()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -233,5 +232,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         pass
     finally:
-        _kill_session(process)
+        _kill(process)
         process.wait()

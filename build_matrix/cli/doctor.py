@@ -35,6 +35,7 @@ def command(
     from build_matrix.cli.prediction import predict_wheel
     from build_matrix.diagnosis import diagnose, diagnose_installed
     from build_matrix.probe import examine_environment, probe
+    from build_matrix.recorded import recorded_defines
     from build_matrix.store import default_store
 
     machine = probe(store_folder or default_store(), override_variables(driver_cuda, compute_capability))
@@ -42,7 +43,10 @@ def command(
     findings = diagnose(machine)
     if installed:
         findings += diagnose_installed(installed, machine)
-    wheels = {wheel.name: predict_wheel(wheel.name, machine) for wheel in sorted(folder.glob("*.whl"))}
+    wheels = {
+        wheel.name: predict_wheel(wheel.name, machine, recorded_defines(wheel))
+        for wheel in sorted(folder.glob("*.whl"))
+    }
     if as_json:
         from build_matrix.cli.common import print_json
 

@@ -9,18 +9,23 @@ from msgspec import structs
 from build_matrix.model import Finding, Gpu, Machine
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from packaging.tags import Tag
 
     from build_matrix.verify.static import Label
 
 PROJECT = "llama-cpp-python"
+NO_DEFINES: Mapping[str, str] = {}
+UNKNOWN_DEFINES = "The options that it was built with are not known, since its record is not beside it."
 RUNS = "runs here: nox -s verify"
 
 
-def predict_wheel(filename: str, machine: Machine) -> str:
-    """Whether it runs here, or why not, or why that cannot be judged."""
+def predict_wheel(filename: str, machine: Machine, defines: Mapping[str, str] | None = NO_DEFINES) -> str:
+    """Whether it runs here, or why not, or why that cannot be judged.
+
+    ``defines`` are the options that it was built with, None where they are not known.
+    """
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
     from build_matrix.verify import parse_label
@@ -38,7 +43,7 @@ def predict_wheel(filename: str, machine: Machine) -> str:
         return _not_judged("its name claims no CUDA version")
     if label.problem:
         return _not_judged(label.problem)
-    return _by_rules(label, machine)
+    return _by_rules(label, machine, defines)
 
 
 def _misfit(tags: Collection[Tag]) -> str:
@@ -53,11 +58,12 @@ def _misfit(tags: Collection[Tag]) -> str:
     return ""
 
 
-def _by_rules(label: Label, machine: Machine) -> str:
+def _by_rules(label: Label, machine: Machine, defines: Mapping[str, str] | None) -> str:
     from build_matrix.diagnosis import evidence_of_use, usable
 
     gpus = [choice.gpu for choice in usable(machine)]
-    results = {gpu.name: _findings(label, machine, (gpu,)) for gpu in gpus} or {"": _findings(label, machine, ())}
+    results = {gpu.name: _findings(label, machine, (gpu,), defines) for gpu in gpus}
+    results = results or {"": _findings(label, machine, (), defines)}
     bad = {name: [one.fact for one in findings if one.failed] for name, findings in results.items()}
     if all(bad.values()):
         return " ".join(dict.fromkeys(fact for facts in bad.values() for fact in facts))
@@ -72,10 +78,21 @@ def _by_rules(label: Label, machine: Machine) -> str:
     return "; ".join([RUNS, *others])
 
 
-def _findings(label: Label, machine: Machine, gpus: tuple[Gpu, ...]) -> list[Finding]:
+def _findings(
+    label: Label, machine: Machine, gpus: tuple[Gpu, ...], defines: Mapping[str, str] | None
+) -> list[Finding]:
+    """The rules' results; one that the options decide is not known where those are not."""
+    from build_matrix.recorded import MAY_RUN
     from build_matrix.resolve import predict
 
-    return predict(label.cuda, label.architectures, structs.replace(machine, gpus=gpus), {})
+    alone = structs.replace(machine, gpus=gpus)
+    if defines is not None:
+        return predict(label.cuda, label.architectures, alone, dict(defines))
+    usual, best = (predict(label.cuda, label.architectures, alone, one) for one in ({}, MAY_RUN))
+    return [
+        structs.replace(one, known=False, fact=UNKNOWN_DEFINES) if one.failed and not other.failed else one
+        for one, other in zip(usual, best, strict=True)
+    ]
 
 
 def _why(machine: Machine) -> str:

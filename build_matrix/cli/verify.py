@@ -66,8 +66,9 @@ def targets(wheel: Path, machine: Machine) -> tuple[Target, ...]:
     """
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
+    from build_matrix.recorded import MAY_RUN, recorded_defines
     from build_matrix.resolve import predict
-    from build_matrix.verify import MAY_RUN, Target, parse_label, recorded_defines
+    from build_matrix.verify import Target, parse_label
 
     try:
         label = parse_label(parse_wheel_filename(wheel.name)[1].local or "")

@@ -29,6 +29,7 @@ __all__ = ["apply_overrides", "examine_environment", "find_compilers", "named_pr
 
 T = TypeVar("T")
 NOT_EXAMINED = "the driver cannot be examined"
+NO_MEMORY_INFO = (OSError, psutil.Error, ValueError, KeyError)  # no /proc, or an odd one
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 
@@ -64,7 +65,7 @@ def probe(store: Path, environ: Mapping[str, str] | None = None) -> Machine:
             python=platform.python_version(),
             libc=_part(problems, "the C library", lambda: " ".join(platform.libc_ver()), " "),
             cpus=_cpus(),
-            memory=_part(problems, "the memory", lambda: int(psutil.virtual_memory().total), _installed_memory()),
+            memory=_memory(),
             memory_free=free_memory(),
             disk_free=_room(store),
             compilers=search.compilers,
@@ -102,6 +103,14 @@ def interruptible_threads() -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
+def _memory() -> int:
+    """Bytes of memory; 0 where the system does not say."""
+    try:
+        return int(psutil.virtual_memory().total)
+    except NO_MEMORY_INFO:
+        return _installed_memory()
+
+
 def free_memory(*limits: Path) -> int:
     """Bytes that new processes can take: what is available, in a container no more than its limit (0: unknown).
 
@@ -109,7 +118,7 @@ def free_memory(*limits: Path) -> int:
     """
     try:
         available = int(psutil.virtual_memory().available)
-    except (OSError, psutil.Error, ValueError, KeyError):  # no /proc
+    except NO_MEMORY_INFO:
         available = _installed_memory()
     bounds = [bound for path in limits or _limits() if (bound := _limit(path))]
     return min([available, *bounds])

@@ -89,7 +89,7 @@ def search_compilers(environ: Mapping[str, str] | None = None) -> CompilerSearch
         return _search_path(folders)
     notes: list[str] = []
     try:
-        compiler = _examine(_named_program(named, folders, notes))
+        compiler = _examine(_find_named(named, folders, notes))
     except _RefusedError as refused:
         fact = f"CXX names {named!r}, which is not a C++ compiler that works here: {refused.why}."
         return CompilerSearch(problems=(_problem(fact, refused.remedy or CHANGE_CXX),), notes=tuple(notes))
@@ -182,6 +182,14 @@ def _is_program(path: Path) -> bool:
 
 def _is_launcher(path: Path) -> bool:
     return path.resolve().name in LAUNCHERS
+
+
+def _find_named(named: str, folders: Sequence[Path], notes: list[str]) -> Path:
+    """`_named_program`; a folder on the way that cannot be entered, or a link to itself, is a refusal too."""
+    try:
+        return _named_program(named, folders, notes)
+    except (OSError, RuntimeError) as error:
+        raise _RefusedError(f"it cannot be reached ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _named_program(named: str, folders: Sequence[Path], notes: list[str]) -> Path:

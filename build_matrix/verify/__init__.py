@@ -34,23 +34,20 @@ from build_matrix.model import (
 from build_matrix.report import Reporter
 from build_matrix.store import KEY_LENGTH, Store, write_atomically
 from build_matrix.verify.cubins import check_cubins
-from build_matrix.verify.recorded import MAY_RUN, recorded_defines
 from build_matrix.verify.smoke import Bench, install_wheel, prepare_bench, run_on_cpu, run_on_gpu
 from build_matrix.verify.static import Label, check_static, parse_label
 
 __all__ = [
-    "MAY_RUN",
     "Target",
     "known_verdict",
     "parse_label",
     "read_verdict",
-    "recorded_defines",
     "verify_wheel",
 ]
 
 CODE = (
-    "verify", "diagnosis", "resolve", "cli/verify.py", "catalog", "locks", "archive.py", "unpacking.py", "native.py",
-    "platform_policy.py", "runner.py", "index/install.py",
+    "verify", "diagnosis", "resolve", "cli/verify.py", "recorded.py", "catalog", "locks", "archive.py", "unpacking.py",
+    "native.py", "platform_policy.py", "runner.py", "index/install.py",
 )  # fmt: skip
 LIBRARIES = ("auditwheel", "gguf", "lief", "numpy", "nvidia-ml-py", "packaging", "psutil")
 LOG_LINES = 80  # of a failed run, in its verdict

@@ -5,6 +5,7 @@ What can be odd: variables, folders, links, names that are no text, encodings of
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import stat
@@ -12,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import surroundings
@@ -20,6 +22,7 @@ SEED = 18
 CASES = 500
 CODES = {0, 2, 3, 141}  # docs/reference/command-line.md; nothing that doctor does can end with another
 BROKEN = ("Traceback (most recent call last)", "Exception ignored", "fault of the tool", "secret")
+UNFORESEEN = "One part of this machine could not be examined"
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the cases are forks of one process")
 
@@ -44,14 +47,21 @@ def test_doctor_withstands_500_random_surroundings(laid_out: Path) -> None:
             stdout=subprocess.PIPE,
             text=True,
         )
-        for first, end in zip(bounds, bounds[1:], strict=False)
+        for first, end in itertools.pairwise(bounds)
     ]
     results = [json.loads(line) for process in processes for line in process.communicate()[0].splitlines()]
     assert [process.returncode for process in processes] == [0] * workers
     assert sorted(result["number"] for result in results) == list(range(CASES))
-    wrong = [result for result in results if result["code"] not in CODES or any(w in result["output"] for w in BROKEN)]
+    wrong = [result for result in results if _is_wrong(result)]
     assert not wrong, "\n\n".join(
         f"{surroundings.make_case(SEED, result['number'])}\nexit code {result['code']}\n{result['output']}"
         for result in wrong[:5]
     )
+    assert sum(result["code"] == 0 for result in results) > CASES / 2
     assert {result["code"] for result in results} == CODES, "the cases are too much alike to prove anything"
+
+
+def _is_wrong(result: dict[str, Any]) -> bool:
+    """Whether the tool was not up to it: only the failure of platform.libc_ver stands for what nobody foresaw."""
+    unforeseen = UNFORESEEN in result["output"] and "libc" not in surroundings.make_case(SEED, result["number"]).without
+    return result["code"] not in CODES or any(text in result["output"] for text in BROKEN) or unforeseen

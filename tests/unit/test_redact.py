@@ -137,6 +137,12 @@ def test_the_environment_names_its_secrets() -> None:
     assert redact("visible-value visible-too") == "visible-value visible-too"
 
 
+def test_the_shells_current_folder_is_no_password() -> None:
+    remember_environment({"PWD": "/home/someone/checkout", "OLDPWD": "/home/someone/elsewhere"})
+    for text in ("/home/someone/checkout/wheels", "/home/someone/elsewhere"):
+        assert redact(text) == text
+
+
 def test_a_variable_that_is_no_text_is_a_secret_too() -> None:
     remember_environment({"UV_INDEX_X_PASSWORD": "s3cret-\udcff", "HTTP_PROXY": "http://u:s3cret-\udcfe@h"})
     assert redact("x s3cret-\udcff y s3cret-%FF z s3cret-\udcfe") == "x *** y *** z ***"

@@ -1,0 +1,171 @@
+"""What arrives through Nox: the tool's own exit code, a Python that is too old in one line, the index that pip has.
+
+Nox runs the real noxfile beside a stand-in for the package, which ends with the exit code that it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from commands import ROOT
+
+registry = pytest.importorskip("nox.registry")
+
+STAND_IN = """
+import os, sys
+print("isolated:", sys.flags.isolated, "arguments:", sys.argv[1:])
+sys.exit(int(os.environ["CODE_" + sys.argv[1]]))
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout in a folder with blanks, quotes and umlauts; its lock is empty, so that nothing is downloaded."""
+    folder = tmp_path / "mit Leer ü" / "kl'on"
+    (folder / "build_matrix" / "locks").mkdir(parents=True)
+    (folder / "build_matrix" / "locks" / "tool.txt").touch()
+    (folder / "build_matrix" / "__init__.py").touch()
+    (folder / "build_matrix" / "__main__.py").write_text(STAND_IN)
+    shutil.copy(ROOT / "noxfile.py", folder)
+    return folder
+
+
+def nox(checkout: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environ = {
+        "PATH": os.defpath,
+        "HOME": str(checkout),
+        "PIP_NO_INDEX": "1",  # and so pip installs: the lock is empty
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        **{f"CODE_{name}": "0" for name in ("plan", "doctor", "verify")},
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "nox", *words],
+        cwd=checkout,
+        env=environ | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_the_tools_exit_code_arrives_after_noxs_own_report(checkout: Path) -> None:
+    for code in (0, 2, 3, 4, 5, 7, 70, 130):
+        done = nox(checkout, "-s", "plan", "--", "--option", CODE_plan=str(code))
+        assert done.returncode == code, done.stdout
+        assert "isolated: 1 arguments: ['plan', '--option']" in done.stdout
+        assert f"Session plan {'was successful' if code == 0 else 'failed'}" in done.stdout
+
+
+def test_a_tool_that_a_signal_ended_is_what_a_shell_calls_it(checkout: Path) -> None:
+    (checkout / "build_matrix" / "__main__.py").write_text("import os; os.kill(os.getpid(), 9)")
+    assert nox(checkout, "-s", "plan").returncode == 128 + 9
+
+
+def test_of_several_sessions_the_first_that_failed_counts_and_all_are_reported(checkout: Path) -> None:
+    done = nox(checkout, "-s", "doctor", "plan", "verify", CODE_plan="4", CODE_verify="7")
+    assert done.returncode == 4
+    for line in ("doctor: success", "plan: failed", "verify: failed"):
+        assert f"* {line}" in done.stdout
+
+
+def test_pythons_variables_and_modules_elsewhere_do_not_reach_the_tool(checkout: Path, tmp_path: Path) -> None:
+    (tmp_path / "build_matrix.py").write_text("raise RuntimeError('a module of someone else')")
+    variables = {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(tmp_path), "PYTHONSTARTUP": "/nowhere"}
+    done = nox(checkout, "-s", "plan", **variables)
+    assert done.returncode == 0, done.stdout
+
+
+def test_pips_own_places_to_install_to_are_not_the_sessions(checkout: Path, tmp_path: Path) -> None:
+    done = nox(checkout, "-s", "plan", PIP_USER="1", PIP_TARGET=str(tmp_path / "target"), PIP_PREFIX="/nowhere")
+    assert done.returncode == 0, done.stdout
+    assert not (tmp_path / "target").exists()
+
+
+def test_an_environment_that_is_ready_is_not_installed_again(checkout: Path) -> None:
+    assert "pip install" in nox(checkout, "-s", "plan").stdout
+    assert "pip install" not in nox(checkout, "-s", "plan").stdout
+
+
+def test_a_python_that_is_too_old_is_refused_before_anything_is_installed(checkout: Path) -> None:
+    text = (checkout / "noxfile.py").read_text(encoding="utf-8")
+    (checkout / "noxfile.py").write_text(text.replace("OLDEST = (3, 10)", "OLDEST = (3, 99)"), encoding="utf-8")
+    done = nox(checkout, "-s", "doctor")
+    assert done.returncode == 3
+    assert f"needs Python 3.10 or newer; this is {'.'.join(map(str, sys.version_info[:3]))}" in done.stdout
+    assert "pip install" not in done.stdout
+
+
+@pytest.fixture
+def noxfile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The noxfile as a module, on a machine where nothing is configured."""
+    for name in list(os.environ):
+        if name.startswith(("PIP_", "UV_", "XDG_", "PYTHON")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    spec = importlib.util.spec_from_file_location("noxfile_under_test", ROOT / "noxfile.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    registry.reset()  # each test registers the sessions anew
+    spec.loader.exec_module(module)
+    for files in ("PIP_FILES", "UV_FILES"):
+        monkeypatch.setattr(module, files, tuple(path for path in getattr(module, files) if path.startswith("~")))
+    monkeypatch.setattr(module.shutil, "which", lambda name: f"/usr/bin/{name}")
+    return module
+
+
+@pytest.mark.parametrize(
+    ("variables", "files", "expected"),
+    [
+        ({}, {}, "uv"),
+        ({"PIP_DISABLE_PIP_VERSION_CHECK": "1"}, {}, "uv"),
+        ({"PIP_INDEX_URL": ""}, {}, "uv"),
+        ({"PIP_INDEX_URL": "https://mirror.test/simple"}, {}, "virtualenv"),
+        ({"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels"}, {}, "virtualenv"),
+        ({"PIP_PROXY": "http://proxy.test:3128"}, {}, "virtualenv"),
+        ({"PIP_INDEX_URL": "https://a.test/simple", "UV_DEFAULT_INDEX": "https://b.test/simple"}, {}, "uv"),
+        ({}, {".config/pip/pip.conf": "[global]\nindex-url = https://mirror.test/simple\n"}, "virtualenv"),
+        ({}, {".pip/pip.conf": "[install]\nno-index: true\n"}, "virtualenv"),
+        ({}, {".config/pip/pip.conf": "[global]\ntimeout = 60\n# index-url = no\n"}, "uv"),
+        (
+            {},
+            {
+                ".config/pip/pip.conf": "[global]\ncert = /ca.pem\n",
+                ".config/uv/uv.toml": '[[index]]\nurl = "https://mirror.test/simple"\n',
+            },
+            "uv",
+        ),
+        ({"PIP_CONFIG_FILE": os.devnull}, {".config/pip/pip.conf": "[global]\nindex-url = x\n"}, "uv"),
+    ],
+)
+def test_pip_installs_where_it_alone_is_told_where_packages_come_from(
+    noxfile: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    variables: dict[str, str],
+    files: dict[str, str],
+    expected: str,
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert noxfile.backend() == expected
+    monkeypatch.setattr(noxfile.shutil, "which", lambda _: None)
+    assert noxfile.backend() == "virtualenv"
+
+
+def test_the_noxfile_is_read_by_the_oldest_python_that_nox_runs_on() -> None:
+    import ast
+
+    ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"), feature_version=(3, 8))
