@@ -129,9 +129,9 @@ def write_wheel(members: Members, folder: Path, level: int = LEVEL) -> Path:
     if len(tags) != 1:
         raise VerificationError(f"The wheel has {len(tags)} tags instead of one.", "Report this with the full log.")
     path = folder / f"{info.removesuffix('.dist-info')}-{tags[0]}.whl"
-    names = sorted(name for name in members if not name.startswith(f"{info}/"))
-    names += sorted(name for name in members if name.startswith(f"{info}/"))
     record = f"{info}/RECORD"
+    names = sorted(name for name in members if not name.startswith(f"{info}/"))
+    names += sorted(name for name in members if name.startswith(f"{info}/") and name != record)
     path.write_bytes(_zip([*((n, members[n]) for n in names), (record, _record(names, members, info))], level))
     return path
 

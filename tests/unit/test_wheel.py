@@ -156,3 +156,11 @@ def test_a_member_that_is_damaged_or_encrypted_makes_it_no_wheel(tmp_path: Path)
         path.write_bytes(data)
         with pytest.raises(VerificationError, match="is not a wheel"):
             read_members(path)
+
+
+def test_a_wheel_has_one_record_also_when_it_had_one_before(tmp_path: Path) -> None:
+    path = write_wheel(raw_members(), tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    assert [name for name in names if name.endswith("/RECORD")] == [names[-1]]
+    assert results(path)["RECORD"]
