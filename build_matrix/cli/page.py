@@ -59,7 +59,10 @@ def name_of(module: ModuleType) -> str:
 def parameters(command: Callable[..., None]) -> Iterator[Parameter]:
     """The arguments and options of a subcommand, as it declares them to typer."""
     defaults = inspect.signature(command).parameters
-    for name, hint in typing.get_type_hints(command, include_extras=True).items():
+    for name, given in typing.get_type_hints(command, include_extras=True).items():
+        # Before Python 3.11 a default of None puts the hint into an Optional: https://github.com/python/cpython/issues/90353
+        inner = [part for part in typing.get_args(given) if typing.get_origin(part) is typing.Annotated]
+        hint = inner[0] if inner else given
         info = next((item for item in typing.get_args(hint) if isinstance(item, OptionInfo | ArgumentInfo)), None)
         if info:
             yield _parameter(name, info, typing.get_args(hint)[0], defaults[name].default)
