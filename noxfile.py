@@ -7,37 +7,142 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import logging
+import os
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
+
+OLDEST = (3, 10)
+LOCK = Path("build_matrix/locks/tool.txt")
+failures: list[int] = []  # exit codes of the tool's runs that failed
+EXIT_MISSING = 3  # docs/reference/command-line.md, "Exit codes"
+
+# What tells pip, or uv, where packages come from: https://pip.pypa.io/en/stable/topics/configuration/,
+# https://docs.astral.sh/uv/reference/settings/. uv reads nothing of pip's.
+SOURCES = "index-url|extra-index-url|find-links|no-index|proxy|cert|client-cert|trusted-host|keyring-provider"
+PIP_FILES = ("/etc/pip.conf", "/etc/xdg/pip/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf")
+UV_VARIABLES = "UV_(DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|FIND_LINKS|NO_INDEX|OFFLINE|CONFIG_FILE)"
+UV_FILES = ("/etc/uv/uv.toml", "/etc/xdg/uv/uv.toml", "~/.config/uv/uv.toml")
+
+
+def backend() -> str:
+    """``uv`` where it is on the PATH, unless pip alone is told where packages come from."""
+    if not shutil.which("uv"):
+        return "virtualenv"
+    named = os.environ.get("PIP_CONFIG_FILE")
+    pip_files = [named] if named else configuration_files(PIP_FILES)
+    pip = sets(f"PIP_({SOURCES.upper().replace('-', '_')})", rf"(?m)^\s*({SOURCES})\s*[=:]", pip_files)
+    uv = sets(UV_VARIABLES, r"index|find-links|offline", configuration_files(UV_FILES))
+    return "virtualenv" if pip and not uv else "uv"
+
+
+def configuration_files(usual: tuple[str, ...]) -> list[str]:
+    """These files, with XDG_CONFIG_HOME in the place of ``~/.config`` where it is set."""
+    own = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return [os.path.expanduser(path.replace("~/.config", own)) for path in usual]  # noqa: PTH111 - it never raises
+
+
+def sets(variables: str, setting: str, files: list[str]) -> bool:
+    """Whether the environment has such a variable, or one of the files such a setting."""
+    if any(value and re.fullmatch(variables, name) for name, value in os.environ.items()):
+        return True
+    for file in files:
+        try:
+            text = Path(file).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        if re.search(setting, text):
+            return True
+    return False
+
 
 nox.needs_version = ">=2025.5.1"
-nox.options.default_venv_backend = "uv" if shutil.which("uv") else "virtualenv"
+nox.options.default_venv_backend = backend()
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["build-cuda13"]
 nox.options.error_on_external_run = True
-
-LOCK = Path("build_matrix/locks/tool.txt")
+for variable in ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP"):  # modules there would take the place of the locked ones
+    os.environ.pop(variable, None)
 
 
 def run_tool(session: nox.Session, *words: str) -> None:
-    """Run the package in an environment that holds exactly what its lock names."""
+    """Run the package in an environment that holds exactly what its lock names; Nox ends with its exit code."""
     prepare(session)
-    # After Ctrl-C the tool ends its compilers first, which takes longer than Nox waits by default.
-    argv = ("python", "-m", "build_matrix", *words, *session.posargs)
-    session.run(*argv, interrupt_timeout=20, terminate_timeout=5)
+    # Isolated: neither variables nor the current folder bring other modules; prepare() made the package importable.
+    argv = ("python", "-I", "-m", "build_matrix", *words, *session.posargs)
+    try:
+        # After Ctrl-C the tool ends its compilers first, which takes longer than Nox waits by default.
+        session.run(*argv, interrupt_timeout=5, terminate_timeout=2)
+    except CommandFailed as error:
+        end_with(exit_code(error))
+        raise
+    except KeyboardInterrupt:
+        atexit.unregister(leave)
+        raise
+
+
+def exit_code(error: CommandFailed) -> int:
+    """The exit code of the command, as a shell gives it. Nox has it as a value from 2026.10 on (wntrblm/nox#1128)."""
+    number = re.search(r"-?\d+", str(error))
+    code = getattr(error, "return_code", None) or (int(number[0]) if number else 1)
+    return code if code > 0 else 128 - code
+
+
+def end_with(code: int) -> None:
+    """Let Nox end with ``code`` instead of 1, after its own report; of several sessions the first that failed counts.
+
+    Nox has no setting for it: whatever fails, its exit code is 1.
+    """
+    if not failures:
+        atexit.register(leave, code)
+    failures.append(code)
+
+
+def leave(code: int) -> None:
+    """End the process when Nox has said and done everything."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue
+    os._exit(code)
 
 
 def prepare(session: nox.Session) -> None:
-    """Install the locked dependencies, unless this environment has them already."""
-    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    """Install the locked dependencies and make the package importable, unless this environment has them already."""
+    here = str(Path.cwd())
+    digest = hashlib.sha256(LOCK.read_bytes() + os.fsencode(here)).hexdigest()
     mark = Path(session.virtualenv.location) / "lock.sha256"
     if mark.is_file() and mark.read_text() == digest:
         return
+    require_python(session)
     session.install("--quiet", "--require-hashes", "--requirement", str(LOCK))
+    # A line that starts with "import" is run. It is all ASCII: older Pythons read the file in the locale's encoding.
+    code = "import sys, sysconfig; from pathlib import Path; "
+    code += "line = f'import sys; sys.path.append({ascii(sys.argv[1])})'; "
+    code += "Path(sysconfig.get_path('purelib'), 'build_matrix.pth').write_text(line, encoding='ascii')"
+    session.run("python", "-I", "-c", code, here, silent=True, log=False)
     mark.write_text(digest)
+
+
+def require_python(session: nox.Session) -> None:
+    """End the session before anything is installed when its Python is too old."""
+    code = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
+    version = str(session.run("python", "-I", "-c", code, silent=True, log=False)).strip()
+    if tuple(map(int, version.split(".")[:2])) < OLDEST:
+        end_with(EXIT_MISSING)
+        session.error(
+            f"build-matrix needs Python 3.10 or newer; this is {version}. "
+            f"Name a newer one, such as: nox -s {session.name} --force-python 3.12"
+        )
 
 
 @nox.session

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from build_matrix.redact import redact
+
 
 class BuildMatrixError(Exception):
-    """A failure that a user can act on: one sentence on the problem, one on the remedy."""
+    """A failure that a user can act on: one sentence on the problem, one on the remedy; neither with a credential."""
 
     exit_code: ClassVar[int] = 1
 
     def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(problem, remedy)
-        self.problem = problem
-        self.remedy = remedy
+        self.problem = redact(problem)
+        self.remedy = redact(remedy)
+        super().__init__(self.problem, self.remedy)
 
     def __str__(self) -> str:
         return f"{self.problem}\n{self.remedy}"
@@ -72,6 +76,16 @@ class StoreNotWritableError(MissingPrerequisiteError):
         )
 
 
+class NoLocksError(MissingPrerequisiteError):
+    """The store's file system has no locks, which keep two runs from making one result at the same time."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(
+            f"The file system of the store {folder} has no working file locks: {reason}.",
+            "Name a folder on a local disk with --store or BUILD_MATRIX_STORE.",
+        )
+
+
 # 4: no compatible choice exists for what was asked
 
 
@@ -94,12 +108,24 @@ class IndexUnreachableError(DownloadError):
     """No package index answers."""
 
 
+class NotAnIndexError(DownloadError):
+    """What answers at the address of a package index is something else: a login page, a portal."""
+
+
+class CredentialsError(DownloadError):
+    """A package index, an archive or a proxy refuses the credentials, or got none."""
+
+
 class FileMissingError(DownloadError):
     """The package index does not carry a locked file."""
 
 
 class ArchiveUnreachableError(DownloadError):
     """An archive beside the package index (NVIDIA's, Debian's) does not answer, or lacks the file."""
+
+
+class ArchiveLacksFileError(ArchiveUnreachableError):
+    """Such an archive answers, and lacks the file."""
 
 
 class HashMismatchError(DownloadError):
@@ -168,3 +194,62 @@ class RunInterruptedError(BuildMatrixError):
 
     def __init__(self) -> None:
         super().__init__("Interrupted.", "Nothing is broken; the same command goes on where it was.")
+
+
+# 70: a fault of this tool (EX_SOFTWARE of sysexits.h)
+
+
+class InternalError(BuildMatrixError):
+    """Something that no other class explains; the full report is in a file."""
+
+    exit_code = 70
+
+
+# What the system says
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_OTHER_FOLDER = "name another folder (--store, --wheels)."
+_REMEDIES = {
+    errno.EACCES: f"Change its permissions, or {_OTHER_FOLDER}",
+    errno.EPERM: f"Change its permissions, or {_OTHER_FOLDER}",
+    errno.EROFS: f"Make that file system writable, or {_OTHER_FOLDER}",
+    errno.EIO: f"Check that disk (`dmesg` names its errors), or {_OTHER_FOLDER}",
+    errno.ESTALE: f"Mount that network file system again, or {_OTHER_FOLDER}",
+    errno.ENXIO: f"Check that device, or {_OTHER_FOLDER}",
+    errno.ENOTCONN: f"Mount that file system again, or {_OTHER_FOLDER}",
+    errno.ELOOP: f"Remove the symbolic link that leads back to itself, or {_OTHER_FOLDER}",
+    errno.ENAMETOOLONG: f"The file system does not take a name of this length: {_OTHER_FOLDER}",
+    errno.ENOTDIR: f"A part of this path is a file, not a folder: {_OTHER_FOLDER}",
+    errno.EISDIR: f"This is a folder where a file is needed: {_OTHER_FOLDER}",
+    errno.EEXIST: f"Something else has this name: remove it, or {_OTHER_FOLDER}",
+    errno.EFBIG: "Raise the limit on the size of a file (`ulimit -f unlimited`).",
+    errno.EMFILE: "Raise the limit on open files (`ulimit -n 4096`).",
+    errno.ENFILE: "This machine has too many open files: end other programs, or raise `fs.file-max`.",
+    errno.ENOMEM: "Free some memory, or use fewer compilers at a time with --jobs.",
+    errno.EAGAIN: "Raise the limit on processes (`ulimit -u`; in a container its pids limit), or use --jobs.",
+    errno.ETXTBSY: "A program is being written while it should run: run the same command again.",
+    errno.ENOEXEC: "This program is for another kind of machine, or damaged: install it again.",
+}
+
+
+def explain_os_error(error: OSError, folder: Path | None = None) -> MissingPrerequisiteError | None:
+    """The failure that a user can act on behind ``error`` (see errno(3)), or None where its number tells too little.
+
+    ``folder`` is what was being written, where that is known.
+    """
+    place = folder or (Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None)
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in _FULL and place:
+        return DiskFullError(place)
+    if error.errno in _FULL:
+        return MissingPrerequisiteError(
+            f"A disk is full: {reason}.",
+            "Free some room on the disk of the store, of the temporary folder, and of the output.",
+        )
+    if error.errno in _LOCKS and folder:
+        return NoLocksError(folder, reason)
+    if error.errno not in _REMEDIES:
+        return None
+    return MissingPrerequisiteError(f"{place or 'The system'}: {reason}.", _REMEDIES[error.errno])

@@ -10,6 +10,7 @@ import msgspec
 from build_matrix.catalog import llama_releases
 from build_matrix.errors import ConfigurationError
 from build_matrix.model import Architecture, Cell, Platform, Record, label_of
+from build_matrix.resolve import why_not_compiled
 
 MATRIX = Path("matrix.toml")
 DEFAULT_MAX_MB = 100.0
@@ -71,7 +72,10 @@ class Matrix(Record, frozen=True, kw_only=True):
 
 
 def read_matrix(path: Path = MATRIX) -> Matrix:
-    """The matrix in ``path``; raises ConfigurationError for a file that cannot be understood."""
+    """The matrix in ``path``.
+
+    Raises ConfigurationError for a file that cannot be understood, and for a cell that no toolkit can compile.
+    """
     try:
         matrix = msgspec.toml.decode(path.read_bytes(), type=Matrix)
         names = [(cell.name, cell.platform) for cell in matrix.cell]
@@ -83,6 +87,9 @@ def read_matrix(path: Path = MATRIX) -> Matrix:
         ) from error
     if twice := [name for name, platform in names if names.count((name, platform)) > 1]:
         raise ConfigurationError(f"{path} has the cell {twice[0]} twice.", "Take one of the two out.")
+    for cell in matrix.cell:
+        if hindrance := why_not_compiled(cell.cuda, llama_releases()[cell.llama], cell.compiled):
+            raise ConfigurationError(f"{path}: the cell {cell.name}: {hindrance.fact}", hindrance.remedy)
     return matrix
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import signal
 from collections.abc import Iterable
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from packaging.specifiers import SpecifierSet
+
+from build_matrix.redact import redact_all
 
 Platform = Literal["linux-x86_64", "windows-x86_64"]
 Profile = Literal["release", "check"]
@@ -32,6 +36,15 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def digest_of(*parts: Any) -> str:
     """Sha256 (hex) of the canonical JSON of ``parts``: the name of whatever they are the inputs of."""
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
+
+
+def readable_json(value: Any) -> bytes:
+    """Indented JSON of records, for people and for files that travel: without credentials."""
+    plain = redact_all(msgspec.to_builtins(value))
+    try:
+        return msgspec.json.format(msgspec.json.encode(plain), indent=2) + b"\n"
+    except UnicodeEncodeError:  # a path that is no text: its bytes as PEP 383 has them, escaped
+        return json.dumps(plain, indent=2).encode("ascii") + b"\n"
 
 
 def file_sha256(path: Path) -> str:
@@ -121,7 +134,8 @@ class Toolkit(Record, frozen=True, kw_only=True):
     """One CUDA minor version: what it can target, with which host compilers and systems, and its features.
 
     ``min_driver_*`` run its programs by minor-version compatibility; ``max_glibc`` is the newest glibc whose headers
-    its own headers do not contradict (empty: any).
+    its own headers do not contradict (empty: any). ``arch_specific`` and ``family_specific``: whether it compiles for
+    architectures such as ``90a`` and ``100f``.
     """
 
     cuda: str
@@ -135,6 +149,8 @@ class Toolkit(Record, frozen=True, kw_only=True):
     fast_compile: bool = False
     compress_mode: bool = False
     random_seed: bool = False
+    arch_specific: bool = True
+    family_specific: bool = False
     source: str
 
     @property
@@ -150,6 +166,24 @@ class DriverBranch(Record, frozen=True, kw_only=True):
     cuda: str
 
 
+class Limit(Record, frozen=True, kw_only=True):
+    """Toolkits with which the sources of a release do not compile for some architectures, and why.
+
+    ``cuda`` and ``architectures`` are version specifiers: ``<12`` and ``>=90``.
+    """
+
+    cuda: str
+    architectures: str
+    fact: str
+    remedy: str
+    source: str
+
+    def excludes(self, cuda: str, architecture: Architecture) -> bool:
+        """Whether this toolkit cannot compile the sources for this architecture."""
+        numbers = SpecifierSet(self.architectures)
+        return SpecifierSet(self.cuda).contains(cuda) and numbers.contains(str(architecture.number))
+
+
 class LlamaRelease(Record, frozen=True, kw_only=True):
     """One llama-cpp-python release that this tool knows how to build.
 
@@ -161,6 +195,7 @@ class LlamaRelease(Record, frozen=True, kw_only=True):
     min_clang: int
     blackwell_specific: bool = False  # the sources compile 12X as 12Xa, which runs on that GPU alone
     same_ptx: tuple[tuple[int, ...], ...] = ()
+    limit: tuple[Limit, ...] = ()
     options: dict[str, str]
     source: str
 
@@ -193,6 +228,7 @@ class HostCompiler(Record, frozen=True, kw_only=True):
     """A C and C++ compiler.
 
     ``programs`` holds the sha256 of each program that decides the machine code, ``identity`` is a digest of them.
+    ``libstdcxx`` is the release of GCC that its C++ library's headers are of (0: unknown).
     """
 
     name: Literal["gcc", "clang", "msvc"]
@@ -202,6 +238,7 @@ class HostCompiler(Record, frozen=True, kw_only=True):
     cxx: str
     identity: str
     programs: dict[str, str] = {}
+    libstdcxx: int = 0
 
     @property
     def major(self) -> int:
@@ -211,7 +248,10 @@ class HostCompiler(Record, frozen=True, kw_only=True):
 
 
 class Gpu(Record, frozen=True, kw_only=True):
-    """An NVIDIA GPU; compute capability as ``8.9``, memory in bytes, MIG and compute mode as NVML names them."""
+    """An NVIDIA GPU; compute capability as ``8.9``, memory in bytes, MIG and compute mode as NVML names them.
+
+    ``mig_devices`` are the UUIDs of its MIG instances, as far as NVML lists them.
+    """
 
     name: str
     uuid: str
@@ -219,6 +259,7 @@ class Gpu(Record, frozen=True, kw_only=True):
     memory: int = 0
     mig: bool = False
     compute_mode: str = "default"
+    mig_devices: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> str:
@@ -227,6 +268,7 @@ class Gpu(Record, frozen=True, kw_only=True):
 
 
 NO_DRIVER = "no NVIDIA driver"
+CLAIMED = "claimed"  # version of a driver, and beginning of a GPU's UUID, that stand for what another machine has
 
 
 class Driver(Record, frozen=True, kw_only=True):
@@ -253,18 +295,84 @@ class InstalledToolkit(Record, frozen=True, kw_only=True):
 
 
 class Surroundings(Record, frozen=True, kw_only=True):
-    """What else decides whether CUDA works here."""
+    """What else decides whether CUDA works here.
+
+    ``device_order`` is CUDA_DEVICE_ORDER; ``container_devices`` and ``container_capabilities`` are
+    NVIDIA_VISIBLE_DEVICES and NVIDIA_DRIVER_CAPABILITIES, which NVIDIA's container runtime reads. ``ignored`` are the
+    names of variables that are set and have no effect on a build of this tool.
+    """
 
     visible_devices: str | None = None
+    device_order: str = ""
     wsl: bool = False
     container: str = ""
+    container_devices: str | None = None
+    container_capabilities: str | None = None
     compat_folders: tuple[str, ...] = ()
+    nvidia_devices: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
+class PciGpu(Record, frozen=True, kw_only=True):
+    """An NVIDIA GPU on the PCI bus; ``driver`` is the kernel driver that is bound to it (empty: none)."""
+
+    address: str
+    driver: str = ""
+
+
+class FoundLibrary(Record, frozen=True, kw_only=True):
+    """A libcuda.so.1 in one of the usual folders; ``bits`` is its ELF class (0: not a library)."""
+
+    path: str
+    bits: int = 64
+
+
+class DriverEvidence(Record, frozen=True, kw_only=True):
+    """What tells one failure of the driver from another.
+
+    ``library`` is the file that was loaded as libcuda.so.1, ``library_error`` why none was, ``found`` where else it
+    lies. ``version_error`` and ``init_error`` are the results of cuDriverGetVersion and cuInit, ``nvml_error`` that of
+    nvmlInit (None: no result), ``cuda_problem`` and ``nvml_problem`` what became of the processes that asked.
+    ``visible`` are the GPUs that CUDA shows this process, ``numbered`` those that it shows without
+    CUDA_VISIBLE_DEVICES; both in CUDA's order. ``nodes`` are the device files with "ok", "missing" or the error of
+    opening them; ``pci`` is None where the bus cannot be read. ``address_space`` is the process's limit of virtual
+    memory in bytes (0: none).
+    """
+
+    library: str = ""
+    library_version: str = ""
+    library_error: str = ""
+    found: tuple[FoundLibrary, ...] = ()
+    version_error: int = 0
+    init_error: int | None = None
+    cuda_problem: str = ""
+    nvml_error: int | None = None
+    nvml_problem: str = ""
+    visible: tuple[Gpu, ...] = ()
+    numbered: tuple[Gpu, ...] = ()
+    modules: tuple[str, ...] = ()
+    module_version: str = ""
+    nodes: dict[str, str] = {}
+    pci: tuple[PciGpu, ...] | None = None
+    secure_boot: bool = False
+    address_space: int = 0
+
+    @property
+    def works(self) -> bool:
+        """Whether the driver library answered, and shows this process a GPU."""
+        return self.init_error == 0 and bool(self.visible)
 
 
 class Machine(Record, frozen=True, kw_only=True):
     """What is on this machine; memory and free disk in bytes; ``overrides`` is what was claimed instead of found.
 
     ``memory_free`` is what new processes can take, in a container no more than its limit (0: unknown).
+    ``compiler_problems`` are the compilers that were refused, each with why; ``compiler_notes`` say what of CXX was
+    not taken as it stands.
+    ``driver_problem`` is why CUDA does not work here (empty: it does, or nothing says why not), as a clause without a
+    full stop; ``gpus`` are all GPUs of which something is known, in NVML's order, whether this process may use them
+    or not.
+    ``problems`` are the parts of the examination that failed, each with why.
     """
 
     platform: Platform
@@ -275,13 +383,17 @@ class Machine(Record, frozen=True, kw_only=True):
     memory_free: int = 0
     disk_free: int = 0
     compilers: tuple[HostCompiler, ...]
+    compiler_problems: tuple[Finding, ...] = ()
+    compiler_notes: tuple[str, ...] = ()
     driver: Driver | None = None
     driver_problem: str = ""
     gpus: tuple[Gpu, ...] = ()
     gpu_problems: tuple[str, ...] = ()
     toolkits: tuple[InstalledToolkit, ...] = ()
     surroundings: Surroundings = Surroundings()
+    evidence: DriverEvidence = DriverEvidence()
     overrides: dict[str, str] = {}
+    problems: tuple[str, ...] = ()
 
     @property
     def glibc(self) -> str:
@@ -290,18 +402,119 @@ class Machine(Record, frozen=True, kw_only=True):
         return version if name == "glibc" else ""
 
 
+class Distribution(Record, frozen=True, kw_only=True):
+    """An installed distribution that brings llama_cpp, or a ``module`` of another name that holds the same.
+
+    ``editable`` is its source folder, ``tags`` are its wheel's.
+    """
+
+    name: str
+    version: str
+    folder: str = ""
+    homepage: str = ""
+    requires_python: str = ""
+    editable: str = ""
+    tags: tuple[str, ...] = ()
+    module: str = ""
+
+
+class MissingLibrary(Record, frozen=True, kw_only=True):
+    """A library that the loader does not find for the file ``needed_by``; ``folders`` hold it where nobody looks."""
+
+    name: str
+    needed_by: str = ""
+    folders: tuple[str, ...] = ()
+
+
+class ForeignLibrary(Record, frozen=True, kw_only=True):
+    """A library that this Python cannot load; ``platform`` says what it is for."""
+
+    file: str
+    platform: str
+
+
+class BackendDevice(Record, frozen=True, kw_only=True):
+    """A device in ggml's registry; ``gpu``: layers can be offloaded to it."""
+
+    name: str
+    description: str = ""
+    backend: str = ""
+    gpu: bool = False
+
+
+class ImportEnd(Record, frozen=True, kw_only=True):
+    """How the process ended that imported llama_cpp, where it did not end by itself, without a fault.
+
+    ``step`` is what it did then: import, or one of the questions after it. ``seconds`` is the time limit that ended it
+    (0: none did), ``signal`` the signal, ``code`` its exit code; ``where`` is the place in the code, ``loading`` the
+    library that was being loaded.
+    """
+
+    step: str
+    seconds: float = 0.0
+    signal: str = ""
+    code: int = 0
+    where: str = ""
+    loading: str = ""
+
+
 class InstalledLlama(Record, frozen=True, kw_only=True):
-    """An environment's llama_cpp: ``cuda_family`` is the CUDA major that it is linked against (0: CPU build)."""
+    """The llama_cpp that an environment's Python finds, and what it answers.
+
+    ``origin`` is the file that is imported (empty: a folder without __init__.py), ``folder`` the package's folder
+    (empty: Python finds none, for ``problem``), ``others`` are further ones that it hides, ``remains`` what an
+    interrupted pip left. ``module_version`` is what the code says of itself, ``fork`` who builds it, if not upstream.
+
+    ``places`` are the folders of its libraries; ``variable`` is the environment variable that names them
+    (``variable_leads``: to something that exists). ``backends`` are those that the libraries hold, ``cuda_family`` is
+    the CUDA major that they are built with (0: none, or not known), ``modules``: back ends are loaded at run time.
+    ``finds_packages``: it looks for NVIDIA's packages by itself. ``strays`` are libraries of llama.cpp that the loader
+    takes from elsewhere. ``loader_problems`` are the loader's own lines.
+
+    ``offload`` is None where it did not say. ``devices`` is None where its libraries have no registry. ``failure`` is
+    the exception of the import, ``here`` what this system has of the symbol versions that it names, ``lacks`` the
+    instruction sets that this processor does not have.
+    """
 
     python: str
+    python_version: str = ""
     version: str = ""
+    origin: str = ""
     folder: str = ""
-    shadowed: tuple[str, ...] = ()
+    problem: str = ""
+    others: tuple[str, ...] = ()
+    remains: tuple[str, ...] = ()
+    distributions: tuple[Distribution, ...] = ()
+    module_version: str = ""
+    fork: str = ""
+    variable: str = ""
+    variable_leads: bool = True
+    places: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ()
+    modules: bool = False
     cuda_family: int = 0
-    missing_libraries: tuple[str, ...] = ()
+    finds_packages: bool = False
+    strays: tuple[str, ...] = ()
+    missing_libraries: tuple[MissingLibrary, ...] = ()
+    foreign_libraries: tuple[ForeignLibrary, ...] = ()
+    loader_problems: tuple[str, ...] = ()
     imports: bool = False
-    offload: bool = False
+    offload: bool | None = None
+    devices: tuple[BackendDevice, ...] | None = None
+    system_info: str = ""
+    end: ImportEnd | None = None
+    failure: str = ""
+    missing_module: str = ""
+    here: str = ""
+    lacks: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
     said: str = ""
+
+    @property
+    def distribution(self) -> Distribution | None:
+        """The distribution that brought the folder which is imported, as far as can be told."""
+        return next(iter(self.distributions), None)
 
 
 # --- resolve -------------------------------------------------------------------------------------------
@@ -319,12 +532,14 @@ class Request(Record, frozen=True, kw_only=True):
 
 
 RuleKind = Literal["build", "run"]
+Answer = Literal["yes", "no", "not known"]
 
 
 class Finding(Record, frozen=True, kw_only=True):
     """A compatibility rule's result: whether it holds, the fact that decided, and the remedy where it does not.
 
-    ``kind`` is what breaks: building the wheel, or running it on this machine.
+    ``kind`` is what breaks: building the wheel, or running it on this machine. ``known`` is false for a rule that
+    cannot be judged: ``passed`` is then false too, since nothing shows that it holds, and ``fact`` says why.
     """
 
     rule: str
@@ -332,6 +547,17 @@ class Finding(Record, frozen=True, kw_only=True):
     passed: bool
     fact: str
     remedy: str = ""
+    known: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a rule that holds although it could not be judged."""
+        if self.passed and not self.known:
+            raise ValueError(f"{self.rule}: passed, but not known")
+
+    @property
+    def failed(self) -> bool:
+        """Whether the rule was judged, and does not hold."""
+        return self.known and not self.passed
 
 
 _ARCHITECTURE = re.compile(r"(?P<number>[0-9]{2,3})(?P<feature>[af]?)(?:-(?P<kind>real|virtual))?")
@@ -404,13 +630,27 @@ class Candidate(Record, frozen=True, kw_only=True):
 
     def failed(self, kind: RuleKind | None = None) -> tuple[Finding, ...]:
         """The rules that do not hold, of one kind or of both."""
-        return tuple(f for f in self.findings if not f.passed and kind in {None, f.kind})
+        return tuple(f for f in self.findings if f.failed and kind in {None, f.kind})
+
+    def unknown(self, kind: RuleKind | None = None) -> tuple[Finding, ...]:
+        """The rules that could not be judged, of one kind or of both."""
+        return tuple(f for f in self.findings if not f.known and kind in {None, f.kind})
+
+    def answer(self, kind: RuleKind) -> Answer:
+        """Whether it builds, or runs here: a rule that does not hold decides, one that is not known leaves it open."""
+        if self.failed(kind):
+            return "no"
+        return "not known" if self.unknown(kind) else "yes"
 
 
 class Plan(Record, frozen=True, kw_only=True):
-    """What can be built here, and why not the rest; ``cell`` is None when nothing can."""
+    """What can be built here, and why not the rest; ``cell`` is None when nothing can.
+
+    ``llama`` is the release that was judged, of the request or the newest.
+    """
 
     request: Request
+    llama: str
     candidates: tuple[Candidate, ...]
     cell: Cell | None = None
     compiler: HostCompiler | None = None

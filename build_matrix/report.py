@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -19,9 +19,20 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
+
+from build_matrix.redact import redact
 
 Unit = Literal["bytes", "steps"]
 QUIET_SECONDS = 20.0
+
+
+class RedactingConsole(Console):
+    """A console that prints no credentials: each text passes here before it is folded into lines and table cells."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text as rich renders it, with credentials hidden."""
+        return super().render_str(redact(text), **options)
 
 
 class Meter(Protocol):
@@ -52,11 +63,11 @@ class TerminalReporter:
 
     def say(self, text: str) -> None:
         """One line of information."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(redact(text), highlight=False, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """One line that a person should read."""
-        self._console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        self._console.print(redact(text), style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def meter(self, label: str, unit: Unit, total: float | None) -> Iterator[Meter]:
@@ -68,7 +79,7 @@ class TerminalReporter:
         )
         bar = Progress(TextColumn("{task.description}"), BarColumn(), *counts, console=self._console, transient=True)
         with bar:
-            task = bar.add_task(label, total=total)
+            task = bar.add_task(redact(label), total=total)
             yield _BarMeter(bar, task)
 
 
@@ -89,7 +100,7 @@ class LineReporter:
 
     def say(self, text: str) -> None:
         """One line of information."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(redact(text), highlight=False, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """One line that a person should read."""
@@ -98,7 +109,7 @@ class LineReporter:
     @contextlib.contextmanager
     def meter(self, label: str, unit: Unit, total: float | None) -> Iterator[Meter]:
         """Lines such as ``compiling [40/158], about 5 min left``."""
-        yield _LineMeter(self, label, unit, total)
+        yield _LineMeter(self, redact(label), unit, total)
 
 
 class _LineMeter:
@@ -126,5 +137,5 @@ class _LineMeter:
 
 def make_reporter() -> Reporter:
     """The reporter that fits standard error."""
-    console = Console(stderr=True)
+    console = RedactingConsole(stderr=True)
     return TerminalReporter(console) if console.is_terminal else LineReporter(console)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
+import math
 import os
+import queue
 import re
 import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,9 +20,17 @@ from typing import TextIO
 
 import psutil
 
+from build_matrix import interrupt
+from build_matrix.redact import redact
+
 TAIL_LINES = 400
+TAIL_LENGTH = 4 << 20  # characters
+LINE_LENGTH = 1 << 18  # characters
 NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
-GRACE_SECONDS = 10.0
+POLL_SECONDS = 0.1
+GRACE_SECONDS = 1.0  # between asking a program to end and killing it: Ctrl-C must end a command within two seconds
+DRAIN_SECONDS = 1.0
+LEFTOVER_SECONDS = 10.0
 
 
 class Completed:
@@ -53,11 +66,12 @@ def run(
     """Run a program to its end and return how it ended; its output goes line by line to ``log`` and ``on_line``.
 
     ``env`` is the whole environment, ``timeout`` is in seconds, ``on_start`` gets the process id. Whatever interrupts
-    the wait (Ctrl-C, an exception out of ``on_line``) ends the program and all that it started. Raises
-    FileNotFoundError.
+    the wait (Ctrl-C in any thread, an exception out of ``on_line``) ends the program and all that it started. What a
+    program leaves running, with its output still open, is ended after DRAIN_SECONDS. Of a line longer than LINE_LENGTH
+    the rest is left out. Raises OSError when the program cannot be started.
     """
+    interrupt.check()
     words = [str(word) for word in argv]
-    tail: deque[str] = deque(maxlen=TAIL_LINES)
     process = subprocess.Popen(
         words,
         env=dict(env),
@@ -65,41 +79,119 @@ def run(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
         start_new_session=True,
     )
-    if on_start:
-        on_start(process.pid)
-    expired = threading.Event()
+    interrupt.add_group(process.pid)
+    tail = _Tail()
 
-    def expire() -> None:
-        expired.set()
-        _signal_group(process, signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
+    def take(line: str) -> None:
+        tail.append(line)
+        if log:
+            log.write(redact(line) + "\n")
+        if on_line:
+            on_line(line)
 
-    timer = threading.Timer(timeout, expire) if timeout else None
-    if timer:
-        timer.daemon = True
-        timer.start()
     try:
-        assert process.stdout is not None  # noqa: S101 - stdout=PIPE above
-        for line in process.stdout:
-            text = line.rstrip("\n")
-            tail.append(text)
-            if log:
-                log.write(line)
-            if on_line:
-                on_line(text)
-        process.wait()
+        if on_start:
+            on_start(process.pid)
+        timed_out = _follow(process, _Lines(take), time.monotonic() + timeout if timeout else math.inf)
     except BaseException:
         _end(process)
         raise
     finally:
-        if timer:
-            timer.cancel()
-        if process.stdout:
-            process.stdout.close()
-    return Completed(words, process.returncode, tail, timed_out=expired.is_set())
+        interrupt.remove_group(process.pid)
+    return Completed(words, process.returncode, tail.lines, timed_out=timed_out)
+
+
+def _follow(process: subprocess.Popen[bytes], lines: _Lines, deadline: float) -> bool:
+    """Pass on the output until the program has ended; whether the deadline (time.monotonic) ended it."""
+    pieces: queue.Queue[bytes] = queue.Queue(maxsize=64)
+    stopped = threading.Event()
+    reader = threading.Thread(target=_read, args=(process, pieces, stopped), daemon=True)
+    reader.start()
+    try:
+        timed_out = _take_all(process, pieces, lines, deadline)
+    finally:
+        stopped.set()
+    if timed_out or reader.is_alive():
+        _kill_session(process)
+        process.wait()
+    lines.end()
+    return timed_out
+
+
+def _take_all(process: subprocess.Popen[bytes], pieces: queue.Queue[bytes], lines: _Lines, deadline: float) -> bool:
+    drained = math.inf
+    while True:
+        interrupt.check()
+        with contextlib.suppress(queue.Empty):
+            piece = pieces.get(timeout=POLL_SECONDS)
+            if not piece:
+                break
+            lines.feed(piece)
+        now = time.monotonic()
+        if process.poll() is not None and drained == math.inf:
+            drained = now + DRAIN_SECONDS  # what it started may have its output still
+        if now >= min(deadline, drained):
+            break
+    while process.poll() is None and time.monotonic() < deadline:
+        interrupt.check()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(POLL_SECONDS)
+    return process.poll() is None
+
+
+def _read(process: subprocess.Popen[bytes], pieces: queue.Queue[bytes], stopped: threading.Event) -> None:
+    """Read in a thread of its own: one who waits for output cannot be interrupted on every system."""
+    assert process.stdout is not None  # noqa: S101 - stdout=PIPE
+    with process.stdout as pipe:
+        piece = b"-"
+        while piece and not stopped.is_set():
+            piece = os.read(pipe.fileno(), 1 << 16)
+            while not stopped.is_set():
+                with contextlib.suppress(queue.Full):
+                    pieces.put(piece, timeout=POLL_SECONDS)
+                    break
+
+
+class _Lines:
+    """Bytes in, lines of text out: UTF-8 with replacements, any line ending, no line longer than LINE_LENGTH."""
+
+    def __init__(self, take: Callable[[str], None]) -> None:
+        self._take = take
+        decode = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = io.IncrementalNewlineDecoder(decode, translate=True)
+        self._begun = ""
+
+    def feed(self, piece: bytes, *, final: bool = False) -> None:
+        """Take up some bytes."""
+        first, *rest = self._decoder.decode(piece, final=final).split("\n")
+        self._begun = (self._begun + first)[:LINE_LENGTH]
+        for text in rest:
+            self._take(self._begun)
+            self._begun = text[:LINE_LENGTH]
+
+    def end(self) -> None:
+        """Give out what has no line ending."""
+        self.feed(b"", final=True)
+        if self._begun:
+            self._take(self._begun)
+            self._begun = ""
+
+
+class _Tail:
+    """The last lines: no more than TAIL_LINES, and TAIL_LENGTH characters."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque()
+        self._length = 0
+
+    def append(self, line: str) -> None:
+        """One more line; the oldest go."""
+        self.lines.append(line)
+        self._length += len(line)
+        while len(self.lines) > TAIL_LINES or (self._length > TAIL_LENGTH and len(self.lines) > 1):
+            self._length -= len(self.lines.popleft())
 
 
 def end_leftovers(variable: str, value: str) -> None:
@@ -110,10 +202,10 @@ def end_leftovers(variable: str, value: str) -> None:
             if process.pid != os.getpid() and process.environ().get(variable) == value:
                 process.kill()
                 left.append(process)
-    psutil.wait_procs(left, timeout=GRACE_SECONDS)
+    psutil.wait_procs(left, timeout=LEFTOVER_SECONDS)
 
 
-def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> None:
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if os.name == "posix":
             os.killpg(process.pid, number)
@@ -121,13 +213,25 @@ def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> Non
             process.send_signal(number)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """Ask first (Ninja then removes half-written outputs), insist after a while."""
+def _kill_session(process: subprocess.Popen[bytes]) -> None:
+    """Kill the program and all that it started: Ninja gives each compiler its own process group, but no session."""
+    _signal_group(process, signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
+    if os.name != "posix":
+        return
+    with contextlib.suppress(psutil.Error, OSError):
+        for other in psutil.pids():
+            with contextlib.suppress(OSError):
+                if os.getsid(other) == process.pid:
+                    os.kill(other, signal.SIGKILL)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask first (Ninja then removes half-written outputs), insist after a while, at once when asked again."""
     _signal_group(process, signal.SIGINT if os.name == "posix" else signal.SIGTERM)
     try:
         process.wait(timeout=GRACE_SECONDS)
     except subprocess.TimeoutExpired:
         pass
     finally:
-        _signal_group(process, signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
+        _kill_session(process)
         process.wait()

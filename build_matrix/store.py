@@ -6,36 +6,83 @@ import contextlib
 import errno
 import os
 import shutil
+import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from platformdirs import user_cache_path
 
-from build_matrix.errors import DiskFullError, StoreNotWritableError
+from build_matrix import interrupt
+from build_matrix.errors import DiskFullError, NoLocksError, StoreNotWritableError, explain_os_error
 
 KEY_LENGTH = 24
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENOLCK, errno.ENOTCONN, errno.EFBIG} | {
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EMFILE,
+    errno.ENFILE,
+}
 
 
 def default_store() -> Path:
-    """The store's folder when nobody names one: BUILD_MATRIX_STORE, or the user's cache folder."""
-    named = os.environ.get("BUILD_MATRIX_STORE")
-    return Path(named).expanduser() if named else user_cache_path("build-matrix")
+    """The store's folder when nobody names one: BUILD_MATRIX_STORE, or the user's cache folder.
+
+    Who has no home folder (a container's user without an entry in passwd) gets a folder of the temporary ones. A
+    relative XDG_CACHE_HOME counts as unset: https://specifications.freedesktop.org/basedir-spec/latest/
+    """
+    if named := os.environ.get("BUILD_MATRIX_STORE", "").strip():
+        return expand(Path(named))
+    home = _home()
+    with contextlib.suppress(RuntimeError, KeyError):  # there is neither HOME nor an entry in passwd
+        folder = user_cache_path("build-matrix")
+        if folder.is_absolute() and (home or folder.parent != Path("/.cache")):
+            return folder
+    return home / ".cache" / "build-matrix" if home else _temporary_store()
+
+
+def expand(folder: Path) -> Path:
+    """``folder`` with ``~`` as the home folder, as it is where there is none."""
+    try:
+        return folder.expanduser()
+    except (RuntimeError, KeyError):
+        return folder
+
+
+def _home() -> Path | None:
+    """The home folder of HOME, else of passwd; None for neither."""
+    if Path(os.environ.get("HOME", "")).is_absolute():
+        return Path(os.environ["HOME"])
+    with contextlib.suppress(ImportError, KeyError, OSError):
+        import pwd
+
+        named = Path(pwd.getpwuid(os.getuid()).pw_dir)
+        return named if named.is_absolute() else None
+    return None
+
+
+def _temporary_store() -> Path:
+    try:
+        parent = Path(tempfile.gettempdir())
+    except OSError:  # none of them can be written; whoever needs the store says so
+        parent = Path("/tmp")  # noqa: S108 - owned by this user, or refused
+    return parent / f"build-matrix-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
 
 
 @contextlib.contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn "no space left" and "not writable" into the errors that name the remedy.
+    """Turn what the disk refuses ("no space left", "not writable", ...) into the error that names the remedy.
 
-    Raises DiskFullError, StoreNotWritableError.
+    Raises MissingPrerequisiteError: DiskFullError, StoreNotWritableError, NoLocksError, and others of its kind.
     """
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise DiskFullError(folder) from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             raise StoreNotWritableError(folder, os.strerror(error.errno)) from error
+        if error.errno in DISK_ERRORS and (explained := explain_os_error(error, folder)):
+            raise explained from error
         raise
 
 
@@ -54,16 +101,15 @@ class Store:
 
     def __init__(self, root: Path, waiting: Callable[[str], None] = lambda _: None) -> None:
         """``waiting`` is told when another run holds the lock of a result that is needed here."""
-        self.root = root.resolve()
+        self.root = _resolve(expand(root))
         self._waiting = waiting
         try:
             with disk_errors(self.root):
                 for name in ("locks", "logs", "work"):
                     (self.root / name).mkdir(parents=True, exist_ok=True)
-                probe = self.root / "work" / f".writable-{os.getpid()}"
-                probe.touch()
-                probe.unlink()
-        except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
+                _require_owner(self.root)
+                _require_locks(self.root / "locks")
+        except OSError as error:
             raise StoreNotWritableError(self.root, os.strerror(error.errno or errno.EIO)) from error
         self._clear()
 
@@ -110,29 +156,33 @@ class Store:
 
     @contextlib.contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Hold the lock ``name`` among all runs on this store; the system frees it when a run is killed."""
-        lock = FileLock(self.root / "locks" / f"{name}.lock")
+        """Hold the lock ``name`` among all runs on this store; the system frees it when a run is killed.
+
+        Raises MissingPrerequisiteError; KeyboardInterrupt when this process is asked to end while it waits.
+        """
+        path = self.root / "locks" / f"{name}.lock"
+        lock = FileLock(path)
         with disk_errors(self.root):
-            try:
-                lock.acquire(timeout=0.05)
-            except Timeout:
-                self._waiting(name)
-                lock.acquire()
+            if not _acquired(lock, 0.05):
+                self._waiting(_holder(path, name))
+                while not _acquired(lock, 0.5):
+                    interrupt.check()
+        _sign(path)
         try:
             yield
         finally:
-            lock.release()
+            _release(lock)
 
     @contextlib.contextmanager
     def if_free(self, name: str) -> Iterator[bool]:
         """Hold the lock ``name`` when no other run on this store has it; whether it is held."""
         lock = FileLock(self.root / "locks" / f"{name}.lock")
-        with disk_errors(self.root), contextlib.suppress(Timeout):
-            lock.acquire(timeout=0)
+        with disk_errors(self.root):
+            free = _acquired(lock, 0)
         try:
-            yield lock.is_locked
+            yield free
         finally:
-            lock.release()
+            _release(lock)
 
     def _clear(self) -> None:
         """Remove what killed runs left, and what their programs still wrote after the next run had removed it."""
@@ -160,6 +210,83 @@ class Store:
 
     def _path(self, stage: str, digest: str) -> Path:
         return self.root / stage / digest[:KEY_LENGTH]
+
+
+def _resolve(folder: Path) -> Path:
+    """The absolute path, without links; raises StoreNotWritableError where that cannot be known."""
+    try:
+        return folder.resolve()
+    except FileNotFoundError as error:
+        raise StoreNotWritableError(folder, "the current folder does not exist any more") from error
+    except RuntimeError as error:  # before Python 3.13
+        raise StoreNotWritableError(folder, os.strerror(errno.ELOOP)) from error
+    except (OSError, ValueError) as error:
+        raise StoreNotWritableError(folder, str(error)) from error
+
+
+def _require_owner(root: Path) -> None:
+    """Refuse a store below the temporary folder that another user has laid there: its contents would be run.
+
+    Raises StoreNotWritableError.
+    """
+    if root == _temporary_store().resolve() and hasattr(os, "getuid") and root.stat().st_uid != os.getuid():
+        raise StoreNotWritableError(root, "it belongs to another user")
+
+
+def _require_locks(folder: Path) -> None:
+    """Write a file in ``folder`` and lock it; raises OSError, NoLocksError.
+
+    Network file systems can lack locks in several ways: https://man7.org/linux/man-pages/man2/flock.2.html. A lock by
+    a file's mere existence is no way out: a run that is killed on another machine would leave it for ever.
+    """
+    probe = folder / f".probe-{os.getpid()}-{threading.get_ident()}"
+    try:
+        with probe.open("wb") as file:
+            file.write(b"x")
+            file.flush()
+            if os.name == "posix":
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise NoLocksError(folder.parent, "a file that nobody else has counts as locked") from None
+    except OSError as error:
+        if error.errno in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ESTALE, errno.EIO, errno.EINVAL}:
+            raise NoLocksError(folder.parent, os.strerror(error.errno)) from error
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
+def _acquired(lock: BaseFileLock, seconds: float) -> bool:
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        return False
+    except NotImplementedError as error:  # filelock before 3.25, for ENOSYS
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from error
+    return True
+
+
+def _release(lock: BaseFileLock) -> None:
+    """Free the lock; where the file system fails even at that, the end of this process frees it."""
+    with contextlib.suppress(OSError):
+        lock.release()
+
+
+def _sign(lock: Path) -> None:
+    """Write into a lock file whose it is, for those who wait."""
+    with contextlib.suppress(OSError):
+        lock.write_text(f"process {os.getpid()}", encoding="ascii")
+
+
+def _holder(lock: Path, name: str) -> str:
+    """What is waited for, and for which process."""
+    with contextlib.suppress(OSError):
+        if signed := lock.read_text(encoding="ascii", errors="replace").strip():
+            return f"{name}, {signed[:40]}"
+    return name
 
 
 def _remove(folders: Iterable[Path]) -> None:

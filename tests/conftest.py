@@ -12,6 +12,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from build_matrix import redact
 from build_matrix.errors import BuildMatrixError
 from build_matrix.locks import select_sdist
 from build_matrix.model import (
@@ -70,6 +71,13 @@ def errors_are_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
         original(error, problem, remedy)
 
     monkeypatch.setattr(BuildMatrixError, "__init__", checked)
+
+
+@pytest.fixture(autouse=True)
+def no_secrets() -> Iterator[None]:
+    """What one test has configured as a secret is no secret in the next one."""
+    yield
+    redact.forget()
 
 
 @pytest.fixture

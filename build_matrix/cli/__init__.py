@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import functools
 import logging
-import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import NoReturn, ParamSpec
 
 import typer
 
+from build_matrix import interrupt
 from build_matrix.cli import build, doctor, fetch, figures, lock, plan, reproduce, verify
-from build_matrix.errors import BuildMatrixError, RunInterruptedError
+from build_matrix.cli.terminal import output_problem, prepare_streams, write_error
+from build_matrix.errors import BuildMatrixError, MissingPrerequisiteError, RunInterruptedError
+from build_matrix.redact import guard_output
 
 P = ParamSpec("P")
+OUTPUT_CLOSED = 141  # what a shell reports for SIGPIPE
 
 app = typer.Typer(
     name="build-matrix",
@@ -27,8 +29,12 @@ app = typer.Typer(
 )
 
 
-def interruptible(command: Callable[P, None]) -> Callable[P, None]:
-    """The command, with Ctrl-C as a failure that has its sentence and its exit code."""
+class OutputClosedError(Exception):
+    """Nobody reads the output any more (``| head -1``): the command ends without a word, as by SIGPIPE."""
+
+
+def explained(command: Callable[P, None]) -> Callable[P, None]:
+    """The command, with everything that can end it as a failure that has its sentence and its exit code."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -36,27 +42,73 @@ def interruptible(command: Callable[P, None]) -> Callable[P, None]:
             command(*args, **kwargs)
         except KeyboardInterrupt:
             raise RunInterruptedError from None
+        except BuildMatrixError:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and (problem := output_problem()):
+                raise _explain_output(problem) from error
+            if interrupt.requested():  # what fails because it was interrupted is no failure of its own
+                raise RunInterruptedError from error
+            from build_matrix.cli.fault import explain
+
+            raise explain(error, sys.argv) from error
 
     return run
 
 
 SUBCOMMANDS = (doctor, plan, build, verify, reproduce, fetch, lock, figures)
 for module in SUBCOMMANDS:
-    app.command(module.__name__.rpartition(".")[2])(interruptible(module.command))
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    """A request to end is answered like Ctrl-C: what was started is ended first."""
-    raise KeyboardInterrupt
+    app.command(module.__name__.rpartition(".")[2])(explained(module.command))
 
 
 def main() -> NoReturn:
     """Run the command line; a failure is one sentence, its remedy, and its exit code."""
+    prepare_streams()
+    guard_output()
+    interrupt.install()
     logging.getLogger("urllib3").setLevel(logging.ERROR)
-    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(_run())
+
+
+def _run() -> int:
+    code = 0
     try:
         app()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
+        if isinstance(ended.__context__, BrokenPipeError):  # rich's and typer's answer to a closed pipe
+            code = OUTPUT_CLOSED
+    except OutputClosedError:
+        code = OUTPUT_CLOSED
     except BuildMatrixError as error:
-        sys.stderr.write(f"\n{error.problem}\n{error.remedy}\n")
-        sys.exit(error.exit_code)
-    sys.exit(0)
+        code = _show(error)
+    except KeyboardInterrupt:
+        code = _show(RunInterruptedError())
+    except Exception as error:  # noqa: BLE001 - the last line of defence
+        from build_matrix.cli.fault import explain
+
+        code = _show(explain(error, sys.argv))
+    return _flush() or code
+
+
+def _show(error: BuildMatrixError) -> int:
+    write_error(f"\n{error.problem}\n{error.remedy}\n")
+    return error.exit_code
+
+
+def _flush() -> int:
+    """Write out what is buffered; the exit code when nobody reads it, or it cannot be written; else 0."""
+    problem = output_problem()
+    explained = _explain_output(problem) if problem else None
+    if isinstance(explained, BuildMatrixError):
+        return _show(explained)
+    return OUTPUT_CLOSED if explained else 0
+
+
+def _explain_output(problem: OSError) -> OutputClosedError | MissingPrerequisiteError:
+    if isinstance(problem, BrokenPipeError):
+        return OutputClosedError()
+    return MissingPrerequisiteError(
+        f"The output cannot be written: {problem.strerror or problem}.",
+        "Free some room where it goes, or write to another place.",
+    )

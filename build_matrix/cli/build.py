@@ -206,11 +206,12 @@ def build_one(request: Request, job: Job) -> Wheel:
 
 def require_possible(request: Request, machine: Machine) -> None:
     """Stop before anything is written when no toolkit could do; raises what planning raises."""
-    from build_matrix.locks import available_toolkits, locked_llama_releases
-    from build_matrix.resolve import make_plan, require_cell
+    from build_matrix.cli.planning import make_checked_plan
+    from build_matrix.locks import available_toolkits
+    from build_matrix.resolve import require_cell
 
     available = available_toolkits(machine.platform)
-    require_cell(make_plan(request, machine, locked_llama_releases(), available), machine, available)
+    require_cell(make_checked_plan(request, machine, available), machine, available)
 
 
 def choose(
@@ -227,21 +228,23 @@ def choose(
 
     Raises what planning and downloading raise.
     """
+    from build_matrix.cli.planning import make_checked_plan, require_wanted
     from build_matrix.errors import ArchiveUnreachableError
-    from build_matrix.locks import available_toolkits, ingredient_choices, locked_llama_releases, select_ingredients
+    from build_matrix.locks import available_toolkits, ingredient_choices, select_ingredients
     from build_matrix.provision import fetch_toolkit, read_installed, take_installed
-    from build_matrix.resolve import make_plan, require_cell
+    from build_matrix.resolve import require_cell
 
     if toolkit_root:
         minor, _ = read_installed(toolkit_root)
-        plan = make_plan(request, machine, locked_llama_releases(), (minor,))
+        require_wanted(request.cuda, minor, toolkit_root)
+        plan = make_checked_plan(msgspec.structs.replace(request, cuda=minor), machine, (minor,))
         cell, compiler = require_cell(plan, machine, (minor,))
         return plan, cell, compiler, take_installed(cell, select_ingredients(cell), toolkit_root, store)
     available = available_toolkits(machine.platform)
     first: ArchiveUnreachableError | None = None
     out_of_reach: dict[str, list[str]] = {}
     while True:
-        plan = make_plan(request, machine, locked_llama_releases(), available)
+        plan = make_checked_plan(request, machine, available)
         cell, compiler = require_cell(plan, machine, available)
         for choice in ingredient_choices(cell):
             try:
@@ -254,7 +257,7 @@ def choose(
             return plan, cell, compiler, ingredients
         out_of_reach.setdefault(last.problem, []).append(cell.cuda)
         available = tuple(minor for minor in available if minor != cell.cuda)
-        if not make_plan(request, machine, locked_llama_releases(), available).cell:
+        if not make_checked_plan(request, machine, available).cell:
             raise first or last
 
 

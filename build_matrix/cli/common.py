@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from build_matrix.errors import VerificationError
-from build_matrix.model import Verdict
-from build_matrix.report import Reporter
+from build_matrix.model import Verdict, readable_json
+from build_matrix.report import RedactingConsole, Reporter
 from build_matrix.store import Store, default_store
 
 LOG_WIDTH = 200
@@ -23,15 +23,13 @@ def open_store(folder: Path | None, reporter: Reporter) -> Store:
 
 def standard_output() -> Console:
     """Standard output; wide where it is no terminal, so that logs can be searched."""
-    terminal = Console()
-    return terminal if terminal.is_terminal else Console(width=LOG_WIDTH)
+    terminal = RedactingConsole()
+    return terminal if terminal.is_terminal else RedactingConsole(width=LOG_WIDTH)
 
 
 def print_json(value: object) -> None:
     """On standard output, indented."""
-    import msgspec
-
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    sys.stdout.write(readable_json(value).decode())
 
 
 def print_verdicts(verdicts: list[Verdict]) -> None:

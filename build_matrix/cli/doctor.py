@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -30,8 +31,11 @@ def command(
     store_folder: StoreOption = None,
 ) -> None:
     """Say what is on this machine, what is wrong with it, and what to do."""
+    from build_matrix.cli.installed_rows import print_installed
+    from build_matrix.cli.prediction import predict_wheel
     from build_matrix.diagnosis import diagnose, diagnose_installed
     from build_matrix.probe import examine_environment, probe
+    from build_matrix.recorded import recorded_defines
     from build_matrix.store import default_store
 
     machine = probe(store_folder or default_store(), override_variables(driver_cuda, compute_capability))
@@ -39,71 +43,114 @@ def command(
     findings = diagnose(machine)
     if installed:
         findings += diagnose_installed(installed, machine)
-    wheels = {wheel.name: _prediction(wheel, machine) for wheel in sorted(folder.glob("*.whl"))}
+    wheels = {
+        wheel.name: predict_wheel(wheel.name, machine, recorded_defines(wheel))
+        for wheel in sorted(folder.glob("*.whl"))
+    }
     if as_json:
-        import msgspec
+        from build_matrix.cli.common import print_json
 
         answer = {"machine": machine, "installed": installed, "findings": findings, "wheels": wheels}
-        typer.echo(msgspec.json.format(msgspec.json.encode(answer), indent=2))
+        print_json(answer | {"verdict": verdict(machine, findings)})
         return
     _print(machine, findings, wheels)
     if installed:
-        typer.echo(f"\n{installed.python}: llama-cpp-python {installed.version or '(not installed)'}")
+        print_installed(installed)
 
 
-def _prediction(wheel: Path, machine: Machine) -> str:
-    from build_matrix.cli.verify import targets
+def verdict(machine: Machine, findings: list[Finding]) -> str:
+    """The one sentence: nothing is wrong, with its evidence; how much is wrong; or why nothing can be judged."""
+    from build_matrix.diagnosis import evidence_of_use, why_not_judged
 
-    if machine.driver is None:
-        return f"cannot be judged: {machine.driver_problem}"
-    reasons = [target.impossible.fact for target in targets(wheel, machine) if target.impossible]
-    return " ".join(dict.fromkeys(reasons)) or "runs here: nox -s verify"
+    wrong = [finding for finding in findings if not finding.passed]
+    if wrong:
+        return f"{len(wrong)} {'problem' if len(wrong) == 1 else 'problems'}:"
+    if works := evidence_of_use(machine):
+        return f"Nothing is wrong: {works}."
+    return f"Whether CUDA works here cannot be judged: {why_not_judged(machine)}."
 
 
 def _print(machine: Machine, findings: list[Finding], wheels: dict[str, str]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from build_matrix.cli.common import standard_output
 
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for name, value in rows(machine):
-        table.add_row(name, value)
-    for name, prediction in wheels.items():
-        table.add_row("wheel", f"{name}\n{prediction}")
+    for name, value in (*rows(machine), *(("wheel", f"{name}\n{text}") for name, text in wheels.items())):
+        table.add_row(name, Text(value))  # names and paths hold brackets, which are no markup
     console = standard_output()
     console.print(table)
-    wrong = [finding for finding in findings if not finding.passed]
-    console.print("\nNothing is wrong." if not wrong else "")
-    for finding in wrong:
-        console.print(f"✗ {finding.fact}", style="red", highlight=False)
-        console.print(f"  {finding.remedy}", highlight=False)
+    console.print(f"\n{verdict(machine, findings)}", markup=False, highlight=False, soft_wrap=True)
+    for finding in findings:
+        if not finding.passed:
+            console.print(f"✗ {finding.fact}", style="red", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  {finding.remedy}", markup=False, highlight=False, soft_wrap=True)
 
 
 def rows(machine: Machine) -> list[tuple[str, str]]:
     """What is here, as the table's rows."""
-    driver: Any = machine.driver
-    found = [("system", f"{machine.platform}, {machine.libc}, Python {machine.python}")]
-    found.append(
-        ("hardware", f"{machine.cpus} CPUs, {machine.memory / 2**30:.0f} GiB, {machine.disk_free / 1e9:.0f} GB free")
-    )
+    return [
+        ("system", _system(machine)),
+        ("hardware", f"{machine.cpus} CPUs, {machine.memory / 2**30:.0f} GiB, {machine.disk_free / 1e9:.0f} GB free"),
+        *_driver_rows(machine),
+        *_gpu_rows(machine),
+        *(("compiler", f"{one.name} {one.version} ({one.cxx})") for one in machine.compilers),
+        *(("compiler", note) for note in machine.compiler_notes),
+        *_toolkit_rows(machine),
+        *_variable_rows(machine),
+    ]
+
+
+def _system(machine: Machine) -> str:
+    places = ["WSL"] if machine.surroundings.wsl else []
+    places += [f"in a container ({machine.surroundings.container})"] if machine.surroundings.container else []
+    return ", ".join([machine.platform, machine.libc, f"Python {machine.python}", *places])
+
+
+def _driver_rows(machine: Machine) -> Iterator[tuple[str, str]]:
+    from build_matrix.diagnosis import evidence_of_use
+
+    driver, evidence = machine.driver, machine.evidence
     if driver:
         kernel = f"; its kernel module CUDA {driver.kernel_cuda}" if driver.kernel_cuda not in {"", driver.cuda} else ""
-        found.append(("driver", f"{driver.version}, speaks CUDA {driver.cuda}{kernel}"))
+        yield "driver", f"{driver.version}, speaks CUDA {driver.cuda}{kernel}"
     else:
-        found.append(("driver", machine.driver_problem))
+        yield "driver", machine.driver_problem
+    if works := evidence_of_use(machine):
+        yield "CUDA", works
+    if evidence.nvml_problem:
+        yield "NVML", evidence.nvml_problem
+
+
+def _gpu_rows(machine: Machine) -> Iterator[tuple[str, str]]:
+    from build_matrix.diagnosis import usable
+
+    left = {choice.gpu.uuid for choice in usable(machine)}
+    restricted = machine.surroundings.visible_devices is not None and all(gpu.uuid for gpu in machine.gpus)
     for gpu in machine.gpus:
         mig = ", MIG" if gpu.mig else ""
-        found.append(("GPU", f"{gpu.name}, sm_{gpu.architecture}, {gpu.memory / 2**30:.0f} GiB{mig}"))
-    found += [("compiler", f"{c.name} {c.version} ({c.cxx})") for c in machine.compilers]
+        gone = restricted and not left.intersection((gpu.uuid, *gpu.mig_devices)) and not gpu.mig
+        hidden = ", hidden from this process" if gone else ""
+        memory = f", {gpu.memory / 2**30:.0f} GiB" if gpu.memory else ""
+        yield "GPU", f"{gpu.name}, sm_{gpu.architecture}{memory}{mig}{hidden}"
+    if not machine.gpus:
+        for device in machine.evidence.pci or ():
+            bound = f"driver {device.driver}" if device.driver else "no driver"
+            yield "GPU", f"an NVIDIA GPU on the PCI bus ({device.address}, {bound}), of which nothing else is known"
+
+
+def _toolkit_rows(machine: Machine) -> Iterator[tuple[str, str]]:
     for number, toolkit in enumerate(machine.toolkits):
         wins = ", would win by accident" if number == 0 else ""
-        found.append(
-            (
-                "toolkit",
-                f"{toolkit.version or toolkit.problem} in {toolkit.root} (by {toolkit.found_by}{wins}); not used",
-            )
-        )
-    found += [("claimed", f"{name}={value}") for name, value in machine.overrides.items()]
-    return found
+        what = toolkit.version or toolkit.problem
+        yield "toolkit", f"{what} in {toolkit.root} (by {toolkit.found_by}{wins}); not used"
+
+
+def _variable_rows(machine: Machine) -> Iterator[tuple[str, str]]:
+    if ignored := machine.surroundings.ignored:
+        yield "variables", f"set, and without effect on a build of this tool: {', '.join(ignored)}"
+    for name, value in machine.overrides.items():
+        yield "claimed", f"{name}={value}"

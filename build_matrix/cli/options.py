@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -12,13 +13,32 @@ from build_matrix.errors import ConfigurationError
 from build_matrix.model import CacheProgram, CompileCache, Profile, Request
 
 WHEELS = Path("wheels")
+DEFINE_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+MOST_JOBS = 1024
 CACHE_FOLDER = "compile-cache"  # in the store
+
+
+def parse_folder(text: str | Path) -> Path:
+    """A folder's path; raises typer.BadParameter for an empty text, which would be the current folder."""
+    if not str(text).strip():
+        raise typer.BadParameter("the path is empty.")
+    return Path(text)
+
 
 StoreOption = Annotated[
     Path | None,
-    typer.Option("--store", envvar="BUILD_MATRIX_STORE", help="Where results are kept.", show_default="user's cache"),
+    typer.Option(
+        "--store",
+        envvar="BUILD_MATRIX_STORE",
+        help="Where results are kept.",
+        show_default="user's cache",
+        parser=parse_folder,
+        metavar="FOLDER",
+    ),
 ]
-WheelsOption = Annotated[Path, typer.Option("--wheels", help="Folder of the finished wheels.")]
+WheelsOption = Annotated[
+    Path, typer.Option("--wheels", help="Folder of the finished wheels.", parser=parse_folder, metavar="FOLDER")
+]
 RequireGpuOption = Annotated[
     bool, typer.Option("--require-gpu", help="Fail (exit 7) unless the offload is proven on a GPU here.")
 ]
@@ -31,7 +51,9 @@ LlamaOption = Annotated[
 ArchOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--arch", help="Architecture, such as 89 or 90-virtual; repeat it.", show_default="this machine's GPU, or 89"
+        "--arch",
+        help="Architecture, such as 89, 8.9 or 90-virtual; repeat it.",
+        show_default="this machine's GPU, or 89",
     ),
 ]
 DefineOption = Annotated[
@@ -43,7 +65,7 @@ ProfileOption = Annotated[
 ]
 JobsOption = Annotated[
     int | None,
-    typer.Option("--jobs", min=1, help="Compilers at a time.", show_default="one for each CPU"),
+    typer.Option("--jobs", min=1, max=MOST_JOBS, help="Compilers at a time.", show_default="one for each CPU"),
 ]
 IsolateOption = Annotated[
     bool,
@@ -108,13 +130,18 @@ def parse_request(
 
 
 def parse_defines(words: list[str]) -> dict[str, str]:
-    """``NAME=VALUE`` words as a mapping; raises ConfigurationError."""
-    defines = {}
+    """``NAME=VALUE`` words as a mapping; raises ConfigurationError, also for a name that is given two values."""
+    defines: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")
-        if not (equals and name and value):
+        if not (equals and value and DEFINE_NAME.fullmatch(name)):
             raise ConfigurationError(f"--define {word!r} is not NAME=VALUE.", "Write it as --define GGML_AVX512=ON.")
-        defines[name] = value
+        if not value.isprintable():
+            raise ConfigurationError(f"--define {name} has a value that is not text: {value!r}.", "Write it anew.")
+        if defines.setdefault(name, value) != value:
+            raise ConfigurationError(
+                f"--define {name} is given twice: {defines[name]} and {value}.", "Leave one of the two out."
+            )
     return defines
 
 

@@ -29,6 +29,7 @@ from build_matrix.cli.options import (
 )
 from build_matrix.errors import NotReproducibleError
 from build_matrix.model import Cell, Conditions, Difference, HostCompiler, Machine, Request, WheelRecord, file_sha256
+from build_matrix.redact import redact
 
 if TYPE_CHECKING:
     from build_matrix.index import Downloads
@@ -140,7 +141,10 @@ def choose_compiler(record: WheelRecord, machine: Machine, reporter: Reporter) -
         key=lambda c: (c.identity != wanted.identity, c.name != wanted.name, c.version != wanted.version),
     )
     if not ranked:
-        raise MissingPrerequisiteError("There is no C++ compiler here.", f"Install {wanted.name} {wanted.version}.")
+        refused = " ".join(problem.fact for problem in machine.compiler_problems)
+        raise MissingPrerequisiteError(
+            refused or "There is no C++ compiler here.", f"Install {wanted.name} {wanted.version}."
+        )
     if ranked[0].identity != wanted.identity:
         reporter.say(f"  {compiler_difference(wanted, ranked[0])}")
     return ranked[0]
@@ -257,7 +261,7 @@ def conclude(first: Path, second: Path, causes: list[str], folder: Path, reporte
         shutil.copyfile(path, kept / place / path.name)
     report = kept / f"{first.name}.txt"
     lines = [*causes, *map(describe, differences), "", full_report(first, second)]
-    report.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    report.write_text(redact("\n".join(lines).rstrip()) + "\n", encoding="utf-8")
     because = f" ({causes[0]})" if causes else ""
     raise NotReproducibleError(
         f"{first.name} is not reproducible{because}: {describe(differences[0])}",

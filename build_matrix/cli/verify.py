@@ -66,8 +66,9 @@ def targets(wheel: Path, machine: Machine) -> tuple[Target, ...]:
     """
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
+    from build_matrix.recorded import MAY_RUN, recorded_defines
     from build_matrix.resolve import predict
-    from build_matrix.verify import MAY_RUN, Target, parse_label, recorded_defines
+    from build_matrix.verify import Target, parse_label
 
     try:
         label = parse_label(parse_wheel_filename(wheel.name)[1].local or "")
@@ -80,7 +81,7 @@ def targets(wheel: Path, machine: Machine) -> tuple[Target, ...]:
         alone = structs.replace(machine, gpus=(gpu,))
         findings = predict(label.cuda, label.architectures, alone, defines) if label else []
         found.append(
-            Target(gpu=gpu, visible=visible, impossible=next((item for item in findings if not item.passed), None))
+            Target(gpu=gpu, visible=visible, impossible=next((item for item in findings if item.failed), None))
         )
     return tuple(found)
 
@@ -88,20 +89,11 @@ def targets(wheel: Path, machine: Machine) -> tuple[Target, ...]:
 def visible_gpus(machine: Machine) -> list[tuple[Gpu, str]]:
     """The GPUs that CUDA_VISIBLE_DEVICES leaves, each with a value that leaves it alone; all of them when it hides all.
 
-    Numbers count in the order of the PCI bus, as NVML does. See the CUDA Programming Guide, "Environment variables".
+    The driver library's own list and order where it answered, else CUDA's rules (build_matrix.diagnosis.visible).
     """
-    from build_matrix.diagnosis import HIDING
+    from build_matrix.diagnosis import usable
 
-    everything = [(gpu, "" if gpu.mig else gpu.uuid) for gpu in machine.gpus]
-    wanted = machine.surroundings.visible_devices
-    if wanted is None or wanted.strip() in HIDING:
-        return everything
-    found = []
-    for word in (item.strip() for item in wanted.split(",")):
-        if word.isdecimal() and int(word) < len(machine.gpus):
-            found.append(everything[int(word)])
-        elif word.startswith("MIG-"):
-            found += [(gpu, word) for gpu in machine.gpus if gpu.mig][:1]
-        elif word:
-            found += [pair for pair in everything if pair[0].uuid.startswith(word)][:1]
-    return found or everything
+    chosen = usable(machine) or usable(
+        structs.replace(machine, surroundings=structs.replace(machine.surroundings, visible_devices=None))
+    )
+    return [(choice.gpu, choice.value) for choice in chosen]

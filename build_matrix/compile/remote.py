@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from build_matrix.errors import ConfigurationError
 from build_matrix.model import CacheProgram
+from build_matrix.redact import remember_urls
 
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
@@ -34,6 +35,7 @@ def parse_remote(url: str, environment: Mapping[str, str]) -> Remote | None:
     """What ``url`` names, None for an empty one; S3's keys come from ``environment``. Raises ConfigurationError."""
     if not url:
         return None
+    remember_urls(url)
     try:
         parts = urlsplit(url.partition("|")[0])  # ccache takes attributes behind a bar
         port = parts.port or _PORTS.get(parts.scheme, 0)

@@ -1,10 +1,22 @@
 """What is wrong, each with its evidence and its remedy: pure functions of records.
 
-``machine``: with this machine; ``installed``: with an environment's llama_cpp; ``run``: with a wheel that was tried.
+``causes`` is the one table. ``machine``, ``driver`` and ``visible``: this machine; ``installed``: an environment's
+llama_cpp; ``run``: a wheel that was run.
 """
 
 from build_matrix.diagnosis.installed import diagnose_installed
-from build_matrix.diagnosis.machine import HIDING, diagnose
+from build_matrix.diagnosis.machine import diagnose, evidence_of_use, why_no_gpu, why_not_judged
 from build_matrix.diagnosis.run import diagnose_run, diagnose_static
+from build_matrix.diagnosis.visible import hides_every_gpu, usable
 
-__all__ = ["HIDING", "diagnose", "diagnose_installed", "diagnose_run", "diagnose_static"]
+__all__ = [
+    "diagnose",
+    "diagnose_installed",
+    "diagnose_run",
+    "diagnose_static",
+    "evidence_of_use",
+    "hides_every_gpu",
+    "usable",
+    "why_no_gpu",
+    "why_not_judged",
+]

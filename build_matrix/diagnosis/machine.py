@@ -1,94 +1,131 @@
-"""What keeps CUDA programs from working on this machine."""
+"""What keeps CUDA programs from working on this machine, and what cannot be judged of it."""
 
 from __future__ import annotations
 
-from build_matrix.model import Driver, Finding, Machine
+import re
 
-FORWARD_COMPATIBILITY = 804  # cudaErrorCompatNotSupportedOnDevice
-NO_DEVICE = 100  # cudaErrorNoDevice
-HIDING = frozenset({"", "-1", "NoDevFiles"})  # values of CUDA_VISIBLE_DEVICES under which no GPU is left
+from build_matrix.diagnosis.causes import Cause, by_code, cause
+from build_matrix.diagnosis.driver import explain, explain_nvml
+from build_matrix.diagnosis.visible import hides_every_gpu, selection, usable
+from build_matrix.model import Finding, Machine
+
+UUID = re.compile(r"\b((?:GPU|MIG)-[0-9A-Fa-f]{8})-[0-9A-Fa-f-]+")
+FORWARD_COMPATIBILITY = cause("forward compatibility").name
 
 
 def diagnose(machine: Machine) -> list[Finding]:
-    """Everything that keeps CUDA programs from working here, or may surprise; only what holds not is a problem."""
-    findings = [_driver(machine), hidden(machine), _compat(machine), _compiler(machine)]
+    """Everything that keeps CUDA programs from working here, or may surprise; what holds is among it too."""
+    findings = [why_driver_fails(machine) or _driver(machine), hidden(machine), _compat(machine)]
+    if findings[0] and findings[0].rule == FORWARD_COMPATIBILITY:
+        findings.pop()  # the same cause, said by its consequence
+    findings += machine.compiler_problems
+    if not (machine.compilers or machine.compiler_problems):
+        findings.append(cause("no compiler").finding())
     findings += [
-        bad(f"{t.found_by} leads to {t.root}: {t.problem}.", "Mend or remove it; this tool ignores it.")
+        cause("toolkit broken").finding(found_by=t.found_by, root=t.root, problem=t.problem)
         for t in machine.toolkits
         if t.problem
     ]
-    findings += [_lost(text) for text in machine.gpu_problems]
+    findings += [explain_nvml(text) for text in machine.gpu_problems]
     findings += [
-        bad(f"{gpu.name} is in compute mode {gpu.compute_mode}.", "Set it back: `nvidia-smi -c DEFAULT`.")
+        cause("compute mode").finding(gpu=gpu.name, mode=gpu.compute_mode)
         for gpu in machine.gpus
         if gpu.compute_mode == "prohibited"
     ]
+    findings += [cause("part not examined").finding(problem=text) for text in machine.problems]
     return [finding for finding in findings if finding]
 
 
 def why_no_gpu(machine: Machine) -> Finding | None:
     """Why no program finds a GPU here; None when one should."""
-    findings = [hidden(machine), _driver(machine)]
-    findings += [_lost(text) for text in machine.gpu_problems]
+    findings = [None if usable(machine) else hidden(machine), why_driver_fails(machine)]
+    findings += [explain_nvml(text) for text in machine.gpu_problems]
     return next((finding for finding in findings if finding and not finding.passed), None)
+
+
+def why_driver_fails(machine: Machine) -> Finding | None:
+    """Why the driver does not serve CUDA.
+
+    None where it does, where only CUDA_VISIBLE_DEVICES hides its GPUs, and where it is claimed.
+    """
+    driver = machine.driver
+    if hides_every_gpu(machine):
+        return None
+    claimed = bool(machine.overrides)
+    finding = None if claimed else explain(machine.evidence, machine.surroundings)
+    if finding or (driver and (claimed or not driver.init_error)):
+        return finding
+    if driver:
+        row = by_code(driver.init_error)
+        return row.finding() if row else _unknown_code(driver.init_error)
+    row = cause("container without driver" if machine.surroundings.container else "no driver")
+    return _no_driver(row, machine.driver_problem)
+
+
+def _no_driver(row: Cause, problem: str) -> Finding:
+    finding = row.finding()
+    text = f"CUDA programs cannot run: {problem or 'no driver'}."
+    return Finding(rule=finding.rule, kind="run", passed=False, fact=text, remedy=finding.remedy)
+
+
+def _unknown_code(code: int) -> Finding:
+    return cause("other driver error").finding(code=code, function="cuInit")
 
 
 def _driver(machine: Machine) -> Finding | None:
     driver = machine.driver
-    if driver is None:
-        if machine.surroundings.container:
-            remedy = "Start the container with the GPU (`--gpus all`); the driver belongs to its host."
-        else:
-            remedy = "Install NVIDIA's driver where a GPU is; without one, wheels are built and tested on the CPU only."
-        return bad(f"CUDA programs cannot run: {machine.driver_problem or 'no driver'}.", remedy, "no driver")
-    if driver.init_error == FORWARD_COMPATIBILITY:
-        return bad(
-            "Error 804: the forward-compatibility libraries do not support this GPU.",
-            "Take the cuda-compat folder out of LD_LIBRARY_PATH, or use an image of the driver's own CUDA version.",
-            "forward compatibility",
-        )
-    if driver.init_error == NO_DEVICE and machine.surroundings.visible_devices is not None:
-        return None  # hidden, which has its own finding
-    if driver.init_error:
-        return bad(
-            f"The driver library answers error {driver.init_error} to cuInit: the kernel module does not work with it.",
-            "Reboot after a driver update; check that the library and the module are of one version.",
-            "kernel module",
-        )
-    return good("driver", f"Driver {driver.version} speaks CUDA {driver.cuda}.")
+    return good("driver", f"Driver {driver.version} speaks CUDA {driver.cuda}.") if driver else None
 
 
 def hidden(machine: Machine) -> Finding | None:
-    """Whether CUDA_VISIBLE_DEVICES leaves a GPU; None where nothing sets it, or there is no GPU."""
-    visible = machine.surroundings.visible_devices
-    if visible is None or not machine.gpus:
+    """What CUDA_VISIBLE_DEVICES leaves; None where nothing sets it, or no GPU is known."""
+    value = machine.surroundings.visible_devices
+    if value is None or not (machine.gpus or machine.evidence.numbered):
         return None
-    if visible.strip() in HIDING:
-        return bad(f"CUDA_VISIBLE_DEVICES={visible!r} hides every GPU.", "Unset it.", "hidden")
-    return good("visible devices", f"CUDA_VISIBLE_DEVICES={visible}")
+    chosen = selection(machine)
+    value, entry = _without_uuids(value), _without_uuids(chosen.ended_by or "")
+    if chosen.repeated and chosen.known:
+        return cause("GPU named twice").finding(value=value, entry=_without_uuids(chosen.repeated))
+    why = f": {entry!r} {chosen.why}" if entry and not chosen.choices else ""
+    if hides_every_gpu(machine):
+        return cause("hidden").finding(value=value, why=why)
+    if chosen.ended_by is not None and chosen.known:
+        return cause("list of GPUs ends early").finding(value=value, entry=entry, why=chosen.why)
+    return good("visible devices", f"CUDA_VISIBLE_DEVICES={value}")
+
+
+def _without_uuids(value: str) -> str:
+    """Long enough to be recognised, and no more: a verdict does not tell a GPU's UUID."""
+    return UUID.sub(r"\1…", value)
 
 
 def _compat(machine: Machine) -> Finding | None:
-    driver: Driver | None = machine.driver
+    driver = machine.driver
     if not machine.surroundings.compat_folders:
         return None
     versions = (
         f"CUDA {driver.cuda} over a kernel module of {driver.kernel_cuda or 'unknown'}" if driver else "no driver"
     )
-    return bad(
-        f"cuda-compat is on the loader path ({', '.join(machine.surroundings.compat_folders)}): {versions}.",
-        "Only data-centre GPUs support that; elsewhere take it out of LD_LIBRARY_PATH.",
-    )
+    folders = ", ".join(machine.surroundings.compat_folders)
+    return cause("cuda-compat on the loader path").finding(folders=folders, versions=versions)
 
 
-def _compiler(machine: Machine) -> Finding | None:
-    if machine.compilers:
-        return None
-    return bad("There is no C++ compiler.", "Install one: `apt install g++`, or let CXX name it.")
+def evidence_of_use(machine: Machine) -> str:
+    """What shows that CUDA works for this process, as a clause; an empty text where nothing does."""
+    if machine.overrides or not machine.evidence.works or hides_every_gpu(machine):
+        return ""
+    names = ", ".join(choice.gpu.name for choice in usable(machine))
+    return f"the driver library answers, and shows this process {names}"
 
 
-def _lost(text: str) -> Finding:
-    return bad(f"GPU does not answer: {text}.", "Reboot; see `dmesg` for Xid messages.", "GPU lost")
+def why_not_judged(machine: Machine) -> str:
+    """Why nothing can be said of CUDA here, as a clause; an empty text where something can."""
+    if machine.overrides:
+        claims = ", ".join(f"{name}={value}" for name, value in machine.overrides.items())
+        return f"driver or GPUs are claimed ({claims}), and were not asked"
+    if evidence_of_use(machine) or any(not finding.passed for finding in diagnose(machine)):
+        return ""
+    return machine.driver_problem or "the driver library was not asked, or did not answer"
 
 
 def bad(fact: str, remedy: str, rule: str = "doctor") -> Finding:

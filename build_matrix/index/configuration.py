@@ -6,44 +6,79 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import msgspec
-from packaging.utils import canonicalize_name
 
 from build_matrix.errors import ConfigurationError
+from build_matrix.index.credentials import Credential, KeyringProvider
+from build_matrix.index.urls import is_url, user_info, without_user_info
+from build_matrix.index.uv_settings import TRUE, Index, UvSettings, read_uv_settings
 from build_matrix.model import Record
+from build_matrix.redact import redact, remember_environment, remember_urls
 
 PIP_SECONDS = 60
+STALL_SECONDS = 60.0  # a file of which nothing arrives for that long is given up; pip's or uv's timeout takes its place
+PASSED_ON = (  # the variables by which uv is what it is for this user; in both cases, as curl and requests read them
+    *(name for base in ("http_proxy", "https_proxy", "all_proxy", "no_proxy") for name in (base, base.upper())),
+    *("NETRC", "SSL_CLIENT_CERT", "UV_HTTP_TIMEOUT", "UV_CREDENTIALS_DIR"),
+)
+BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR")
 
 
 class IndexConfiguration(Record, frozen=True, kw_only=True):
-    """Simple repository endpoints and folders of files, in the order in which they are asked."""
+    """Simple repository endpoints and folders of files, in the order in which they are asked; no URL has credentials.
+
+    ``bundles`` are all certificate bundles that are configured, with the setting that names each, the strongest first.
+    """
 
     endpoints: tuple[str, ...]
     find_links: tuple[str, ...] = ()
-    certificates: str = ""
+    credentials: tuple[Credential, ...] = ()
+    keyring: KeyringProvider = "disabled"
+    bundles: tuple[tuple[str, str], ...] = ()
+    client_certificate: str = ""
     trusted_hosts: tuple[str, ...] = ()
     proxy: str = ""
+    stall_seconds: float = STALL_SECONDS
     origin: str = "built-in default"
+    variables: dict[str, str] = msgspec.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"IndexConfiguration({self.origin}: {redact(' '.join((*self.endpoints, *self.find_links)))})"
+
+    @property
+    def certificates(self) -> str:
+        """The certificate bundle in force, a file or a folder; empty: the ones that come with requests."""
+        return self.bundles[0][1] if self.bundles else ""
 
     def uv_variables(self) -> dict[str, str]:
-        """The same, as the environment variables of uv (https://docs.astral.sh/uv/reference/environment/)."""
-        variables = {"UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never"}
-        if self.endpoints:
-            variables["UV_DEFAULT_INDEX"] = self.endpoints[0]
+        """The same, as the environment variables of uv (https://docs.astral.sh/uv/reference/environment/).
+
+        They hold credentials: for the environment of a child, never for its argv or for people.
+        """
+        variables = {**self.variables, "UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never"}
+        secret = {entry.url: entry.with_user_info for entry in self.credentials}
+        first, *rest = [secret.get(url, url) for url in self.endpoints] or [""]
+        if self.origin == "uv":  # uv asks its default index last
+            *rest, first = [first, *rest]
+        if first:
+            variables["UV_DEFAULT_INDEX"] = first
         else:
             variables["UV_NO_INDEX"] = "1"
-        if extra := [url for url in self.endpoints[1:] if not url.startswith("file:")]:
+        if extra := [url for url in rest if not url.startswith("file:")]:
             variables["UV_INDEX"] = " ".join(extra)
         if self.find_links:
-            variables["UV_FIND_LINKS"] = ",".join(self.find_links)
+            variables["UV_FIND_LINKS"] = ",".join(secret.get(url, url) for url in self.find_links)
         if self.certificates:
-            variables["SSL_CERT_FILE"] = self.certificates
+            variables["SSL_CERT_DIR" if Path(self.certificates).is_dir() else "SSL_CERT_FILE"] = self.certificates
         if self.trusted_hosts:
             variables["UV_INSECURE_HOST"] = " ".join(self.trusted_hosts)
+        if self.keyring == "subprocess":
+            variables["UV_KEYRING_PROVIDER"] = "subprocess"
         if self.proxy:
             variables["ALL_PROXY"] = self.proxy
         return variables
@@ -52,103 +87,159 @@ class IndexConfiguration(Record, frozen=True, kw_only=True):
 def read_configuration(environ: Mapping[str, str] | None = None) -> IndexConfiguration:
     """The configuration in force: uv's where uv names an index, else pip's, else pip's built-in default.
 
-    Raises ConfigurationError when a configuration file cannot be read.
+    Raises ConfigurationError when a configuration file cannot be read, or names what is no URL.
     """
     environ = os.environ if environ is None else environ
-    pip = _pip_settings(environ)
-    common: dict[str, Any] = {
-        "certificates": environ.get("SSL_CERT_FILE") or pip.get("cert", ""),
-        "trusted_hosts": tuple(environ.get("UV_INSECURE_HOST", "").split())
-        or tuple(pip.get("trusted-host", "").split()),
-        "proxy": pip.get("proxy", ""),
-    }
-    uv_endpoints, uv_links = _uv_settings(environ)
-    if uv_endpoints:
-        return IndexConfiguration(endpoints=uv_endpoints, find_links=uv_links, origin="uv", **common)
-    links = (*uv_links, *pip.get("find-links", "").split())
-    if pip.get("no-index", "").lower() in {"1", "true", "yes", "on"}:
-        return IndexConfiguration(endpoints=(), find_links=links, origin="pip", **common)
+    remember_environment(environ)
+    uv = read_uv_settings(environ)
+    pip = _pip_settings(environ, needed=not (uv.default or uv.indexes))
+    remember_urls(*pip.values())
+    endpoints, origin = _endpoints(uv, pip)
+    links = [Index(link, "uv's find-links") for link in uv.find_links]
+    if origin != "uv":
+        links += [Index(link, "pip's find-links") for link in pip.get("find-links", "").split()]
+    split = [_split_index(index) for index in endpoints]
+    split_links = [_split_link(link) for link in links]
+    return IndexConfiguration(
+        endpoints=tuple(entry.url for entry in split),
+        find_links=tuple(entry.url for entry in split_links),
+        credentials=tuple(e for e in (*split, *split_links) if e.username or e.password or e.authenticate != "auto"),
+        keyring=_keyring(uv.keyring or pip.get("keyring-provider", "")),
+        bundles=_bundles(environ, pip),
+        client_certificate=environ.get("SSL_CLIENT_CERT") or pip.get("client-cert", ""),
+        trusted_hosts=uv.insecure_hosts or tuple(pip.get("trusted-host", "").split()),
+        proxy=pip.get("proxy", ""),
+        stall_seconds=_seconds(environ, pip),
+        origin=origin,
+        variables={name: environ[name] for name in PASSED_ON if environ.get(name)},
+    )
+
+
+def _endpoints(uv: UvSettings, pip: Mapping[str, str]) -> tuple[list[Index], str]:
+    """The indexes in the order in which they are asked, and whose configuration names them."""
     from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
-    main = pip.get("index-url")
-    endpoints = (main or PYPI_SIMPLE_ENDPOINT, *pip.get("extra-index-url", "").split())
-    origin = "pip" if main or len(endpoints) > 1 else "built-in default"
-    return IndexConfiguration(endpoints=endpoints, find_links=links, origin=origin, **common)
+    built_in = Index(PYPI_SIMPLE_ENDPOINT, "pip's built-in default")
+    if uv.no_index:
+        return [], "uv"
+    if uv.default or uv.indexes:
+        return [*uv.indexes, uv.default or built_in], "uv"
+    if pip.get("no-index", "").lower() in TRUE:
+        return [], "pip"
+    main = Index(pip["index-url"], "pip's index-url") if pip.get("index-url") else None
+    extra = [Index(url, "pip's extra-index-url") for url in pip.get("extra-index-url", "").split()]
+    return [main or built_in, *extra], "pip" if main or extra else "built-in default"
 
 
-def _pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """What ``pip config list`` says, most specific setting last: global, install, environment."""
-    answer = subprocess.run(
-        [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"],
-        env=dict(environ),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=PIP_SECONDS,
-        check=False,
-    )
-    if answer.returncode:
-        lines = answer.stderr.strip().splitlines() or ["no output"]
+def _split_index(index: Index) -> Credential:
+    """The address of an index, and the credentials for it apart. Raises ConfigurationError."""
+    url, source = index.url, index.source
+    remember_urls(url)
+    if "://" not in url and not url.startswith("file:") and Path(os.path.expanduser(url)).is_dir():  # noqa: PTH111
+        url = Path(url).expanduser().resolve().as_uri()
+    if not is_url(url):
         raise ConfigurationError(
-            f"pip cannot read its own configuration: {lines[-1]}", "Mend it, then see `pip config debug`."
+            f"{source} names {redact(url)!r}, which is not the URL of a package index.",
+            "Write it as https://HOST/PATH. In a user name or a password, percent-encode all but letters and digits: "
+            "%40 for @, %2F for /, %3A for :.",
         )
+    username, password = user_info(url)
+    if index.username or index.password:
+        username, password = index.username or username, index.password or password
+    return Credential(without_user_info(url), username, password, index.authenticate)
+
+
+def _split_link(link: Index) -> Credential:
+    """The same for a folder or a page of files; a folder is named by its path."""
+    if link.url.startswith(("http://", "https://")):
+        return _split_index(link)
+    path = url2pathname(urlsplit(link.url).path) if link.url.startswith("file:") else link.url
+    return Credential(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser() raises without a home
+
+
+def _bundles(environ: Mapping[str, str], pip: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Each certificate bundle that is configured, with the setting that names it, the strongest first."""
+    named = [("SSL_CERT_FILE", environ.get("SSL_CERT_FILE", "")), ("pip's cert", pip.get("cert", ""))]
+    named += [(name, environ.get(name, "")) for name in BUNDLES]
+    return tuple(
+        (name, _first_folder(path) if name == "SSL_CERT_DIR" else path) for name, path in named if path.strip()
+    )
+
+
+def _first_folder(path: str) -> str:
+    """SSL_CERT_DIR may name several folders, not all of which have to exist."""
+    folders = [folder for folder in path.split(os.pathsep) if folder]
+    return next((folder for folder in folders if os.path.isdir(folder)), path)  # noqa: PTH112
+
+
+def _seconds(environ: Mapping[str, str], pip: Mapping[str, str]) -> float:
+    """The timeout of uv or of pip, in seconds."""
+    for text in (environ.get("UV_HTTP_TIMEOUT", ""), pip.get("timeout", ""), pip.get("default-timeout", "")):
+        try:
+            seconds = float(text)
+        except ValueError:
+            continue
+        if 0 < seconds < float("inf"):
+            return seconds
+    return STALL_SECONDS
+
+
+def _keyring(provider: str) -> KeyringProvider:
+    """Pip's ``auto`` is not followed: it may ask the user at a terminal."""
+    return "subprocess" if provider == "subprocess" else "import" if provider == "import" else "disabled"
+
+
+def _pip_settings(environ: Mapping[str, str], *, needed: bool) -> dict[str, str]:
+    """What ``pip config list`` says, most specific setting last: global, install, environment.
+
+    Where pip itself is missing, nothing, unless its index is ``needed``. Raises ConfigurationError.
+    """
     found: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
-    for line in answer.stdout.splitlines():
-        key, _, value = line.partition("=")
+    for key, value in _pip_config(environ, needed=needed):
         section, _, name = key.partition(".")
-        if section in found and value:
-            found[section][name] = str(ast.literal_eval(value)).strip()
+        if section in found and value:  # pip skips settings that are empty
+            found[section][name] = value
     return found["global"] | found["install"] | found[":env:"]
 
 
-def _uv_settings(environ: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Endpoints (the default index last, as uv asks it) and folders; no endpoints when uv names none."""
-    files = [] if environ.get("UV_NO_CONFIG") else _uv_files(environ)
-    indexes: list[str] = []
-    default = environ.get("UV_DEFAULT_INDEX") or environ.get("UV_INDEX_URL") or ""
-    for variable in ("UV_INDEX", "UV_EXTRA_INDEX_URL"):
-        indexes += [_without_name(word) for word in environ.get(variable, "").split()]
-    links = [link for link in environ.get("UV_FIND_LINKS", "").split(",") if link]
-    for path in files:
-        settings = _read_toml(path)
-        pip_section = settings.get("pip", {})
-        for entry in settings.get("index", []):
-            url = str(entry["url"])
-            if entry.get("default"):
-                default = default or url
-            elif not entry.get("explicit"):
-                indexes.append(url)
-        default = default or settings.get("index-url") or pip_section.get("index-url") or ""
-        indexes += settings.get("extra-index-url", []) + pip_section.get("extra-index-url", [])
-        links += settings.get("find-links", []) + pip_section.get("find-links", [])
-    if not (default or indexes):
-        return (), tuple(links)
-    from pypi_simple import PYPI_SIMPLE_ENDPOINT
-
-    return (*indexes, default or PYPI_SIMPLE_ENDPOINT), tuple(links)
+def _home(environ: Mapping[str, str]) -> dict[str, str]:
+    """A home for pip, which ends with a traceback where neither HOME nor the system's list of users names one."""
+    home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises as well
+    return {} if environ.get("HOME") or Path(home).is_absolute() else {"HOME": "/nonexistent"}
 
 
-def _without_name(word: str) -> str:
-    """Uv allows ``name=url``; names are project-name-like, so a ``=`` inside a URL is left alone."""
-    name, equals, url = word.partition("=")
-    return url if equals and name == canonicalize_name(name) else word
-
-
-def _uv_files(environ: Mapping[str, str]) -> list[Path]:
-    """Uv's configuration files, the strongest first (https://docs.astral.sh/uv/concepts/configuration-files/)."""
-    if named := environ.get("UV_CONFIG_FILE"):
-        return [Path(named)]
-    if os.name == "nt":
-        homes = [environ.get("APPDATA", ""), environ.get("PROGRAMDATA", "")]
-    else:
-        homes = [environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "~")).expanduser() / ".config")]
-        homes += [*(environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":"), "/etc"]
-    candidates = [Path(home) / "uv" / "uv.toml" for home in homes if home]
-    return [path for path in candidates if path.is_file()]
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
+def _pip_config(environ: Mapping[str, str], *, needed: bool) -> Iterable[tuple[str, str]]:
+    remedy = "Fix it (`pip config debug` lists the files), or name your index with UV_DEFAULT_INDEX."
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError) as error:
-        raise ConfigurationError(f"uv's configuration {path} cannot be read: {error}", "Mend that file.") from error
+        answer = subprocess.run(
+            [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"],
+            env={**environ, **_home(environ), "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=PIP_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ConfigurationError(f"`pip config list` did not end within {PIP_SECONDS} seconds.", remedy) from error
+    if answer.returncode:
+        lines = answer.stderr.strip().splitlines() or ["no output"]
+        if "No module named pip" in lines[-1]:
+            if not needed:
+                return []
+            raise ConfigurationError(
+                f"{sys.executable} has no pip, and pip knows which package index is configured.",
+                "Install it (`python -m ensurepip`), or name your index with UV_DEFAULT_INDEX.",
+            )
+        raise ConfigurationError(f"pip cannot read its own configuration: {lines[-1]}", remedy)
+    settings = []
+    for line in answer.stdout.splitlines():
+        key, equals, value = line.partition("=")
+        if not equals:
+            continue
+        try:
+            settings.append((key, str(ast.literal_eval(value)).strip()))
+        except (ValueError, SyntaxError) as error:
+            raise ConfigurationError(f"`pip config list` gives no value for {key}.", remedy) from error
+    return settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,10 +11,14 @@ from pathlib import Path
 
 import uv
 
-from build_matrix.errors import DiskFullError, InstallError
+from build_matrix.errors import BuildMatrixError, CredentialsError, DiskFullError, InstallError
+from build_matrix.redact import redact
 from build_matrix.runner import run
 
 UV_SECONDS = 600
+
+_REFUSED = re.compile(r"\b(401|403|407) (?:Unauthorized|Forbidden|Proxy Authentication)", re.IGNORECASE)
+_SERVER = re.compile(r"https?://(?:\*\*\*@)?([^/\s`)]+)")
 
 
 def uv_environment(cache: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -68,22 +73,47 @@ def _uv(words: Sequence[str], cache: Path) -> None:
 def resolve(requirements: str, variables: Mapping[str, str], cache: Path) -> list[str]:
     """``name==version ; marker`` lines of the newest release set that satisfies ``requirements`` (one a line).
 
-    Resolved for all platforms and for all Python versions from 3.10 on. Raises InstallError.
+    Resolved for all platforms and for all Python versions from 3.10 on. Raises what `uv_compile` raises.
     """
-    words = ["pip", "compile", "--quiet", "--universal", "--python-version", "3.10", "--no-header"]
-    words += ["--no-annotate", "--only-binary", ":all:", "-"]
-    answer = subprocess.run(
-        [uv.find_uv_bin(), *words],
-        input=requirements,
-        env=uv_environment(cache, variables),
-        capture_output=True,
-        encoding="utf-8",
-        timeout=UV_SECONDS,
-        check=False,
-    )
-    if answer.returncode:
-        raise InstallError(
-            f"uv cannot resolve {requirements.split()}: {answer.stderr.strip()}",
-            "Check the index, then try again.",
+    text = uv_compile(["--no-annotate", "-"], variables, cache, requirements=requirements)
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def uv_compile(
+    words: Sequence[str], variables: Mapping[str, str], cache: Path, *, cwd: Path | None = None, requirements: str = ""
+) -> str:
+    """What ``uv pip compile`` prints for all platforms and Pythons from 3.10 on; ``variables`` may hold credentials.
+
+    Raises CredentialsError, InstallError.
+    """
+    fixed = ["pip", "compile", "--quiet", "--universal", "--python-version", "3.10", "--no-header"]
+    try:
+        answer = subprocess.run(
+            [uv.find_uv_bin(), *fixed, "--only-binary", ":all:", *words],
+            input=requirements,
+            cwd=cwd,
+            env=uv_environment(cache, variables),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=UV_SECONDS,
+            check=False,
         )
-    return [line for line in answer.stdout.splitlines() if line.strip() and not line.startswith("#")]
+    except subprocess.TimeoutExpired as error:
+        raise InstallError(
+            f"uv did not resolve the requirements within {UV_SECONDS} seconds.", "Check the index and the network."
+        ) from error
+    if answer.returncode:
+        raise _uv_failure(answer.stderr.strip())
+    return answer.stdout
+
+
+def _uv_failure(text: str) -> BuildMatrixError:
+    """Uv's own explanation; where an index refuses the credentials, as the failure that it is."""
+    if match := _REFUSED.search(text):
+        server = _SERVER.search(redact(text))
+        host = server[1] if server else "the index"
+        return CredentialsError(
+            f"uv cannot resolve the requirements: {host} answers {match[1]}.", f"Check your credentials for {host}."
+        )
+    return InstallError(f"uv cannot resolve the requirements: {text}", "Check the index, then try again.")

@@ -16,11 +16,30 @@ from packaging.version import Version
 
 from build_matrix.catalog import DebianCompiler, RedistManifest, sources
 from build_matrix.errors import ConfigurationError, NoCompatibleChoiceError
-from build_matrix.model import Cell, Component, Ingredients, Lock, LockedFile, LockedPackage, Platform
+from build_matrix.model import Cell, Component, Ingredients, Lock, LockedFile, LockedPackage, Platform, Record
 
 FOLDER = Path(__file__).parent
 
 PLATFORM_MARKERS = {"linux-x86_64": ("linux", "x86_64"), "windows-x86_64": ("win32", "AMD64")}
+
+
+class ReleaseOptions(Record, frozen=True, kw_only=True):
+    """The CMake options that a release's patched sources declare: those that are on or off, and the others."""
+
+    version: str
+    switches: tuple[str, ...]
+    values: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.switches, *self.values)
+
+
+class Options(Record, frozen=True, kw_only=True):
+    """``options.toml``, so that a plan knows the options of sources that are not downloaded."""
+
+    release: tuple[ReleaseOptions, ...]
 
 
 @lru_cache
@@ -44,6 +63,20 @@ def locked_toolkits() -> tuple[str, ...]:
 def locked_llama_releases() -> tuple[str, ...]:
     """The llama-cpp-python releases whose sdists are locked, oldest first."""
     return tuple(sorted((p.version for p in read_lock("llama").packages), key=Version))
+
+
+@lru_cache
+def locked_options(version: str) -> ReleaseOptions:
+    """The options of this llama-cpp-python release; raises ConfigurationError where the locks do not hold them."""
+    path = FOLDER / "options.toml"
+    try:
+        table = msgspec.toml.decode(path.read_bytes(), type=Options)
+        return next(row for row in table.release if row.version == version)
+    except (OSError, msgspec.DecodeError, StopIteration) as error:
+        raise ConfigurationError(
+            f"{path.name} does not hold the options of llama-cpp-python {version}.",
+            "Restore it from git, or run `nox -s lock`.",
+        ) from error
 
 
 def select_wheels(lock: Lock) -> tuple[Component, ...]:

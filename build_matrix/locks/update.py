@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import tomli_w
-import uv
 from packaging.requirements import Requirement
 from packaging.utils import (
     InvalidSdistFilename,
@@ -21,9 +19,9 @@ from packaging.version import Version
 
 from build_matrix.catalog import project_of, sources
 from build_matrix.errors import ConfigurationError, DownloadError
-from build_matrix.index import Downloads, IndexConfiguration, uv_environment
-from build_matrix.index.install import UV_SECONDS, resolve
-from build_matrix.locks import FOLDER, wheel_platform
+from build_matrix.index import Downloads, IndexConfiguration
+from build_matrix.index.install import resolve, uv_compile
+from build_matrix.locks import FOLDER, Options, ReleaseOptions, wheel_platform
 from build_matrix.model import Lock, LockedFile, LockedPackage, Record
 from build_matrix.report import Reporter
 from build_matrix.store import write_atomically
@@ -148,32 +146,19 @@ class Updater:
     def _write_tool(self, project: Path) -> Path:
         """This tool's own dependencies, in the form that both pip and uv install with --require-hashes."""
         path = FOLDER / "tool.txt"
-        words = ["pip", "compile", "--quiet", "--universal", "--generate-hashes", "--python-version", "3.10"]
-        words += [
-            "--no-header",
-            "--no-annotate",
-            "--extra",
-            "dev",
-            "--only-binary",
-            ":all:",
-            "pyproject.toml",
-        ]
-        answer = subprocess.run(
-            [uv.find_uv_bin(), *words],
-            cwd=project,
-            env=uv_environment(self._cache, self._variables),
-            capture_output=True,
-            encoding="utf-8",
-            timeout=UV_SECONDS,
-            check=False,
-        )
-        if answer.returncode:
-            raise ConfigurationError(
-                f"uv cannot lock this tool's own dependencies: {answer.stderr}", "Mend pyproject.toml."
-            )
-        write_atomically(path, (HEADER + answer.stdout).encode())
+        words = ["--generate-hashes", "--no-annotate", "--extra", "dev", "pyproject.toml"]
+        text = uv_compile(words, self._variables, self._cache, cwd=project)
+        write_atomically(path, (HEADER + text).encode())
         self._reporter.say(path.name)
         return path
+
+
+def write_options(rows: Iterable[ReleaseOptions]) -> Path:
+    """Write the CMake options that each release declares, its patches applied; returns the file."""
+    path = FOLDER / "options.toml"
+    data: dict[str, Any] = msgspec.to_builtins(Options(release=tuple(rows)))
+    write_atomically(path, (HEADER + tomli_w.dumps(data)).encode())
+    return path
 
 
 def check_same_release(minor: str, packages: Iterable[LockedPackage]) -> None:

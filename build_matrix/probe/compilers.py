@@ -1,53 +1,113 @@
-"""Which C++ compilers are here? The one that CXX names, then what lies on the PATH."""
+"""Which C++ compilers are here? The one that CXX names, or those on the PATH; each is tried before it is offered."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
+import shlex
 import shutil
-from collections.abc import Container, Iterator
+import tempfile
+from collections.abc import Container, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from build_matrix.errors import MissingPrerequisiteError
-from build_matrix.model import HostCompiler, digest_of
-from build_matrix.runner import run
+from build_matrix.model import Finding, HostCompiler, Record, digest_of
+from build_matrix.runner import Completed, run
 
-SECONDS = 30
+SECONDS = 10.0  # for each question to a compiler
+TRIAL_SECONDS = 60.0
+RULE = "host compiler works"
+CHANGE_CXX = "Unset CXX, or set it to g++ or clang++."
+# Programs that stand before a compiler or in its place. They are left out: the build has a compile cache of its own.
+LAUNCHERS = frozenset({"ccache", "sccache", "distcc", "icecc", "buildcache"})
+SYSTEM_FOLDERS = (Path("/usr/bin"), Path("/bin"))  # with the compiler's own folder, the PATH of the compilation
+
 _MSVC = re.compile(r"Microsoft \(R\) C/C\+\+ .*Version (?P<version>\d+\.\d+(?:\.\d+)*) for x64")
 _VERSIONED = re.compile(r"g\+\+-\d+")
+_CLANG = re.compile(r"clang version (\d+(?:\.\d+)*)")
+_NUMBERS = re.compile(r"^(\d+(?:\.\d+)*)")
+_C_COMPILER = re.compile(r"(?P<prefix>.*-)?(?P<name>gcc|clang|cc)(?P<suffix>-[\d.]+)?")
+_CXX_OF = {"gcc": "g++", "clang": "clang++", "cc": "c++"}
+# x86_64-linux-gnu, x86_64-pc-linux-gnu, x86_64-conda-linux-gnu, x86_64-redhat-linux; not linux-musl, -gnux32, -android.
+_TARGET = re.compile(r"x86_64-(?:\w+-)?linux(?:-gnu)?")
+_INSTRUMENTING = re.compile(r"afl-|hfuzz-|scan-build|c\+\+-analyzer")
+_TRIAL_MARK = re.compile(rb"build-matrix: libstdc\+\+ (\d+)")
+
+TRIAL = """\
+#include <cmath>
+#include <new>
+#if !__has_include(<thread>)
+#error "its C++ library has no <thread>"
+#elif !defined __x86_64__ || __SIZEOF_POINTER__ != 8
+#error "it does not compile for x86-64 as it is called"
+#elif !defined __GLIBC__
+#error "its C library is not glibc"
+#elif !defined _GLIBCXX_RELEASE
+#error "its C++ library is not libstdc++"
+#endif
+#define TEXT(value) #value
+#define TEXT_OF(value) TEXT(value)
+extern const char build_matrix_mark[] = "build-matrix: libstdc++ " TEXT_OF(_GLIBCXX_RELEASE);
+int main(int count, char **) {
+    if (count > 99) throw std::bad_alloc();
+    return std::hypot(1.0, count) > 9 ? build_matrix_mark[count] : 0;
+}
+"""
+
+
+class CompilerSearch(Record, frozen=True, kw_only=True):
+    """The usable compilers, the preferred one first; those that were refused; what of CXX was left out."""
+
+    compilers: tuple[HostCompiler, ...] = ()
+    problems: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class _RefusedError(Exception):
+    """Why a program is not used as a compiler; ``remedy`` where there is a better one than naming another."""
+
+    def __init__(self, why: str, remedy: str = "") -> None:
+        super().__init__(why, remedy)
+        self.why = why
+        self.remedy = remedy
 
 
 def find_compilers() -> tuple[HostCompiler, ...]:
-    """Every usable C++ compiler, the preferred one first.
+    """Every usable C++ compiler, the preferred one first."""
+    return search_compilers().compilers
 
-    CXX wins when it is set: it must then name a compiler. Raises MissingPrerequisiteError when it does not.
-    """
-    named = os.environ.get("CXX", "").strip()
-    if named:
-        found = shutil.which(named)
-        compiler = _examine(Path(found)) if found else None
-        if not compiler:
-            raise MissingPrerequisiteError(
-                f"CXX names {named!r}, which is not a C++ compiler that works here.",
-                "Unset CXX, or let it name g++ or clang++.",
-            )
-        return (compiler,)
-    seen: dict[str, HostCompiler] = {}
-    examined = [_examine(path) for path in _candidates()]
-    if os.name == "nt" and (cl := shutil.which("cl")):
-        examined.insert(0, examine_msvc(Path(cl)))
-    for candidate in examined:
-        if candidate:
-            seen.setdefault(candidate.identity, candidate)
-    return tuple(seen.values())
+
+def search_compilers(environ: Mapping[str, str] | None = None) -> CompilerSearch:
+    """The compiler that CXX names, or those on the PATH; a compiler that cannot be used is a problem, not an error."""
+    environ = os.environ if environ is None else environ
+    folders = path_folders(environ)
+    named = environ.get("CXX", "").strip()
+    if not named:
+        return _search_path(folders)
+    notes: list[str] = []
+    try:
+        compiler = _examine(_find_named(named, folders, notes))
+    except _RefusedError as refused:
+        fact = f"CXX names {named!r}, which is not a C++ compiler that works here: {refused.why}."
+        return CompilerSearch(problems=(_problem(fact, refused.remedy or CHANGE_CXX),), notes=tuple(notes))
+    return CompilerSearch(compilers=(compiler,), notes=tuple(notes))
+
+
+def path_folders(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """The absolute folders of PATH; an empty or a relative entry means another folder in each working folder."""
+    entries = environ.get("PATH", os.defpath).split(os.pathsep)
+    return tuple(dict.fromkeys(Path(entry) for entry in entries if Path(entry).is_absolute()))
 
 
 def examine_msvc(cl: Path) -> HostCompiler | None:
     """MSVC's cl, which says its version when it is called without a file; None for anything else."""
-    banner = _ask(cl, codes=range(256))
+    try:
+        banner = _ask(cl, codes=range(256))
+    except _RefusedError:
+        return None
     match = _MSVC.search(banner)
     if not match:
         return None
@@ -61,47 +121,201 @@ def examine_msvc(cl: Path) -> HostCompiler | None:
     )
 
 
-def _candidates() -> Iterator[Path]:
+# --- where they are ------------------------------------------------------------------------------------
+
+
+def _search_path(folders: Sequence[Path]) -> CompilerSearch:
+    paths: dict[Path, Path] = {}
+    for path in _candidates(folders):
+        paths.setdefault(path.resolve(), path)  # one program may have several names
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(_examined, paths.values()))
+    found: dict[str, HostCompiler] = {}
+    if os.name == "nt" and (cl := shutil.which("cl")) and (msvc := examine_msvc(Path(cl))):
+        found[msvc.identity] = msvc
+    for result in results:
+        if isinstance(result, HostCompiler):
+            found.setdefault(result.identity, result)
+    problems = tuple(result for result in results if isinstance(result, Finding))
+    return CompilerSearch(compilers=tuple(found.values()), problems=problems)
+
+
+def _examined(cxx: Path) -> HostCompiler | Finding:
+    try:
+        return _examine(cxx)
+    except _RefusedError as refused:
+        remedy = refused.remedy or "Install another (`apt install g++`, `dnf install gcc-c++`), or set CXX to one."
+        return _problem(f"{ascii(str(cxx))[1:-1]} is not a C++ compiler that works here: {refused.why}.", remedy)
+
+
+def _problem(fact: str, remedy: str) -> Finding:
+    return Finding(rule=RULE, kind="build", passed=False, fact=fact, remedy=remedy)
+
+
+def _candidates(folders: Sequence[Path]) -> Iterator[Path]:
     for name in ("g++", "c++", "clang++"):
-        if found := shutil.which(name):
-            yield Path(found)
-    folders = [Path(folder) for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder]
+        if found := _which(name, folders):
+            yield found
     for folder in folders:
-        if folder.is_dir():
-            yield from sorted(path for path in folder.iterdir() if _VERSIONED.fullmatch(path.name))
+        try:
+            versioned = sorted(path for path in folder.iterdir() if _VERSIONED.fullmatch(path.name))
+        except OSError:  # not there, not a folder, or not readable
+            continue
+        yield from (path for path in versioned if _is_compiler(path))
 
 
-def _examine(cxx: Path) -> HostCompiler | None:
-    """A compiler that answers and has its C sibling beside it, or None."""
+def _which(name: str, folders: Sequence[Path]) -> Path | None:
+    """The first program of this name that is not a launcher by another name (/usr/lib/ccache/g++)."""
+    return next((folder / name for folder in folders if _is_compiler(folder / name)), None)
+
+
+def _is_compiler(path: Path) -> bool:
+    return _is_program(path) and not _is_launcher(path)
+
+
+def _is_program(path: Path) -> bool:
+    try:
+        return path.is_file() and os.access(path, os.X_OK)
+    except OSError:  # a folder that may not be searched
+        return False
+
+
+def _is_launcher(path: Path) -> bool:
+    return path.resolve().name in LAUNCHERS
+
+
+def _find_named(named: str, folders: Sequence[Path], notes: list[str]) -> Path:
+    """`_named_program`; a folder on the way that cannot be entered, or a link to itself, is a refusal too."""
+    try:
+        return _named_program(named, folders, notes)
+    except (OSError, RuntimeError) as error:
+        raise _RefusedError(f"it cannot be reached ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _named_program(named: str, folders: Sequence[Path], notes: list[str]) -> Path:
+    """The program that CXX names, without the launchers before it; raises _RefusedError."""
+    if os.sep in named and Path(named).exists():  # a path may hold spaces
+        return _without_masquerade(Path(named).absolute(), folders, notes)
+    try:
+        words = shlex.split(named)
+    except ValueError as error:
+        raise _RefusedError(f"it cannot be read ({error})") from error
+    while words and Path(words[0]).name in LAUNCHERS:
+        notes.append(f"CXX: {Path(words.pop(0)).name} is left out; the build has a compile cache of its own")
+    if not words:
+        raise _RefusedError("no compiler follows it")
+    if len(words) > 1:
+        program = words[0] if Path(words[0]).name != "env" else "the compiler"
+        raise _RefusedError(
+            f"it holds more than a program ({shlex.join(words[1:])}), and this tool chooses the options itself",
+            f"Set CXX to {program} alone; options go into --define CMAKE_CXX_FLAGS=VALUE.",
+        )
+    if os.sep in words[0]:
+        return _without_masquerade(Path(words[0]).absolute(), folders, notes)
+    found = _which(words[0], folders)
+    if not found:
+        raise _RefusedError("there is no such program on the PATH")
+    return found
+
+
+def _without_masquerade(path: Path, folders: Sequence[Path], notes: list[str]) -> Path:
+    """``path`` if it is a program; the compiler of that name on the PATH where it is a launcher by another name."""
+    if path.is_dir():
+        raise _RefusedError("it is a folder")
+    if not path.exists():
+        raise _RefusedError("there is no such file")
+    if not _is_program(path):
+        raise _RefusedError("it is not executable")
+    if not _is_launcher(path):
+        return path
+    launcher, found = path.resolve().name, _which(path.name, folders)
+    if not found:
+        raise _RefusedError(f"it is {launcher} by another name, and there is no {path.name} on the PATH")
+    notes.append(f"CXX: {launcher} is left out; the build has a compile cache of its own")
+    return found
+
+
+# --- what they are -------------------------------------------------------------------------------------
+
+
+def _examine(cxx: Path) -> HostCompiler:
+    """A compiler that answers, has its C sibling beside it and links C++; raises _RefusedError for any other."""
+    _check_name(cxx)
     banner = _ask(cxx, "--version")
-    name: Literal["gcc", "clang"] = "clang" if "clang" in banner else "gcc"
-    if name == "gcc" and "Free Software Foundation" not in banner:
-        return None
-    version = _ask(cxx, "-dumpfullversion", "-dumpversion") if name == "gcc" else _clang_version(banner)
-    stem = cxx.name.replace("clang++", "clang").replace("g++", "gcc").replace("c++", "cc")
-    cc = cxx.with_name(stem)
-    if not version or not os.access(cc, os.X_OK):
-        return None
-    programs = _programs(cxx)
+    name = _name(banner)
+    if found := _INSTRUMENTING.search(f"{cxx.name}\n{banner}"):
+        raise _RefusedError(f"it instruments what it compiles ({found[0].strip('-')})")
+    target = _ask(cxx, "-dumpmachine").strip()
+    if not _TARGET.fullmatch(target):
+        raise _RefusedError(f"it compiles for {target or 'an unknown target'}, not for x86-64 Linux with glibc")
+    version = _version(cxx, name, banner)
+    cc = _c_sibling(cxx)
+    try:
+        programs = _programs(cxx)
+    except OSError as error:
+        raise _RefusedError(f"{error.filename} cannot be read, so nothing can record what it is") from error
     description = banner.splitlines()[0].partition(" ")[2]  # without the name that it was called by
+    identity = digest_of(description, programs)
     return HostCompiler(
         name=name,
-        version=version.strip(),
+        version=version,
         description=description,
         cc=str(cc),
         cxx=str(cxx),
-        identity=digest_of(description, programs),
+        identity=identity,
         programs=programs,
+        libstdcxx=_try_out(cxx, identity),
     )
 
 
+def _check_name(cxx: Path) -> None:
+    try:
+        str(cxx).encode()
+    except UnicodeEncodeError:
+        raise _RefusedError("its path is not UTF-8, which CMake and a wheel's record need") from None
+    if match := _C_COMPILER.fullmatch(cxx.name):
+        sibling = f"{match['prefix'] or ''}{_CXX_OF[match['name']]}{match['suffix'] or ''}"
+        raise _RefusedError("it is a C compiler, which links no C++ library", f"Set CXX to {sibling}.")
+
+
+def _name(banner: str) -> Literal["gcc", "clang"]:
+    if _CLANG.search(banner):
+        return "clang"
+    if "Free Software Foundation" in banner:
+        return "gcc"
+    first = next(iter(banner.splitlines()), "")
+    answer = f"it answers --version with {first!r}" if first else "it does not answer --version"
+    raise _RefusedError(f"{answer}; only g++ and clang++ are known")
+
+
+def _version(cxx: Path, name: Literal["gcc", "clang"], banner: str) -> str:
+    text = banner if name == "clang" else _ask(cxx, "-dumpfullversion", "-dumpversion")
+    match = (_CLANG if name == "clang" else _NUMBERS).search(text)
+    if not match:
+        raise _RefusedError(f"its version is not understood ({text.strip()!r})")
+    return match[1]
+
+
+def _c_sibling(cxx: Path) -> Path:
+    """The C compiler beside it: clang, gcc or cc with the same prefix and version."""
+    stem = cxx.name.replace("clang++", "clang").replace("g++", "gcc").replace("c++", "cc")
+    cc = cxx.with_name(stem)
+    if stem == cxx.name or not _is_program(cc):
+        raise _RefusedError(f"there is no C compiler beside it ({stem if stem != cxx.name else 'gcc, clang or cc'})")
+    return cc
+
+
 def _programs(cxx: Path) -> dict[str, str]:
-    """Sha256 of what decides the machine code: the compilers proper, their specs, the assembler, the linker."""
+    """Sha256 of what decides the machine code: the compilers proper, their specs, the assembler, the linker.
+
+    Raises OSError for a program that cannot be read.
+    """
     found = {"specs": hashlib.sha256(_ask(cxx, "-dumpspecs").encode()).hexdigest()}
     for program in ("cc1", "cc1plus", "as", "ld"):
         answer = _ask(cxx, f"-print-prog-name={program}").strip()
-        if answer and (path := shutil.which(answer)):
-            found[program] = _content(Path(path).resolve())
+        path = Path(answer) if Path(answer).is_absolute() else _which(answer, (cxx.parent, *SYSTEM_FOLDERS))
+        if answer and path and _is_program(path):
+            found[program] = _content(path.resolve())
     if "cc1plus" not in found:  # clang is one program
         found[cxx.name] = _content(cxx.resolve())
     return found
@@ -117,15 +331,53 @@ def _hash(path: Path, _size: int, _mtime: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _ask(program: Path, *words: str, codes: Container[int] = (0,)) -> str:
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+@lru_cache
+def _try_out(cxx: Path, _identity: str) -> int:
+    """Compile and link a small C++17 program; the release of libstdc++ that it uses (0: there is no place to try).
+
+    A Clang takes the headers of the newest GCC folder, whether they are installed or not. Raises _RefusedError with
+    the first error.
+    """
     try:
-        done = run([program, *words], env=environment, timeout=SECONDS)
-    except OSError:
-        return ""
+        with tempfile.TemporaryDirectory(prefix="build-matrix-") as folder:
+            source, program = Path(folder, "trial.cpp"), Path(folder, "trial")
+            source.write_text(TRIAL)
+            done = _run(cxx, "-std=c++17", source, "-o", program, seconds=TRIAL_SECONDS, temporary=folder)
+            mark = _TRIAL_MARK.search(program.read_bytes()) if done.code == 0 and program.is_file() else None
+    except OSError:  # no temporary folder can be written
+        return 0
+    if done.timed_out:
+        raise _RefusedError(f"a small C++ program was not compiled within {TRIAL_SECONDS:.0f} s")
+    if not mark:
+        raise _RefusedError(
+            f"it cannot compile and link a small C++ program: {_first_error(done)}",
+            "Install its C++ library (`apt install g++`, `dnf install gcc-c++`), or set CXX to another compiler.",
+        )
+    return int(mark[1])
+
+
+def _first_error(done: Completed) -> str:
+    lines = [line.strip() for line in done.tail]
+    telling = (line for line in lines if re.search(r"error|undefined reference|cannot find", line))
+    text = next(telling, next((line for line in lines if line), f"exit code {done.code}"))
+    return re.sub(r"^\S*trial\.cpp:[\d:]*\s*", "", text).replace("#error ", "").rstrip(".")
+
+
+def _ask(program: Path, *argv: str, codes: Container[int] = (0,)) -> str:
+    """What a program answers, an empty text for a failure; raises _RefusedError where it does not run, or not end."""
+    try:
+        done = _run(program, *argv, seconds=SECONDS)
+    except OSError as error:
+        raise _RefusedError(f"it cannot be run ({error.strerror})") from error
+    if done.timed_out:
+        raise _RefusedError(f"it did not answer {' '.join(argv)} within {SECONDS:.0f} s")
     return done.output if done.code in codes else ""
 
 
-def _clang_version(banner: str) -> str:
-    match = re.search(r"clang version (\d+(?:\.\d+)*)", banner)
-    return match[1] if match else ""
+def _run(program: Path, *argv: str | Path, seconds: float, temporary: str = "") -> Completed:
+    """Run a compiler with the PATH that it will have in the compilation."""
+    path = os.pathsep.join(dict.fromkeys([str(program.parent), *map(str, SYSTEM_FOLDERS)]))
+    if os.name == "nt":
+        path = os.environ.get("PATH", os.defpath)
+    environment = {"PATH": path, "LC_ALL": "C"} | ({"TMPDIR": temporary} if temporary else {})
+    return run([program, *argv], env=environment, timeout=seconds)

@@ -1,90 +1,303 @@
-"""Why does an installed llama_cpp not offload? Looked at from outside, without importing it here."""
+"""What is the llama_cpp of an environment, and what does it answer? It is looked at from outside, and in a child."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Mapping
+import signal
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from build_matrix.errors import ConfigurationError
-from build_matrix.model import InstalledLlama
-from build_matrix.native import Library, read_library
-from build_matrix.probe import installed_child
-from build_matrix.runner import run
+from packaging.version import InvalidVersion, Version
 
-SECONDS = 60.0
+from build_matrix.catalog.installations import forks, is_gpu
+from build_matrix.errors import ConfigurationError
+from build_matrix.model import BackendDevice, Distribution, ImportEnd, InstalledLlama
+from build_matrix.native import newest_version
+from build_matrix.probe import installed_child
+from build_matrix.probe.libraries import Environment, Survey, family_of, survey, with_named
+from build_matrix.runner import Completed, run
+
+LOCATE_SECONDS = 10.0  # to start Python, and to find llama_cpp without importing it
+IMPORT_SECONDS = 12.0
+QUESTION_SECONDS = 6.0  # for each question after the import
+TOTAL_SECONDS = 20.0
 EXPLAIN = "LLAMA_CPP_BACKENDS"  # our wheels then say which back ends they tried, and why one was not loaded
-_CUDA_LIBRARY = re.compile(r"libcudart\.so\.(\d+)|cudart64_(\d+)")
+LOG_LINES = 100
+LOG_COLUMNS = 500
+SYMBOL_VERSION = re.compile(
+    r"(?P<file>/\S+?): version [`'](?P<version>(?P<family>[A-Z]+)_[\w.]+)' not found(?: \(required by (?P<by>[^)]+)\))?"
+)
+# The instruction sets for which llama.cpp has code of its own, oldest first, as /proc/cpuinfo names them.
+# Source: ggml/src/ggml-cpu/CMakeLists.txt.
+INSTRUCTION_SETS = ("sse4_2", "avx", "f16c", "fma", "bmi2", "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni")
+_FRAME = re.compile(r'^\s*File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)$')
+_STACK = re.compile(
+    r"^(Current thread|Thread|Stack|Timeout|Fatal Python error|Extension modules|<truncated|\s*\.\.\.$)"
+)
+_DEVICE_GPU, _DEVICE_INTEGRATED = 1, 2  # ggml_backend_dev_type; before August 2025, 2 were accelerators, as BLAS
+
+
+class _Answer:
+    """What a child reported, what else it printed, and how it ended."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Any] = {}
+        self.lines: list[str] = []
+        self.done: Completed | None = None
+
+    def collect(self, line: str) -> None:
+        """Take a line of its output."""
+        if line.startswith(installed_child.PREFIX):
+            try:
+                self.facts.update(json.loads(line.removeprefix(installed_child.PREFIX)))
+            except ValueError:  # cut off by the end of the process
+                return
+        elif line.strip() and len(self.lines) < LOG_LINES:
+            self.lines.append(line.rstrip()[:LOG_COLUMNS])
 
 
 def examine_environment(python: Path, environ: Mapping[str, str]) -> InstalledLlama:
     """Examine the llama_cpp that ``python`` would import; raises ConfigurationError when it is no Python."""
-    facts = _ask(python, environ)
-    if "found" not in facts:
-        raise ConfigurationError(f"{python} is not a Python that answers.", "Name an interpreter with --python.")
-    folders = [Path(folder) for folder in facts["found"]]
-    if not folders:
-        return InstalledLlama(python=str(python), version=str(facts.get("version", "")))
-    libraries = _libraries(folders[0])
-    names = {path.name for path in libraries}
-    missing = set()
-    for path, library in libraries.items():
-        missing |= {n for n in library.needed if n not in names and not _resolves(n, path, library, facts)}
-    families = [_family(name) for library in libraries.values() for name in library.needed]
+    python = _interpreter(python)
+    located = _ask(python, "locate", environ, LOCATE_SECONDS)
+    facts = located.facts
+    if "executable" not in facts:
+        raise ConfigurationError(f"{python} is not a Python that answers{_why(located)}.", _remedy(located))
+    if not facts.get("folders") and not facts.get("found"):
+        return _nothing(python, located)
+    environment = Environment(
+        machine="i686" if (facts["machine"], facts["bits"]) == ("x86_64", 32) else facts["machine"],
+        executable=facts["executable"],
+        prefix=facts["prefix"],
+        path=tuple(facts["path"]),
+    )
+    with ThreadPoolExecutor(1) as pool:
+        surveyed = pool.submit(survey, facts["places"], environment, environ)
+        asked = _ask(python, "import", {**environ, EXPLAIN: "explain"}, TOTAL_SECONDS)
+        found = with_named(surveyed.result(), str(asked.facts.get("failure", "")), environment, environ)
+    return _assemble(python, facts, asked, found)
+
+
+def _interpreter(python: Path) -> Path:
+    """The interpreter of an environment that is named by its folder."""
+    if not python.is_dir():
+        return python
+    candidates = [python / "bin" / "python", python / "bin" / "python3", python / "Scripts" / "python.exe"]
+    return next((path for path in candidates if path.exists()), python)
+
+
+def _ask(python: Path, question: str, environ: Mapping[str, str], seconds: float) -> _Answer:
+    answer = _Answer()
+    limits = (str(IMPORT_SECONDS), str(QUESTION_SECONDS))
+    argv = [str(python), installed_child.__file__, question, *limits]
+    try:
+        answer.done = run(argv, env=dict(environ), on_line=answer.collect, timeout=seconds)
+    except OSError as error:
+        answer.lines.append(error.strerror or str(error))
+    return answer
+
+
+def _why(answer: _Answer) -> str:
+    if answer.done and answer.done.timed_out:
+        return f": it did not start within {LOCATE_SECONDS:.0f} s"
+    return f": {answer.lines[-1].strip()}" if answer.lines else ""
+
+
+def _remedy(answer: _Answer) -> str:
+    if any("SyntaxError" in line or "future feature" in line for line in answer.lines):
+        return "Name a Python of at least 3.7 with --python; llama-cpp-python needs 3.8."
+    return "Name an interpreter with --python."
+
+
+def _nothing(python: Path, located: _Answer) -> InstalledLlama:
+    """An environment in which Python finds no llama_cpp, with what pip says of it."""
+    facts = located.facts
+    distributions = tuple(Distribution(**row) for row in facts.get("distributions", ()))
+    problem = str(facts.get("problem", ""))
+    if "located" not in facts:
+        problem = "the search for it ended: " + (located.lines[-1] if located.lines else "no output")
     return InstalledLlama(
         python=str(python),
-        version=str(facts.get("version", "")),
-        folder=str(folders[0]),
-        shadowed=tuple(str(folder) for folder in folders[1:]),
-        cuda_family=max(families, default=0),
-        missing_libraries=tuple(sorted(missing)),
-        imports=bool(facts.get("imported")),
-        offload=bool(facts.get("offload")),
-        said=str(facts.get("failure") or facts.get("log") or ""),
+        python_version=facts["python"],
+        version=distributions[0].version if distributions else "",
+        distributions=distributions,
+        problem=_text(problem),
+        remains=tuple(map(_text, facts.get("remains", ()))),
     )
 
 
-def _ask(python: Path, environ: Mapping[str, str]) -> dict[str, Any]:
-    """What the child found; a crash of the import is a fact like any other."""
-    facts: dict[str, Any] = {}
-    other: list[str] = []
+def _assemble(python: Path, located: Mapping[str, Any], asked: _Answer, found: Survey) -> InstalledLlama:
+    facts = asked.facts
+    folder = (located["folders"] or [str(Path(located["found"]).parent)])[0]
+    distributions = _sorted(located.get("distributions", ()), located["folders"])
+    module_version = str(facts.get("module_version") or located.get("module_version") or "")
+    version = distributions[0].version if distributions else module_version
+    failure = _text(str(facts.get("failure", "")))
+    end = how_it_ended(asked.done, facts, asked.lines)
+    log = tuple(_text(line.strip()) for line in asked.lines if not _FRAME.match(line) and not _STACK.match(line))
+    loaded = [Path(path).name for path in facts.get("loaded", ())]
+    family = found.cuda_family or (family_of(loaded, version + " " + module_version) if "CUDA" in found.backends else 0)
+    return InstalledLlama(
+        python=str(python),
+        python_version=located["python"],
+        version=_text(version),
+        origin=_text(located["found"]),
+        folder=_text(folder),
+        others=tuple(map(_text, located.get("others", ()))),
+        distributions=distributions,
+        module_version=module_version,
+        fork=fork_of(distributions[0] if distributions else None, version, located.get("modules", ())),
+        variable=str(located.get("variable", "")),
+        variable_leads=bool(located.get("variable_leads", True)),
+        places=tuple(map(_text, located["places"])),
+        libraries=tuple(map(_text, found.libraries)),
+        backends=found.backends,
+        modules=found.modules,
+        cuda_family=family,
+        finds_packages=found.finds_packages,
+        strays=tuple(map(_text, found.strays)),
+        missing_libraries=found.missing_libraries,
+        foreign_libraries=found.foreign_libraries,
+        loader_problems=found.loader_problems,
+        imports=bool(facts.get("imported")),
+        offload=facts.get("offload"),
+        devices=_devices(facts.get("devices")),
+        system_info=str(facts.get("system_info", "")),
+        end=end,
+        failure=failure,
+        missing_module=str(facts.get("missing_module", "")),
+        here=_version_here("\n".join((failure, *found.loader_problems))),
+        lacks=_lacking() if end and end.signal == "SIGILL" else (),
+        log=log,
+        said=_said(failure, end, log),
+    )
 
-    def collect(line: str) -> None:
-        if line.startswith(installed_child.PREFIX):
-            facts.update(json.loads(line.removeprefix(installed_child.PREFIX)))
-        elif line.strip():
-            other.append(line.strip())
 
+def _said(failure: str, end: ImportEnd | None, log: Sequence[str]) -> str:
+    """Its own word on what is wrong, in one line."""
+    if failure:
+        return failure
+    if end:
+        return f"the import ended the process ({end.signal or f'exit code {end.code}'})"
+    return next((line for line in log if "CUDA" in line), "")
+
+
+def _sorted(rows: Sequence[Mapping[str, Any]], folders: Sequence[str]) -> tuple[Distribution, ...]:
+    """The distributions, that of the folder which is imported first."""
+    parents = {str(Path(folder).parent) for folder in folders}
+    found = [Distribution(**row) for row in rows if not row["module"]]
+    return tuple(sorted(found, key=lambda row: row.folder not in parents and not row.editable))
+
+
+def _devices(rows: Sequence[Mapping[str, Any]] | None) -> tuple[BackendDevice, ...] | None:
+    if rows is None:
+        return None
+    return tuple(
+        BackendDevice(name=row["name"], description=row["description"], backend=row["backend"], gpu=_is_gpu(row))
+        for row in rows
+    )
+
+
+def _is_gpu(row: Mapping[str, Any]) -> bool:
+    if row["kind"] == _DEVICE_INTEGRATED:
+        return not row["backend"] or is_gpu(row["backend"])
+    return bool(row["kind"] == _DEVICE_GPU) and row["backend"] != "RPC"
+
+
+def fork_of(distribution: Distribution | None, version: str, modules: Sequence[str]) -> str:
+    """Who builds it, if not upstream, and how that shows; an empty text for upstream's own, or an unknown one."""
+    name = re.sub(r"[-_.]+", "-", distribution.name).lower() if distribution else ""
+    page = distribution.homepage if distribution else ""
+    public, _, label = version.partition("+")
+    for row in forks():
+        if row.homepage and re.match(row.homepage, page, re.IGNORECASE):
+            return f"{row.name} ({page}): {row.note}"
+        if (row.distribution and row.distribution == name) or (row.label and re.match(row.label, label)):
+            return f"{row.name}: {row.note}"
+        if set(row.files) & set(modules):
+            return f"{row.name} (it has {', '.join(sorted(set(row.files) & set(modules)))}): {row.note}"
+        if row.after and _is_after(public, row.after):
+            return f"{row.name}, as its number shows: upstream's newest known release is {row.after}; {row.note}"
+    return ""
+
+
+def _is_after(version: str, other: str) -> bool:
     try:
-        variables = {**environ, EXPLAIN: "explain"}
-        done = run([python, installed_child.__file__], env=variables, on_line=collect, timeout=SECONDS)
+        return Version(version) > Version(other)
+    except InvalidVersion:
+        return False
+
+
+# --- how it ended ---------------------------------------------------------------------------------------------
+
+
+def how_it_ended(done: Completed | None, facts: Mapping[str, Any], lines: Sequence[str]) -> ImportEnd | None:
+    """How the process ended, from its exit, its last step and faulthandler's frames; None for an end without fault."""
+    if done is None or facts.get("step") == "end" or "failure" in facts:
+        return None
+    hung = done.timed_out or any(line.startswith("Timeout (") for line in lines)
+    frames = crashed_frames(lines)
+    where, in_loader = _place(frames)
+    return ImportEnd(
+        step=str(facts.get("step", "start")),
+        seconds=float(facts.get("seconds", TOTAL_SECONDS)) if hung else 0.0,
+        signal=_signal_name(-done.code) if done.code < 0 and not hung else "",
+        code=max(done.code, 0),
+        where=where,
+        loading=_text(str(facts.get("loading", ""))) if in_loader or not frames else "",
+    )
+
+
+def crashed_frames(lines: Sequence[str]) -> list[tuple[str, int, str]]:
+    """(file, line, function) of the thread that matters, innermost first: the current one, else the main one."""
+    stacks: list[tuple[bool, list[tuple[str, int, str]]]] = []
+    for line in lines:
+        if line.startswith(("Current thread", "Thread ")) and "most recent call first" in line:
+            stacks.append((line.startswith("Current"), []))
+        elif stacks and (match := _FRAME.match(line)):
+            stacks[-1][1].append((match["file"], int(match["line"]), match["function"]))
+    current = next((frames for is_current, frames in stacks if is_current), None)
+    return current if current is not None else (stacks[-1][1] if stacks else [])
+
+
+def _place(frames: Sequence[tuple[str, int, str]]) -> tuple[str, bool]:
+    """Where it was, in the package's own code, and whether a library was being loaded."""
+    in_loader = bool(frames) and frames[0][0].endswith("ctypes/__init__.py") and frames[0][2] == "__init__"
+    for file, line, function in frames:
+        if "importlib" not in file and "ctypes/__init__" not in file and file != installed_child.__file__:
+            return _text(f"{file}, line {line}, in {function}"), in_loader
+    return "", in_loader
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _version_here(text: str) -> str:
+    """The newest version that the library has which lacks one, for the first line of the loader about that."""
+    match = SYMBOL_VERSION.search(text)
+    try:
+        return newest_version(Path(match["file"]), match["family"]) if match else ""
     except OSError:
-        return {}
-    if done.code and "failure" not in facts:
-        facts["failure"] = f"the import ended the process (code {done.code}): {other[-1] if other else 'no output'}"
-    facts["log"] = next((line for line in other if "CUDA" in line), "")
-    return facts
+        return ""
 
 
-def _libraries(folder: Path) -> dict[Path, Library]:
-    found = {}
-    for path in sorted(folder.rglob("*.so*")):
-        library = read_library(path.read_bytes())
-        if library:
-            found[path] = library
-    return found
+def _lacking(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
+    """The instruction sets that this processor lacks; none where that cannot be read."""
+    try:
+        match = re.search(r"(?m)^flags\s*:(.*)$", cpuinfo.read_text())
+    except OSError:
+        return ()
+    has = set(match[1].split()) if match else set()
+    return tuple(name for name in INSTRUCTION_SETS if name not in has) if has else ()
 
 
-def _family(name: str) -> int:
-    match = _CUDA_LIBRARY.match(name)
-    return int(match[1] or match[2]) if match else 0
-
-
-def _resolves(name: str, path: Path, library: Library, facts: Mapping[str, Any]) -> bool:
-    """Whether the loader finds ``name`` for this library: RUNPATH, LD_LIBRARY_PATH, or the system's own."""
-    folders = [text.replace("$ORIGIN", str(path.parent)) for text in library.runpath]
-    folders += os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
-    return any(folder and (Path(folder) / name).exists() for folder in folders) or name in facts.get("system", ())
+def _text(value: str) -> str:
+    """Text that can be written anywhere: a name of a file may hold bytes that are no text."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")

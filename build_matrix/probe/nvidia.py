@@ -6,53 +6,131 @@ import json
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from build_matrix.catalog import cuda_of_driver
-from build_matrix.model import NO_DRIVER, Driver, Gpu, Record
+from build_matrix.diagnosis.driver import explain
+from build_matrix.model import NO_DRIVER, Driver, DriverEvidence, Gpu, Record
 from build_matrix.probe import cuda_child, nvml_child
+from build_matrix.probe.evidence import as_text, library_version, read_evidence
+from build_matrix.probe.surroundings import find_surroundings
 from build_matrix.runner import run
 
 SECONDS = 10.0
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+NVML_MISSING = frozenset({9, 12})  # NVML_ERROR_DRIVER_NOT_LOADED, NVML_ERROR_LIBRARY_NOT_FOUND
 # What the loader and the driver read; the children get nothing else.
-KEPT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "HOME", "SYSTEMROOT", "TEMP")
+KEPT = (
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "HOME",
+    "SYSTEMROOT",
+    "TEMP",
+    VISIBLE,
+    "CUDA_DEVICE_ORDER",
+    "CUDA_MPS_PIPE_DIRECTORY",
+    "NVIDIA_VISIBLE_DEVICES",
+    "NVIDIA_DRIVER_CAPABILITIES",
+)
 
 
 class NvidiaAnswer(Record, frozen=True, kw_only=True):
-    """What is known of driver and GPUs, and why the rest is not."""
+    """What is known of driver and GPUs, and why the rest is not; ``problem`` as Machine.driver_problem."""
 
     driver: Driver | None = None
     gpus: tuple[Gpu, ...] = ()
     problem: str = ""
     gpu_problems: tuple[str, ...] = ()
+    evidence: DriverEvidence = DriverEvidence()
 
 
-def probe_nvidia(environ: Mapping[str, str]) -> NvidiaAnswer:
-    """Ask both libraries; what one of them knows stands, whatever becomes of the other."""
-    with ThreadPoolExecutor(2) as pool:
+def probe_nvidia(environ: Mapping[str, str], root: Path = Path("/")) -> NvidiaAnswer:
+    """Ask both libraries; what one of them knows stands, whatever becomes of the other.
+
+    Where CUDA_VISIBLE_DEVICES is set, the driver library is asked without it too: its order is what numbers count by.
+    Files of the system are read below ``root``.
+    """
+    unrestricted = {name: value for name, value in environ.items() if name != VISIBLE}
+    with ThreadPoolExecutor(3) as pool:
         nvml_future = pool.submit(_ask, nvml_child.__file__, "NVML", environ)
         cuda_future = pool.submit(_ask, cuda_child.__file__, "the driver library", environ)
+        all_future = pool.submit(_ask, cuda_child.__file__, "", unrestricted) if VISIBLE in environ else None
         nvml, cuda = nvml_future.result(), cuda_future.result()
-    problems = [str(answer["problem"]) for answer in (nvml, cuda) if answer.get("problem")]
+        everything = all_future.result() if all_future else {}
+    evidence = _evidence(nvml, cuda, everything, environ, root)
+    driver = _driver(nvml, cuda, evidence)
+    problem = _problem(evidence, environ, root)
+    return NvidiaAnswer(
+        driver=driver,
+        gpus=_gpus(nvml.get("gpus")) or evidence.numbered or evidence.visible,
+        problem=problem or ("" if driver else evidence.nvml_problem or NO_DRIVER),
+        gpu_problems=tuple(str(text) for text in nvml.get("gpu_problems", ())),
+        evidence=evidence,
+    )
+
+
+def _problem(evidence: DriverEvidence, environ: Mapping[str, str], root: Path) -> str:
+    """Why CUDA does not work, as a clause that may follow "this machine has" where there is no driver."""
+    if evidence.numbered and not evidence.visible:
+        return f"{VISIBLE}={as_text(environ.get(VISIBLE, ''))!r} hides every GPU"
+    finding = explain(evidence, find_surroundings(environ, root))
+    return finding.fact.rstrip(".").removeprefix("There is ") if finding else ""
+
+
+def _driver(nvml: Mapping[str, Any], cuda: Mapping[str, Any], evidence: DriverEvidence) -> Driver | None:
+    """The driver, if one of the libraries says something of it."""
     version = str(nvml.get("driver", ""))
+    if not version and not cuda.get("cuda"):
+        return None
+    version = version or evidence.module_version or evidence.library_version
     kernel_cuda = cuda_of_driver(version)
     library_cuda = str(cuda.get("cuda") or nvml.get("cuda") or kernel_cuda)
-    if not version and not cuda.get("cuda"):
-        missing = nvml.get("missing") and cuda.get("missing")
-        return NvidiaAnswer(problem=NO_DRIVER if missing or not problems else "; ".join(problems))
     if not library_cuda:
-        return NvidiaAnswer(problem="; ".join(problems) or "the driver does not say its CUDA version")
-    driver = Driver(
+        return None
+    return Driver(
         version=version or "unknown",
         cuda=library_cuda,
         kernel_cuda=kernel_cuda,
         init_error=int(cuda.get("init_error", 0)),
     )
-    gpus = msgspec.convert(nvml.get("gpus") or cuda.get("gpus") or [], tuple[Gpu, ...])
-    lost = tuple(str(text) for text in nvml.get("gpu_problems", ()))
-    return NvidiaAnswer(driver=driver, gpus=gpus, gpu_problems=(*lost, *problems))
+
+
+def _evidence(
+    nvml: Mapping[str, Any],
+    cuda: Mapping[str, Any],
+    everything: Mapping[str, Any],
+    environ: Mapping[str, str],
+    root: Path,
+) -> DriverEvidence:
+    files = read_evidence(environ, root)
+    code = nvml.get("nvml_error")
+    problem = str(nvml.get("problem") or (f"{nvml['nvml_message'].rstrip('.')} (NVML error {code})" if code else ""))
+    return DriverEvidence(
+        library=str(cuda.get("library", "")),
+        library_version=library_version(str(cuda.get("library", ""))),
+        library_error=str(cuda.get("library_error", "")),
+        found=files.found,
+        version_error=int(cuda.get("version_error", 0)),
+        init_error=cuda.get("init_error"),
+        cuda_problem=str(cuda.get("problem", "")),
+        nvml_error=code,
+        nvml_problem="" if code in NVML_MISSING else problem,
+        visible=_gpus(cuda.get("gpus")),
+        numbered=_gpus(everything.get("gpus")),
+        modules=files.modules,
+        module_version=files.module_version,
+        nodes=dict(cuda.get("nodes", {})),
+        pci=files.pci,
+        secure_boot=files.secure_boot,
+        address_space=int(cuda.get("address_space", 0)),
+    )
+
+
+def _gpus(answer: object) -> tuple[Gpu, ...]:
+    return msgspec.convert(answer or [], tuple[Gpu, ...])
 
 
 def _ask(child: str, who: str, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -62,9 +140,11 @@ def _ask(child: str, who: str, environ: Mapping[str, str]) -> dict[str, Any]:
 
     def collect(line: str) -> None:
         try:
-            facts.update(json.loads(line))
+            fact = json.loads(line)
         except ValueError:  # a library may print what it likes
             return
+        if isinstance(fact, dict):
+            facts.update(fact)
 
     done = run([sys.executable, "-I", child], env=kept | {"LC_ALL": "C"}, on_line=collect, timeout=SECONDS)
     if done.timed_out:

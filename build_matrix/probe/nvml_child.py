@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 
 COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
 
@@ -21,9 +22,9 @@ def main() -> None:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        missing = error.value in {pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED}
-        tell(missing=missing, problem="" if missing else f"NVML: {error}")
+        tell(nvml_error=error.value, nvml_message=str(error))
         return
+    tell(nvml_error=0)
     try:
         tell(driver=pynvml.nvmlSystemGetDriverVersion())
         number = pynvml.nvmlSystemGetCudaDriverVersion_v2()  # 13000 for CUDA 13.0
@@ -62,11 +63,28 @@ def gpu(handle: object) -> dict[str, object]:
         facts["mig"] = bool(pynvml.nvmlDeviceGetMigMode(handle)[0])
     except pynvml.NVMLError:
         facts["mig"] = False
+    if facts["mig"]:
+        facts["mig_devices"] = list(mig_devices(handle))
     try:
         facts["compute_mode"] = COMPUTE_MODES.get(pynvml.nvmlDeviceGetComputeMode(handle), "unknown")
     except pynvml.NVMLError:
         facts["compute_mode"] = "unknown"
     return facts
+
+
+def mig_devices(handle: object) -> Iterator[str]:
+    """The UUIDs of a GPU's MIG instances; indices may have gaps."""
+    import pynvml
+
+    try:
+        most = pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)
+    except pynvml.NVMLError:
+        return
+    for index in range(most):
+        try:
+            yield pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index))
+        except pynvml.NVMLError:
+            continue
 
 
 if __name__ == "__main__":

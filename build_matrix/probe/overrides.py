@@ -8,13 +8,13 @@ from collections.abc import Mapping
 import msgspec
 
 from build_matrix.errors import ConfigurationError
-from build_matrix.model import NO_DRIVER, Driver, Gpu, Machine
+from build_matrix.model import CLAIMED, NO_DRIVER, Driver, Gpu, Machine
 
 DRIVER_CUDA = "BUILD_MATRIX_DRIVER_CUDA"
 COMPUTE_CAPABILITIES = "BUILD_MATRIX_COMPUTE_CAPABILITIES"
 
-_CUDA = re.compile(r"\d{2}\.\d{1,2}")
-_CAPABILITY = re.compile(r"\d{1,2}\.\d")
+_CUDA = re.compile(r"[1-9]\d?\.(?:\d|[1-9]\d)", re.ASCII)
+_CAPABILITY = re.compile(r"(?P<major>[1-9]\d?)\.(?P<minor>\d)|(?:sm_?)?(?P<number>[1-9]\d{1,2})", re.ASCII)
 
 
 def apply_overrides(machine: Machine, environ: Mapping[str, str]) -> Machine:
@@ -37,17 +37,19 @@ def apply_overrides(machine: Machine, environ: Mapping[str, str]) -> Machine:
 
 
 def _with_driver(machine: Machine, cuda: str) -> Machine:
-    if cuda == "none":
+    if cuda.lower() == "none":
         return msgspec.structs.replace(machine, driver=None, driver_problem=NO_DRIVER, gpus=())
     if not _CUDA.fullmatch(cuda):
         raise ConfigurationError(f"{DRIVER_CUDA}={cuda} is not a CUDA version.", "Write it as 12.9, or as none.")
-    driver = Driver(version="claimed", cuda=cuda)
+    driver = Driver(version=CLAIMED, cuda=cuda)
     return msgspec.structs.replace(machine, driver=driver, driver_problem="")
 
 
 def _gpu(number: int, capability: str) -> Gpu:
-    if not _CAPABILITY.fullmatch(capability):
+    match = _CAPABILITY.fullmatch(capability)
+    if not match:
         raise ConfigurationError(
             f"{COMPUTE_CAPABILITIES}: {capability!r} is not a compute capability.", "Write them as 8.9,12.0."
         )
-    return Gpu(name="claimed GPU", uuid=f"claimed-{number}", compute_capability=capability)
+    major, minor = (match["number"][:-1], match["number"][-1]) if match["number"] else (match["major"], match["minor"])
+    return Gpu(name="claimed GPU", uuid=f"{CLAIMED}-{number}", compute_capability=f"{major}.{minor}")

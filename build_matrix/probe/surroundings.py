@@ -3,33 +3,78 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from build_matrix.model import Surroundings
+from build_matrix.probe.devices import find_nvidia_devices
+from build_matrix.probe.evidence import DRIVER_LIBRARY, as_text, exists, read_text
 
-DRIVER_LIBRARY = "libcuda.so.1"
+# What other builds of llama-cpp-python read, and a build of this tool does not: it has an environment of its own.
+IGNORED = (
+    "CMAKE_ARGS",
+    "CMAKE_GENERATOR",
+    "CMAKE_BUILD_TYPE",
+    "CMAKE_BUILD_PARALLEL_LEVEL",
+    "CMAKE_CUDA_ARCHITECTURES",
+    "CMAKE_PREFIX_PATH",
+    "CMAKE_TOOLCHAIN_FILE",
+    "CUDAARCHS",
+    "CUDAFLAGS",
+    "CUDAHOSTCXX",
+    "NVCC_APPEND_FLAGS",
+    "NVCC_PREPEND_FLAGS",
+    "NVCC_CCBIN",
+    "TORCH_CUDA_ARCH_LIST",
+    "CFLAGS",
+    "CXXFLAGS",
+    "CPPFLAGS",
+    "LDFLAGS",
+    "CPATH",
+    "C_INCLUDE_PATH",
+    "CPLUS_INCLUDE_PATH",
+    "LIBRARY_PATH",
+    "FORCE_CMAKE",
+    "LD_PRELOAD",
+)
+IGNORED_PREFIXES = ("GGML_", "LLAMA_", "SKBUILD_", "CMAKE_CUDA_", "CMAKE_CXX_", "CMAKE_C_")
 
 
-def find_surroundings(environ: Mapping[str, str]) -> Surroundings:
-    """Read from the environment and from /proc and /run."""
+def find_surroundings(environ: Mapping[str, str], root: Path = Path("/")) -> Surroundings:
+    """Read from the environment and, below ``root``, from /proc and /run."""
+    environ = {as_text(name): as_text(value) for name, value in environ.items()}
     return Surroundings(
         visible_devices=environ.get("CUDA_VISIBLE_DEVICES"),
-        wsl="microsoft" in _read("/proc/version").lower(),
-        container=_container(environ),
+        device_order=environ.get("CUDA_DEVICE_ORDER", ""),
+        wsl="microsoft" in read_text(root / "proc/version").lower(),
+        container=_container(environ, root),
+        container_devices=environ.get("NVIDIA_VISIBLE_DEVICES"),
+        container_capabilities=environ.get("NVIDIA_DRIVER_CAPABILITIES"),
         compat_folders=_compat_folders(environ),
+        nvidia_devices=find_nvidia_devices(root / "sys/bus/pci/devices"),
+        ignored=_ignored(environ),
     )
 
 
-def _container(environ: Mapping[str, str]) -> str:
+def _container(environ: Mapping[str, str], root: Path) -> str:
     """What hints at a container; an empty text for nothing."""
-    for path, name in (("/.dockerenv", "docker"), ("/run/.containerenv", "podman")):
-        if Path(path).exists():
-            return name
-    for word in ("docker", "containerd", "kubepods", "lxc"):
-        if word in _read("/proc/1/cgroup"):
-            return word
-    return environ.get("container", "")
+    return next(_marks(environ, root), "")
+
+
+def _marks(environ: Mapping[str, str], root: Path) -> Iterator[str]:
+    for path, name in ((".dockerenv", "docker"), ("run/.containerenv", "podman"), (".singularity.d", "apptainer")):
+        if exists(root / path):
+            yield name
+    if "KUBERNETES_SERVICE_HOST" in environ:
+        yield "kubernetes"
+    if name := read_text(root / "run/systemd/container").strip():  # systemd(1), "Container interface"
+        yield name
+    control_group = read_text(root / "proc/1/cgroup")
+    yield from (word for word in ("docker", "containerd", "kubepods", "libpod", "lxc") if word in control_group)
+    if name := environ.get("container", ""):
+        yield name
+    if "NVIDIA_VISIBLE_DEVICES" in environ:  # NVIDIA's images set it
+        yield "by its variables"
 
 
 def _compat_folders(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -38,11 +83,15 @@ def _compat_folders(environ: Mapping[str, str]) -> tuple[str, ...]:
     https://docs.nvidia.com/deploy/cuda-compatibility/forward-compatibility.html
     """
     folders = [folder for folder in environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if "compat" in folder]
-    return tuple(folder for folder in folders if (Path(folder) / DRIVER_LIBRARY).exists())
+    return tuple(folder for folder in folders if exists(Path(folder) / DRIVER_LIBRARY))
 
 
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+def _ignored(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Names alone: values may hold secrets."""
+    return tuple(
+        sorted(
+            name
+            for name, value in environ.items()
+            if value.strip() and (name in IGNORED or name.startswith(IGNORED_PREFIXES))
+        )
+    )

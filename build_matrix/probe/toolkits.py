@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from build_matrix.model import InstalledToolkit
+from build_matrix.probe.programs import exists, expand, named_program, resolve
 from build_matrix.runner import run
 
 SECONDS = 10.0
@@ -19,45 +21,91 @@ _RELEASE = re.compile(r"release (\d+\.\d+)(?:, V([\d.]+))?")
 def find_toolkits(environ: Mapping[str, str]) -> tuple[InstalledToolkit, ...]:
     """Every toolkit, the one that a build would stumble over first first; nothing of them is ever used.
 
-    CMake asks CUDACXX, then the PATH, then the CUDA_PATH and its like.
+    CMake asks CUDACXX, then the PATH, then the CUDA_PATH and its like. A variable that is empty counts as unset.
     """
     found: dict[str, InstalledToolkit] = {}
     for nvcc, how in _places(environ):
-        if not nvcc.exists():
-            if how in VARIABLES or how.startswith("CUDA_PATH"):
-                problem = "names a folder without nvcc"
-                found.setdefault(
-                    how, InstalledToolkit(root=str(nvcc.parents[1]), version="", found_by=how, problem=problem)
-                )
-            continue
-        key = str(nvcc.resolve())
+        key = str(resolve(nvcc))
         if key not in found:
             found[key] = _examine(nvcc, how)
-    return tuple(found.values())
+    for how, root, problem in _dead_ends(environ):
+        found.setdefault(f"{how} {root}", InstalledToolkit(root=root, version="", found_by=how, problem=problem))
+    order = {how: number for number, how in enumerate((VARIABLES[0], "PATH", *_named(environ)))}
+    return tuple(sorted(found.values(), key=lambda toolkit: order.get(toolkit.found_by, len(order))))
 
 
 def _places(environ: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
-    name = "nvcc.exe" if os.name == "nt" else "nvcc"
-    if compiler := environ.get("CUDACXX"):
-        yield Path(compiler), "CUDACXX"
+    """Each nvcc that is there, and what leads to it."""
+    if compiler := named_program(environ.get("CUDACXX", ""), environ):
+        yield compiler, "CUDACXX"
     for folder in environ.get("PATH", "").split(os.pathsep):
-        if folder and (Path(folder) / name).exists():
-            yield Path(folder) / name, "PATH"
-    named = [key for key in environ if key in VARIABLES[1:] or key.startswith("CUDA_PATH_V")]
-    for key in sorted(named, key=lambda key: (key != "CUDA_PATH", key)):
-        yield Path(environ[key]) / "bin" / name, key
+        if folder and exists(nvcc := Path(folder) / _nvcc()):
+            yield nvcc, "PATH"
+    for how in _named(environ):
+        for root in _roots(environ[how]):
+            if exists(nvcc := root / "bin" / _nvcc()):
+                yield nvcc, how
     for parent in FOLDERS:
-        for root in sorted(Path(parent).glob("cuda*")):
-            if (root / "bin" / name).exists():
-                yield root / "bin" / name, parent
+        for root in _candidates(Path(parent)):
+            if exists(nvcc := root / "bin" / _nvcc()):
+                yield nvcc, parent
+
+
+def _candidates(parent: Path) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return sorted(parent.glob("cuda*"))
+    return []
+
+
+def _dead_ends(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Variables that lead to no nvcc: the variable, its value, and what is wrong with it."""
+    compiler = environ.get("CUDACXX", "").strip()
+    if compiler and not named_program(compiler, environ):
+        yield "CUDACXX", compiler, "names no program that can be run"
+    for how in _named(environ):
+        for root in _roots(environ[how]):
+            if not exists(root / "bin" / _nvcc()):
+                yield how, str(root), _why_not(root)
+
+
+def _why_not(root: Path) -> str:
+    try:
+        if root.is_file():
+            return "names a file, not a folder"
+        (root / "bin" / _nvcc()).stat()
+    except PermissionError:
+        return "names a folder that this user cannot read"
+    except (OSError, ValueError):
+        pass
+    return "names a folder without nvcc"
+
+
+def _named(environ: Mapping[str, str]) -> list[str]:
+    """The variables that name a toolkit's folder, CUDA_PATH first."""
+    named = [key for key in environ if key in VARIABLES[1:] or key.startswith("CUDA_PATH_V")]
+    return sorted((key for key in named if environ[key].strip()), key=lambda key: (key != "CUDA_PATH", key))
+
+
+def _roots(value: str) -> Iterator[Path]:
+    """The folders that a variable names: one, or several joined as in PATH."""
+    whole = expand(Path(value.strip()))
+    if exists(whole):
+        yield whole
+        return
+    yield from (expand(Path(word.strip())) for word in value.split(os.pathsep) if word.strip())
+
+
+def _nvcc() -> str:
+    return "nvcc.exe" if os.name == "nt" else "nvcc"
 
 
 def _examine(nvcc: Path, how: str) -> InstalledToolkit:
-    root = str(nvcc.resolve().parents[1])
+    root = str(resolve(nvcc).parent.parent)
     try:
         done = run([nvcc, "--version"], env={"PATH": os.defpath}, timeout=SECONDS)
-    except OSError as error:
-        return InstalledToolkit(root=root, version="", found_by=how, problem=f"nvcc cannot be run: {error.strerror}")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        return InstalledToolkit(root=root, version="", found_by=how, problem=f"nvcc cannot be run: {why}")
     match = _RELEASE.search(done.output)
     if done.timed_out:
         return InstalledToolkit(root=root, version="", found_by=how, problem="nvcc does not answer")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from packaging.version import Version
@@ -9,6 +10,8 @@ from packaging.version import Version
 from build_matrix.catalog import default_architecture, llama_releases, toolkits
 from build_matrix.errors import ConfigurationError, MissingPrerequisiteError, NoCompatibleChoiceError
 from build_matrix.model import (
+    CLAIMED,
+    NO_DRIVER,
     Architecture,
     Candidate,
     Cell,
@@ -23,17 +26,31 @@ from build_matrix.model import (
 from build_matrix.resolve.rules import (
     DRIVER_RULE,
     ROOM_RULE,
+    code_for_gpus,
     compiler_accepted,
     compressed_code_read,
     driver_accepts,
+    driver_answers,
     glibc_accepted,
-    gpu_served,
     room_on_disk,
+    sources_compile,
     toolkit_available,
     toolkit_targets,
+    unknown_toolkit,
 )
 
-__all__ = ["compiler_accepted", "make_plan", "predict", "require_cell"]
+__all__ = [
+    "choose_release",
+    "compiler_accepted",
+    "make_plan",
+    "parse_architectures",
+    "predict",
+    "require_cell",
+    "why_not_compiled",
+]
+
+# What Machine.driver_problem says where nothing hints at an NVIDIA GPU.
+_NO_SIGN = re.compile(rf"({NO_DRIVER}( in this container| that Windows gives to this WSL)?)?")
 
 CROSS = "--cross builds it anyway, for another machine."
 
@@ -44,8 +61,8 @@ def make_plan(request: Request, machine: Machine, locked_llama: Sequence[str], l
     ``locked_llama`` and ``locked_cuda`` are what the locks hold, oldest first. Raises ConfigurationError for a
     request that no plan could answer; a plan without a cell says why in its candidates.
     """
-    release = _llama(request.llama, locked_llama)
-    notes: list[str] = []
+    release = choose_release(request.llama, locked_llama)
+    notes = list(machine.compiler_notes)
     architectures = release.as_compiled(_architectures(request.architectures, machine, notes))
     admitted = _admitted(request.cuda, locked_cuda)
     candidates = tuple(
@@ -53,7 +70,7 @@ def make_plan(request: Request, machine: Machine, locked_llama: Sequence[str], l
     )
     chosen = _choose(candidates, machine, notes, cross=request.cross)
     if chosen is None:
-        return Plan(request=request, candidates=candidates, notes=tuple(notes))
+        return Plan(request=request, llama=release.version, candidates=candidates, notes=tuple(notes))
     compiler = _compilers(toolkits()[chosen.cuda], release, machine)[0]
     cell = Cell(
         llama=release.version,
@@ -63,7 +80,14 @@ def make_plan(request: Request, machine: Machine, locked_llama: Sequence[str], l
         profile=request.profile,
         defines=dict(sorted(request.defines.items())),
     )
-    return Plan(request=request, candidates=candidates, cell=cell, compiler=compiler, notes=tuple(notes))
+    return Plan(
+        request=request,
+        llama=release.version,
+        candidates=candidates,
+        cell=cell,
+        compiler=compiler,
+        notes=tuple(notes),
+    )
 
 
 def predict(
@@ -71,13 +95,30 @@ def predict(
 ) -> list[Finding]:
     """The rules that decide whether a wheel of this toolkit with this code runs on ``machine``.
 
-    Empty for a toolkit that the catalog does not know.
+    Each holds, does not hold, or is not known (``Finding.known``): without a driver, without a GPU, for a toolkit that
+    the catalog does not know, and for a wheel whose label names no architecture.
     """
     toolkit = toolkits().get(cuda)
     if toolkit is None:
-        return []
-    findings = [driver_accepts(toolkit, machine), compressed_code_read(toolkit, machine, defines)]
-    return findings + [gpu_served(toolkit, architectures, gpu, machine.driver) for gpu in machine.gpus]
+        return [unknown_toolkit(cuda, machine.driver)]
+    findings = [
+        driver_answers(machine),
+        driver_accepts(toolkit, machine),
+        compressed_code_read(toolkit, machine, defines),
+    ]
+    return findings + code_for_gpus(toolkit, architectures, machine)
+
+
+def why_not_compiled(cuda: str, release: LlamaRelease, architectures: Sequence[Architecture]) -> Finding | None:
+    """The rule by which this toolkit compiles no such wheel, whatever machine it is built on; None where there is none.
+
+    Raises ConfigurationError for a toolkit that the catalog does not know.
+    """
+    toolkit = toolkits().get(cuda)
+    if toolkit is None:
+        raise ConfigurationError(f"CUDA {cuda} is not in the catalog.", f"Choose one of {', '.join(toolkits())}.")
+    findings = (toolkit_targets(toolkit, architectures), sources_compile(toolkit, release, architectures))
+    return next((finding for finding in findings if finding.failed), None)
 
 
 def require_cell(plan: Plan, machine: Machine, locked_cuda: Sequence[str]) -> tuple[Cell, HostCompiler]:
@@ -89,11 +130,9 @@ def require_cell(plan: Plan, machine: Machine, locked_cuda: Sequence[str]) -> tu
     if plan.cell and plan.compiler:
         return plan.cell, plan.compiler
     if not machine.compilers:
-        raise MissingPrerequisiteError(
-            "There is no C++ compiler on this machine.",
-            "Install one: `apt install g++`, `dnf install gcc-c++`, or let CXX name it.",
-        )
-    nearest = min(plan.candidates, key=lambda c: (len(c.failed("build")), len(c.failed("run"))))
+        missing = _refused(machine)
+        raise MissingPrerequisiteError(missing.fact, missing.remedy)
+    nearest = _nearest(plan)
     if unbuildable := nearest.failed("build"):
         if unbuildable[0].rule == ROOM_RULE:
             raise MissingPrerequisiteError(unbuildable[0].fact, unbuildable[0].remedy)
@@ -101,8 +140,19 @@ def require_cell(plan: Plan, machine: Machine, locked_cuda: Sequence[str]) -> tu
     finding = nearest.failed("run")[0]
     raise NoCompatibleChoiceError(
         f"A CUDA {nearest.cuda} wheel cannot run on this machine. {finding.fact}{_hopeless(finding)}",
-        f"{finding.remedy}\n{_way_out(machine, locked_cuda) if finding.rule == DRIVER_RULE else CROSS}",
+        f"{finding.remedy}\n{_way_out(plan, machine, locked_cuda) if finding.rule == DRIVER_RULE else CROSS}",
     )
+
+
+def _nearest(plan: Plan) -> Candidate:
+    """The toolkit that lacks least; of several the newest that cannot be built with, or else the oldest."""
+
+    def lacks(candidate: Candidate) -> tuple[int, int]:
+        return len(candidate.failed("build")), len(candidate.failed("run"))
+
+    least = min(map(lacks, plan.candidates))
+    nearest = [candidate for candidate in plan.candidates if lacks(candidate) == least]
+    return nearest[-1] if least[0] else nearest[0]
 
 
 def _hopeless(finding: Finding) -> str:
@@ -110,22 +160,29 @@ def _hopeless(finding: Finding) -> str:
     return " Rebuilding will not help." if finding.rule == DRIVER_RULE else ""
 
 
-def _way_out(machine: Machine, locked: Sequence[str]) -> str:
-    """The command for a wheel that runs on the driver as it is, and the one that builds all the same."""
-    if machine.driver is None:
-        return CROSS
-    speaks = int(machine.driver.cuda.partition(".")[0])
+def _way_out(plan: Plan, machine: Machine, locked: Sequence[str]) -> str:
+    """The command for a wheel that runs on the driver as it is, or why there is none; and what builds all the same."""
+    speaks = int(machine.driver.cuda.partition(".")[0]) if machine.driver else 0
     family = max((t.family for t in toolkits().values() if t.family <= speaks), default=None)
     if family is None:
         return CROSS
-    here = any(minor.startswith(f"{family}.") for minor in locked)
-    missing = "" if here else f" (no CUDA {family} toolkit has a source here)"
-    return f"Or build one that runs today: nox -s build-cuda{family}{missing}. {CROSS}"
+    release, architectures = llama_releases()[plan.llama], plan.candidates[0].architectures
+    own = [
+        _judge(toolkit, release, architectures, machine, plan.request.defines, locked)
+        for toolkit in toolkits().values()
+        if toolkit.family == family
+    ]
+    if any(not candidate.failed() for candidate in own):
+        return f"Or build one that runs today: nox -s build-cuda{family}. {CROSS}"
+    nearest = min(own, key=lambda candidate: len(candidate.failed()))
+    hindrance = nearest.failed()[0]
+    return f"A CUDA {family} wheel is no way out: {hindrance.fact} {hindrance.remedy}\n{CROSS}"
 
 
-def _llama(wanted: str, locked: Sequence[str]) -> LlamaRelease:
+def choose_release(wanted: str, locked: Sequence[str]) -> LlamaRelease:
+    """The release of this version, or the newest of ``locked``; raises ConfigurationError for one that is not known."""
     known = [version for version in locked if version in llama_releases()]
-    version = wanted or known[-1]
+    version = wanted.strip() or known[-1]
     if version not in known:
         raise ConfigurationError(
             f"llama-cpp-python {version} is not among the locked releases.",
@@ -136,28 +193,95 @@ def _llama(wanted: str, locked: Sequence[str]) -> LlamaRelease:
 
 
 def _architectures(wanted: Sequence[str], machine: Machine, notes: list[str]) -> tuple[Architecture, ...]:
-    if not wanted:
-        wanted = sorted({gpu.architecture for gpu in machine.gpus}, key=int)
-        if wanted:
-            notes.append(f"architecture {', '.join(wanted)}: the GPU of this machine")
-        else:
-            wanted = [default_architecture()]
-            why = machine.driver_problem or "no NVIDIA GPU"
-            notes.append(f"architecture {wanted[0]}: the default, since this machine has {why} (--arch changes it)")
+    own = tuple(Architecture.parse(text) for text in sorted({gpu.architecture for gpu in machine.gpus}, key=int))
+    names = ", ".join(str(one.number) for one in own)
+    if wanted:
+        return parse_architectures(wanted, own)
+    if own:
+        whose = "the claimed GPU" if machine.gpus[0].uuid.startswith(CLAIMED) else "the GPU of this machine"
+        notes.append(f"architecture {names}: {whose}")
+        return own
+    if not _claimed(machine) and (sign := _sign_of_gpu(machine)):
+        raise ConfigurationError(
+            f"{sign[:1].upper()}{sign[1:]}. The compute capability of the GPU is therefore not known.",
+            "Name the architecture, such as --arch 89 for compute capability 8.9; `nox -s doctor` says what is wrong "
+            "with the driver.",
+        )
+    default = default_architecture()
+    why = "no GPU is claimed" if _claimed(machine) else f"this machine has {machine.driver_problem or NO_DRIVER}"
+    notes.append(f"architecture {default}: the default, since {why} (--arch changes it)")
+    return (Architecture.parse(default),)
+
+
+def _claimed(machine: Machine) -> bool:
+    """Whether this is a plan for another machine, whose driver or GPUs are claimed."""
+    return bool(machine.overrides)
+
+
+def _sign_of_gpu(machine: Machine) -> str:
+    """What says that there is, or may be, an NVIDIA GPU although none could be read; an empty text for nothing."""
+    if machine.driver:
+        return (
+            "; ".join(machine.gpu_problems).rstrip(".")
+            or machine.driver_problem
+            or "There is a driver, but no GPU answers"
+        )
+    if not _NO_SIGN.fullmatch(machine.driver_problem):
+        return machine.driver_problem
+    if machine.surroundings.nvidia_devices:
+        return f"there is an NVIDIA device ({machine.surroundings.nvidia_devices[0]}), but no driver that answers"
+    return ""
+
+
+_SPELLING = re.compile(
+    r"(?P<prefix>sm_?|compute_?|ptx_?)?(?P<number>[1-9]\d{1,2}|[1-9]\d?\.\d)(?P<feature>[af]?)(?P<kind>-real|-virtual)?"
+    r"(?P<ptx>\+ptx)?",
+    re.ASCII,
+)
+
+
+def parse_architectures(wanted: Sequence[str], own: Sequence[Architecture] = ()) -> tuple[Architecture, ...]:
+    """Architectures as people write them, each once, in the order given; ``own`` is what ``native`` stands for.
+
+    CMake's ``89``, ``89-real``, ``90-virtual``; nvcc's ``sm_89`` and ``compute_90``; PyTorch's ``8.9`` and ``8.9+PTX``.
+    Raises ConfigurationError for anything else.
+    """
     parsed: dict[Architecture, None] = {}
-    for text in (word for item in wanted for word in item.replace(";", ",").split(",")):
-        try:
-            parsed[Architecture.parse(text)] = None
-        except ValueError:
-            raise ConfigurationError(
-                f"{text!r} is not a CUDA architecture.",
-                "Write compute capability 8.9 as --arch 89, PTX for 9.0 as --arch 90-virtual.",
-            ) from None
+    for text in (word.strip() for item in wanted for word in re.split(r"[,;]", item)):
+        if text.lower() == "native" and own:
+            parsed |= dict.fromkeys(own)
+        else:
+            parsed |= dict.fromkeys(_parse_architecture(text))
     return tuple(parsed)
+
+
+def _parse_architecture(text: str) -> tuple[Architecture, ...]:
+    match = _SPELLING.fullmatch(text.lower())
+    if not match:
+        raise ConfigurationError(f"{text!r} is not a CUDA architecture.", _spelling_remedy(text.lower()))
+    number, feature = int(match["number"].replace(".", "")), match["feature"]
+    code = (match["prefix"] or "").rstrip("_")
+    kinds = {{"sm": "real", "compute": "virtual", "ptx": "virtual"}.get(code, ""), (match["kind"] or "").lstrip("-")}
+    kinds -= {""}
+    if len(kinds) > 1 or (kinds and match["ptx"]):
+        raise ConfigurationError(f"{text!r} names both machine code and PTX.", "Write 89 for the one, 89-virtual else.")
+    if match["ptx"]:
+        kinds = {"real", "virtual"}
+    spelled = [f"{number}{feature}-{kind}" for kind in sorted(kinds or {"real"})]
+    return tuple(Architecture.parse(one) for one in spelled)
+
+
+def _spelling_remedy(text: str) -> str:
+    if text == "native":
+        return "No GPU of this machine is known: write its compute capability 8.9 as --arch 89."
+    if text in {"all", "all-major", "auto", "common"}:
+        return "Name each one, as in --arch 80,89,90-virtual; `nox -s build -- --all` builds those of a release."
+    return "Write compute capability 8.9 as --arch 89, PTX for 9.0 as --arch 90-virtual."
 
 
 def _admitted(wanted: str, locked: Sequence[str]) -> list[Toolkit]:
     """The toolkits of the catalog of this minor, of this family, or all, oldest first."""
+    wanted = wanted.strip()
     admitted = [t for t in toolkits().values() if not wanted or (t.cuda + ".").startswith(wanted + ".")]
     if not admitted:
         raise ConfigurationError(
@@ -175,10 +299,11 @@ def _judge(
     locked: Sequence[str],
 ) -> Candidate:
     compilers = [compiler_accepted(toolkit, release, compiler) for compiler in machine.compilers]
-    best = next((finding for finding in compilers if finding.passed), compilers[0] if compilers else _no_compiler())
+    best = next((finding for finding in compilers if finding.passed), compilers[0] if compilers else _refused(machine))
     findings = [
         toolkit_available(toolkit, locked, machine.platform),
         toolkit_targets(toolkit, architectures),
+        sources_compile(toolkit, release, architectures),
         best,
         glibc_accepted(toolkit, machine),
         room_on_disk(machine),
@@ -187,13 +312,18 @@ def _judge(
     return Candidate(cuda=toolkit.cuda, architectures=architectures, findings=tuple(findings))
 
 
+def _refused(machine: Machine) -> Finding:
+    """Why there is no compiler: the first one that was refused, or that there is none."""
+    return next(iter(machine.compiler_problems), _no_compiler())
+
+
 def _no_compiler() -> Finding:
     return Finding(
         rule="host compiler accepted",
         kind="build",
         passed=False,
-        fact="There is no C++ compiler.",
-        remedy="Install one: `apt install g++`, or let CXX name it.",
+        fact="There is no C++ compiler on this machine.",
+        remedy="Install one: `apt install g++`, `dnf install gcc-c++`, or set CXX to one.",
     )
 
 

@@ -6,14 +6,32 @@ from collections.abc import Iterable, Sequence
 
 from packaging.version import Version
 
-from build_matrix.catalog import branch_for, cuda_of_driver, fatbin_compression, target_platform
-from build_matrix.model import Architecture, Driver, Finding, Gpu, HostCompiler, LlamaRelease, Machine, Toolkit
+from build_matrix.catalog import branch_for, cuda_of_driver, fatbin_compression, target_platform, toolkits
+from build_matrix.model import (
+    BLACKWELL,
+    NO_DRIVER,
+    Architecture,
+    Driver,
+    Finding,
+    Gpu,
+    HostCompiler,
+    LlamaRelease,
+    Machine,
+    Toolkit,
+)
 
 BUILD_ROOM = 4_000_000_000  # bytes: toolkit 1.7 GB with its packages, sources and objects 1.2 GB, the rest 0.6 GB
 ROOM_RULE = "room on the disk"
+DOCTOR = "`nox -s doctor` says what is wrong and what to do."
+ANSWER_RULE = "driver answers"
 DRIVER_RULE = "driver runs toolkit"
+COMPRESSION_RULE = "compressed code read"
+CODE_RULE = "code for the GPU"
 COMPRESSION = "GGML_CUDA_COMPRESSION_MODE"
 UNCOMPRESSED = ("none", "speed")  # values with which every driver reads the machine code
+LAST_WITHOUT = 12  # the newest CUDA major with drivers that do not read compressed machine code
+OLDEST_ARCH_SPECIFIC = 90
+OLDEST_FAMILY_SPECIFIC = 100
 
 
 # --- can it be built? ----------------------------------------------------------------------------------
@@ -31,10 +49,10 @@ def toolkit_available(toolkit: Toolkit, locked: Sequence[str], platform: str) ->
     )
 
 
-def toolkit_targets(toolkit: Toolkit, architectures: Iterable[Architecture]) -> Finding:
+def toolkit_targets(toolkit: Toolkit, architectures: Sequence[Architecture]) -> Finding:
     """Whether this toolkit can compile for all of these architectures (``ptxas --help``)."""
-    missing = [a for a in architectures if str(a.number) not in toolkit.architectures]
-    names = ", ".join(f"{a.number} (sm_{a.number})" for a in missing)
+    missing = [a for a in architectures if not _targets(toolkit, a)]
+    names = ", ".join(f"{a.number}{a.feature} ({a.code})" for a in missing)
     return Finding(
         rule="toolkit targets architecture",
         kind="build",
@@ -42,26 +60,82 @@ def toolkit_targets(toolkit: Toolkit, architectures: Iterable[Architecture]) -> 
         fact=f"CUDA {toolkit.cuda} cannot compile for architecture {names}."
         if missing
         else f"CUDA {toolkit.cuda} compiles for all that are wanted.",
-        remedy=f"It can for {', '.join(toolkit.architectures)}; another --cuda may support yours." if missing else "",
+        remedy=_other_target(toolkit, architectures) if missing else "",
+    )
+
+
+def _targets(toolkit: Toolkit, architecture: Architecture) -> bool:
+    """CUDA Programming Guide, "Feature availability": ``a`` from compute capability 9.0 on, ``f`` from 10.0 on."""
+    if str(architecture.number) not in toolkit.architectures:
+        return False
+    allowed = {
+        "": True,
+        "a": toolkit.arch_specific and architecture.number >= OLDEST_ARCH_SPECIFIC,
+        "f": toolkit.family_specific and architecture.number >= OLDEST_FAMILY_SPECIFIC,
+    }
+    return allowed[architecture.feature]
+
+
+def _other_target(toolkit: Toolkit, architectures: Sequence[Architecture]) -> str:
+    """What this toolkit compiles for, and the toolkits that compile for all of these architectures."""
+    own = f"It can for {', '.join(toolkit.architectures)}"
+    others = [other.cuda for other in toolkits().values() if all(_targets(other, a) for a in architectures)]
+    if others:
+        return f"{own}; for all of yours can --cuda {others[0]}{f' to {others[-1]}' if len(others) > 1 else ''}."
+    if all(any(_targets(other, a) for other in toolkits().values()) for a in architectures):
+        return f"{own}; no toolkit can for all of yours: build several wheels, or leave out what you do not need."
+    numbers = [int(number) for number in toolkit.architectures]
+    if any(a.number > numbers[-1] for a in architectures):
+        ptx = max(number for number in numbers if number not in BLACKWELL)  # which some sources compile for it alone
+        return f"{own}; a GPU that is newer than the toolkit compiles PTX when it starts: --arch {ptx}-virtual."
+    return f"{own}; the compute capability 8.9 is --arch 89 (`nvidia-smi --query-gpu=compute_cap --format=csv`)."
+
+
+def sources_compile(toolkit: Toolkit, release: LlamaRelease, architectures: Iterable[Architecture]) -> Finding:
+    """Whether this toolkit compiles the release's sources for these architectures (``limit`` in catalog/llama.toml)."""
+    wanted = tuple(architectures)
+    limits = [(limit, [a for a in wanted if limit.excludes(toolkit.cuda, a)]) for limit in release.limit]
+    limit, excluded = next((pair for pair in limits if pair[1]), (None, []))
+    names = ", ".join(a.code for a in excluded)
+    return Finding(
+        rule="sources compile",
+        kind="build",
+        passed=limit is None,
+        fact=f"CUDA {toolkit.cuda} cannot compile llama-cpp-python {release.version} for {names}: {limit.fact}."
+        if limit
+        else f"Nothing is known that keeps CUDA {toolkit.cuda} from compiling llama-cpp-python {release.version}.",
+        remedy=limit.remedy if limit else "",
     )
 
 
 def compiler_accepted(toolkit: Toolkit, release: LlamaRelease, compiler: HostCompiler) -> Finding:
-    """Whether the toolkit's headers (crt/host_config.h) and the sources accept this host compiler."""
+    """Whether the toolkit's headers (crt/host_config.h), its own front end and the sources accept this host compiler.
+
+    The front end reads the headers of libstdc++, which a Clang borrows from the newest GCC: that of 11.8 turns those of
+    GCC 12 into C++ that Clang 14 refuses ("expression contains unexpanded parameter pack '_Args'", in ggml-cuda.cu).
+    """
     accepted, needed = {
         "gcc": (toolkit.gcc, release.min_gcc),
         "clang": (toolkit.clang, release.min_clang),
         "msvc": (toolkit.msvc, toolkit.msvc.min),
     }[compiler.name]
     oldest = max(accepted.min, needed)
-    passed = oldest <= compiler.major <= accepted.max
+    in_range = oldest <= compiler.major <= accepted.max
+    passed = in_range and compiler.libstdcxx <= toolkit.gcc.max
+    fact = (
+        f"CUDA {toolkit.cuda} and llama-cpp-python {release.version} accept {compiler.name} "
+        f"{_span(oldest, accepted.max)}; this one is {compiler.version} ({compiler.cxx})."
+    )
+    remedy = f"Install {compiler.name} {_span(oldest, accepted.max)} and let CXX name it."
+    if in_range and not passed:
+        gcc = _span(max(toolkit.gcc.min, release.min_gcc), toolkit.gcc.max)
+        fact = (
+            f"CUDA {toolkit.cuda} reads the headers of libstdc++ up to that of GCC {toolkit.gcc.max}; "
+            f"{compiler.name} {compiler.version} ({compiler.cxx}) uses those of GCC {compiler.libstdcxx}."
+        )
+        remedy = f"Install gcc {gcc} and set CXX to its g++."
     return Finding(
-        rule="host compiler accepted",
-        kind="build",
-        passed=passed,
-        fact=f"CUDA {toolkit.cuda} and llama-cpp-python {release.version} accept {compiler.name} "
-        f"{_span(oldest, accepted.max)}; this one is {compiler.version} ({compiler.cxx}).",
-        remedy="" if passed else f"Install {compiler.name} {_span(oldest, accepted.max)} and let CXX name it.",
+        rule="host compiler accepted", kind="build", passed=passed, fact=fact, remedy="" if passed else remedy
     )
 
 
@@ -97,19 +171,31 @@ def room_on_disk(machine: Machine) -> Finding:
 # --- will it run on this machine? ----------------------------------------------------------------------
 
 
+def driver_answers(machine: Machine) -> Finding:
+    """Whether the driver library initialises (cuInit): without that, nothing is known of what runs here."""
+    driver, code = machine.driver, machine.evidence.init_error
+    if driver is None:
+        return _not_known(ANSWER_RULE, _no_driver(machine), DOCTOR)
+    if machine.overrides or code == 0:
+        return Finding(rule=ANSWER_RULE, kind="run", passed=True, fact=f"Driver {driver.version} answers.")
+    why = machine.driver_problem or (f"cuInit answers error {code}" if code else "the driver library did not answer")
+    return _not_known(ANSWER_RULE, f"Whether CUDA works here is not known: {why}.", DOCTOR)
+
+
 def driver_accepts(toolkit: Toolkit, machine: Machine) -> Finding:
     """Whether the driver runs programs of this toolkit.
 
-    A driver runs programs of every older major, and by minor-version compatibility of its own major.
+    A driver runs programs of every older major, and of its own major from the driver on that NVIDIA names as the
+    oldest for minor-version compatibility.
     """
-    rule = DRIVER_RULE
     driver = machine.driver
     if driver is None:
-        return Finding(rule=rule, kind="run", passed=True, fact=f"There is {machine.driver_problem or 'no driver'}.")
-    passed = toolkit.family <= _major(driver.cuda)
+        return _not_known(DRIVER_RULE, _no_driver(machine), "Claim one with --driver-cuda to plan for another machine.")
+    family = _major(driver.cuda)
     minimum = toolkit.min_driver_windows if machine.platform.startswith("windows") else toolkit.min_driver_linux
+    passed = toolkit.family < family or (toolkit.family == family and not _older(driver, minimum))
     return Finding(
-        rule=rule,
+        rule=DRIVER_RULE,
         kind="run",
         passed=passed,
         fact=f"Driver {driver.version} speaks CUDA {driver.cuda}; CUDA {toolkit.cuda} programs need driver {minimum} "
@@ -118,16 +204,41 @@ def driver_accepts(toolkit: Toolkit, machine: Machine) -> Finding:
     )
 
 
+def _older(driver: Driver, minimum: str) -> bool:
+    """Whether the driver is of the same major as ``minimum`` and older; a library of cuda-compat is not compared."""
+    if not _numbers(driver.version) or _family(driver.kernel_cuda or driver.cuda) != _family(driver.cuda):
+        return False
+    return _numbers(driver.version) < _numbers(minimum)
+
+
+def unknown_toolkit(cuda: str, driver: Driver | None) -> Finding:
+    """The driver's rule for a toolkit that the catalog does not know: only a newer major can be judged."""
+    if cuda and driver and _major(cuda) > _major(driver.cuda):
+        return Finding(
+            rule=DRIVER_RULE,
+            kind="run",
+            passed=False,
+            fact=f"Driver {driver.version} speaks CUDA {driver.cuda}; this is CUDA {cuda}.",
+            remedy=f"Update the driver to one that speaks CUDA {cuda}.",
+        )
+    fact = f"CUDA {cuda} is not in the catalog" if cuda else "The CUDA version is not understood"
+    return _not_known(DRIVER_RULE, f"{fact}, so what it needs is not known.", "Try it: nox -s verify.")
+
+
 def compressed_code_read(toolkit: Toolkit, machine: Machine, defines: dict[str, str]) -> Finding:
     """Whether the driver reads machine code that nvcc has compressed."""
-    rule = "compressed code read"
+    rule = COMPRESSION_RULE
     driver = machine.driver
     mode = defines.get(COMPRESSION, "size")
-    if driver is None or not toolkit.compress_mode or mode in UNCOMPRESSED or _major(driver.cuda) > 12:  # noqa: PLR2004
-        return Finding(rule=rule, kind="run", passed=True, fact=f"The machine code's compression is {mode}.")
+    if not toolkit.compress_mode or mode in UNCOMPRESSED or toolkit.family > LAST_WITHOUT:
+        fact = f"Every driver that runs CUDA {toolkit.cuda} programs reads this machine code."
+        return Finding(rule=rule, kind="run", passed=True, fact=fact)
     table = fatbin_compression()
     minimum = table.min_driver_windows if machine.platform.startswith("windows") else table.min_driver_linux
-    known = _numbers(driver.version)  # none where only a CUDA version is claimed
+    if driver is None:
+        return _not_known(rule, _no_driver(machine), f"It must be {minimum} or newer.")
+    # The driver library reads it: its own version decides where it is not the kernel module's, or only that is claimed.
+    known = () if driver.kernel_cuda not in {"", driver.cuda} else _numbers(driver.version)
     passed = known >= _numbers(minimum) if known else Version(driver.cuda) >= Version(cuda_of_driver(minimum))
     return Finding(
         rule=rule,
@@ -139,32 +250,57 @@ def compressed_code_read(toolkit: Toolkit, machine: Machine, defines: dict[str, 
     )
 
 
+def code_for_gpus(toolkit: Toolkit, architectures: Sequence[Architecture], machine: Machine) -> list[Finding]:
+    """Whether the wheel holds code for each GPU; one finding that it is not known where there is none to judge by."""
+    if not architectures:
+        return [_not_known(CODE_RULE, "For which GPUs the wheel holds code is not known.", "Try it: nox -s verify.")]
+    if not machine.gpus:
+        what = "no GPU is claimed" if machine.overrides else "the GPUs of this machine are not known"
+        remedy = "Claim one with --compute-capability to plan for another machine."
+        return [_not_known(CODE_RULE, f"Whether the wheel holds code for the GPU is not known: {what}.", remedy)]
+    return [gpu_served(toolkit, architectures, gpu, machine.driver) for gpu in machine.gpus]
+
+
 def gpu_served(toolkit: Toolkit, architectures: Sequence[Architecture], gpu: Gpu, driver: Driver | None) -> Finding:
     """Whether the wheel holds code for this GPU: machine code that fits it, or PTX that its driver can compile."""
     code = next((a for a in architectures if cubin_fits(a, gpu)), None)
     ptx = next((a for a in architectures if ptx_fits(a, gpu)), None)
-    rule = "code for the GPU"
     who = f"{gpu.name} (sm_{gpu.architecture})"
     if code:
-        return Finding(rule=rule, kind="run", passed=True, fact=f"{who} runs the machine code for {code.label}.")
+        return Finding(rule=CODE_RULE, kind="run", passed=True, fact=f"{who} runs the machine code for {code.label}.")
     if ptx is None:
         labels = ", ".join(a.label for a in architectures)
         return Finding(
-            rule=rule,
+            rule=CODE_RULE,
             kind="run",
             passed=False,
             fact=f"{who} runs nothing of {labels}.",
             remedy=f"Add --arch {gpu.architecture}.",
         )
-    compiles = driver is None or Version(toolkit.cuda) <= Version(driver.cuda)
+    branch = branch_for(toolkit.cuda)
+    update = f", or update the driver to {branch} or newer" if branch else ""
+    remedy = f"Add --arch {gpu.architecture}, or choose a --cuda that is not newer{update}."
+    if driver is None:
+        fact = f"{who} has only {ptx.label}, PTX of CUDA {toolkit.cuda}: whether the driver compiles it is not known."
+        return _not_known(CODE_RULE, fact, remedy)
+    compiles = Version(toolkit.cuda) <= Version(driver.cuda)
     return Finding(
-        rule=rule,
+        rule=CODE_RULE,
         kind="run",
         passed=compiles,
         fact=f"{who} has only {ptx.label}, PTX of CUDA {toolkit.cuda}, which a driver of CUDA "
-        f"{driver.cuda if driver else toolkit.cuda} {'compiles' if compiles else 'cannot compile'}.",
-        remedy="" if compiles else f"Add --arch {gpu.architecture}, or choose a --cuda that is not newer.",
+        f"{driver.cuda} {'compiles' if compiles else 'cannot compile'}.",
+        remedy="" if compiles else remedy,
     )
+
+
+def _not_known(rule: str, fact: str, remedy: str) -> Finding:
+    """A rule about running that cannot be judged, and what would make it known."""
+    return Finding(rule=rule, kind="run", passed=False, known=False, fact=fact, remedy=remedy)
+
+
+def _no_driver(machine: Machine) -> str:
+    return f"What the driver supports is not known: {machine.driver_problem or NO_DRIVER}."
 
 
 def cubin_fits(architecture: Architecture, gpu: Gpu) -> bool:
@@ -191,18 +327,16 @@ def ptx_fits(architecture: Architecture, gpu: Gpu) -> bool:
     return architecture.number <= int(gpu.architecture)
 
 
-def driver_to_update_to(toolkit: Toolkit) -> str:
-    """The driver branch that speaks this toolkit's CUDA version fully, or an empty text where it is not known."""
-    branch = branch_for(toolkit.cuda)
-    return str(branch) if branch else ""
-
-
 def _span(oldest: int, newest: int) -> str:
     return str(oldest) if oldest == newest else f"{oldest} to {newest}"
 
 
+def _family(version: str) -> str:
+    return version.partition(".")[0]
+
+
 def _major(version: str) -> int:
-    return int(version.partition(".")[0])
+    return int(_family(version))
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from build_matrix.digests import code_digest, content_digest, library_versions, 
 from build_matrix.errors import ConfigurationError, UnsafeArchiveError
 from build_matrix.index import Downloads
 from build_matrix.model import AppliedPatch, Component, SourceTree, digest_of, file_sha256
-from build_matrix.source.options import check_defines, declared_options
+from build_matrix.source.options import check_defines, check_values, declared_options, declared_switches
 from build_matrix.source.patches import apply_patch, read_headers
 from build_matrix.store import Store
 from build_matrix.unpacking import unpack_archive
@@ -18,7 +18,9 @@ from build_matrix.unpacking import unpack_archive
 __all__ = [
     "apply_patch",
     "check_defines",
+    "check_values",
     "declared_options",
+    "declared_switches",
     "patches_for",
     "prepare_source",
     "read_headers",

@@ -7,11 +7,16 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from build_matrix.errors import UnknownOptionError
+from build_matrix.errors import ConfigurationError, UnknownOptionError
 
 _DECLARATION = re.compile(
     r"^\s*(?:option\s*\(\s*(?P<option>\w+)|set\s*\(\s*(?P<cached>\w+)\b[^)]*?\bCACHE\b)",
     re.IGNORECASE | re.MULTILINE,
+)
+_SWITCH_VALUES = frozenset({"on", "off", "yes", "no", "true", "false", "y", "n", "1", "0"})
+# What --arch and CXX decide, written into nvcc's flags, where it would win without a trace in the wheel's label.
+_CHOSEN_FLAGS = re.compile(
+    r"(?<!\S)--?(arch|gencode|code|gpu-architecture|generate-code|gpu-code|ccbin|compiler-bindir)(?![\w-])"
 )
 _COMPILER_VARIABLES = re.compile(r"CMAKE_(C|CXX|CUDA)_FLAGS(_RELEASE)?|CMAKE_SHARED_LINKER_FLAGS(_RELEASE)?")
 SIMILAR = 0.75
@@ -26,6 +31,35 @@ def declared_options(root: Path) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def declared_switches(root: Path) -> tuple[str, ...]:
+    """Those of ``declared_options`` that are on or off, whatever file declares them."""
+    switches: set[str] = set()
+    others: set[str] = set()
+    for path in [*root.rglob("CMakeLists.txt"), *root.rglob("*.cmake")]:
+        for match in _DECLARATION.finditer(path.read_text(encoding="utf-8", errors="replace")):
+            switches.add(match["option"] or "")
+            others.add(match["cached"] or "")
+    return tuple(sorted(switches - others - {""}))
+
+
+def check_values(defines: Mapping[str, str], switches: Iterable[str]) -> None:
+    """Refuse a value that CMake would take for something else without a word; raises ConfigurationError.
+
+    CMake's if() takes any word that it does not know for off: https://cmake.org/cmake/help/latest/command/if.html
+    """
+    known = set(switches)
+    for name, value in defines.items():
+        if name in known and value.lower() not in _SWITCH_VALUES:
+            raise ConfigurationError(
+                f"--define {name}={value}: the option is a switch.", f"Write {name}=ON or {name}=OFF."
+            )
+        if name.startswith("CMAKE_CUDA_FLAGS") and (match := _CHOSEN_FLAGS.search(value)):
+            raise ConfigurationError(
+                f"--define {name} holds {match[0]}, which contradicts what this tool chooses itself.",
+                "Leave it out; --arch names the architectures, CXX the host compiler.",
+            )
+
+
 def check_defines(defines: Mapping[str, str], known: Iterable[str], fixed: Iterable[str], llama: str) -> None:
     """Refuse a define that the sources do not know, or that a choice of this tool fixes.
 
@@ -37,7 +71,7 @@ def check_defines(defines: Mapping[str, str], known: Iterable[str], fixed: Itera
         if name in fixed_names:
             raise UnknownOptionError(
                 f"--define {name} contradicts what this tool chooses itself.",
-                "Use --cuda, --arch, --profile or CXX instead.",
+                "Leave it out; what is yours to choose is chosen by --cuda, --arch, --profile and CXX.",
             )
         if name not in names and not _COMPILER_VARIABLES.fullmatch(name):
             raise UnknownOptionError(f"llama-cpp-python {llama} has no option {name}.", _nearest(name, names))

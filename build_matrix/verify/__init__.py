@@ -12,7 +12,7 @@ import msgspec
 
 import build_matrix
 from build_matrix.archive import record_path, verdict_path
-from build_matrix.diagnosis import HIDING, diagnose_run, diagnose_static
+from build_matrix.diagnosis import diagnose_run, diagnose_static, hides_every_gpu
 from build_matrix.digests import code_digest, library_versions
 from build_matrix.errors import ConfigurationError, InstallError
 from build_matrix.index import Downloads
@@ -29,27 +29,25 @@ from build_matrix.model import (
     WheelRecord,
     digest_of,
     file_sha256,
+    readable_json,
 )
 from build_matrix.report import Reporter
 from build_matrix.store import KEY_LENGTH, Store, write_atomically
 from build_matrix.verify.cubins import check_cubins
-from build_matrix.verify.recorded import MAY_RUN, recorded_defines
 from build_matrix.verify.smoke import Bench, install_wheel, prepare_bench, run_on_cpu, run_on_gpu
 from build_matrix.verify.static import Label, check_static, parse_label
 
 __all__ = [
-    "MAY_RUN",
     "Target",
     "known_verdict",
     "parse_label",
     "read_verdict",
-    "recorded_defines",
     "verify_wheel",
 ]
 
 CODE = (
-    "verify", "diagnosis", "resolve", "cli/verify.py", "catalog", "locks", "archive.py", "unpacking.py", "native.py",
-    "platform_policy.py", "runner.py", "index/install.py",
+    "verify", "diagnosis", "resolve", "cli/verify.py", "recorded.py", "catalog", "locks", "archive.py", "unpacking.py",
+    "native.py", "platform_policy.py", "runner.py", "index/install.py",
 )  # fmt: skip
 LIBRARIES = ("auditwheel", "gguf", "lief", "numpy", "nvidia-ml-py", "packaging", "psutil")
 LOG_LINES = 80  # of a failed run, in its verdict
@@ -142,7 +140,7 @@ def verify_wheel(
         tool=f"build-matrix {build_matrix.__version__}",
         inputs=_inputs(wheel, sha256, machine),
     )
-    write_atomically(verdict_path(wheel), msgspec.json.format(msgspec.json.encode(verdict), indent=2) + b"\n")
+    write_atomically(verdict_path(wheel), readable_json(verdict))
     return verdict
 
 
@@ -159,12 +157,11 @@ def _run(
 
 def _verify_on(target: Target, bench: Bench, label: Label, machine: Machine, reporter: Reporter) -> GpuVerdict:
     gpu = target.gpu
-    visible = machine.surroundings.visible_devices
     checks: tuple[Check, ...] = ()
     log: tuple[str, ...] = ()
     cause = target.impossible
     offload: Offload = "impossible_here"
-    if visible is not None and visible.strip() in HIDING:
+    if hides_every_gpu(machine):
         offload = "failed"
         cause = diagnose_run(None, (), machine, gpu, label.family)
     elif cause is None:

@@ -211,7 +211,8 @@ def run_on_gpu(bench: Bench, gpu: Gpu, visible: str) -> GpuResult:
 
 def _anonymous(facts: RunFacts, uuid: str) -> RunFacts:
     """Without the GPU's name for CUDA, which is nobody's business and here no cause."""
-    return _without(_without(facts, f" (CUDA_VISIBLE_DEVICES={uuid!r})", ""), uuid, "GPU")
+    named = _without(facts, f" (CUDA_VISIBLE_DEVICES={uuid!r})", "")
+    return named if uuid.isdecimal() else _without(named, uuid, "GPU")  # a number names no GPU to others
 
 
 def _without(facts: RunFacts, private: str, name: str) -> RunFacts:

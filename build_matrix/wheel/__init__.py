@@ -25,6 +25,7 @@ from build_matrix.model import (
     WheelRecord,
     digest_of,
     file_sha256,
+    readable_json,
 )
 from build_matrix.native import read_library
 from build_matrix.platform_policy import known_system_needs
@@ -64,7 +65,7 @@ def finish_wheel(raw: RawWheel, work: BuildInputs, budget: int, store: Store, fo
         )
         path = write_wheel(retag(members, system.tag), aside)
         record = _record(path, raw, work, system)
-        write_atomically(record_path(path), msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+        write_atomically(record_path(path), readable_json(record))
 
     finished = next(store.obtain("wheel", digest, make).glob("*.whl"))
     if (size := finished.stat().st_size) > budget:

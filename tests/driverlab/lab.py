@@ -27,7 +27,12 @@ FOUNDING = LabGpu("NVIDIA GeForce RTX 4070 Laptop GPU", "8.9", memory=8 << 30)
 
 @dataclasses.dataclass(frozen=True)
 class Lab:
-    """A driver that the lab claims; ``cuda`` as cuDriverGetVersion gives it (12090 is 12.9)."""
+    """A driver that the lab claims; ``cuda`` as cuDriverGetVersion gives it (12090 is 12.9).
+
+    ``version_error``, ``init_error`` and ``nvml_error`` are what cuDriverGetVersion, cuInit and nvmlInit answer.
+    ``gpus`` are in the order of the PCI bus, ``order`` their numbers in CUDA's (empty: the same). One that ``obeys``
+    reads CUDA_VISIBLE_DEVICES as a real driver does.
+    """
 
     driver: str = "580.65.06"
     cuda: int = 13000
@@ -36,18 +41,27 @@ class Lab:
     init_error: int = 0
     compute_mode: int = 0
     libraries: tuple[str, ...] = ("cuda", "nvml")
+    version_error: int = 0
+    nvml_error: int = 0
+    mig: bool = False
+    order: tuple[int, ...] = ()
+    obeys: bool = False
 
     def install(self, folder: Path) -> dict[str, str]:
         """Compile into ``folder``; the environment variables with which a process meets this driver."""
         folder.mkdir(parents=True, exist_ok=True)
         rows = []
-        for gpu in self.gpus:
+        for number, gpu in enumerate(self.gpus):
+            uuid = gpu.uuid if gpu.uuid != LabGpu.uuid else f"{gpu.uuid[:-2]}{number:02x}"
             major, _, minor = gpu.capability.partition(".")
-            rows.append(f'{{ "{gpu.name}", {major}, {minor}, "{gpu.uuid}", {gpu.memory}ULL }},')
+            rows.append(f'{{ "{gpu.name}", {major}, {minor}, "{uuid}", {gpu.memory}ULL }},')
         lines = [f"#define FAULT_{name} {number}" for number, name in enumerate(FAULTS)]
         lines += [f"#define LAB_FAULT FAULT_{self.fault}", f"#define LAB_CUDA {self.cuda}"]
         lines += [f'#define LAB_DRIVER "{self.driver}"', f"#define LAB_INIT_ERROR {self.init_error}"]
         lines += [f"#define LAB_COMPUTE_MODE {self.compute_mode}", f"#define LAB_GPUS {' '.join(rows)}"]
+        lines += [f"#define LAB_VERSION_ERROR {self.version_error}", f"#define LAB_NVML_ERROR {self.nvml_error}"]
+        lines += [f"#define LAB_MIG {int(self.mig)}", f"#define LAB_OBEYS {int(self.obeys)}"]
+        lines += [f"#define LAB_ORDER {''.join(f'{number}, ' for number in self.order)}"]
         (folder / "claims.h").write_text("\n".join(lines) + "\n")
         names = {"cuda": "libcuda.so.1", "nvml": "libnvidia-ml.so.1"}
         for library in self.libraries:

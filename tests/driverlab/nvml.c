@@ -14,7 +14,7 @@ enum { SUCCESS = 0, NOT_SUPPORTED = 3, UNKNOWN = 999, LOST = 15 };
 static int begin(void) {
     if (LAB_FAULT == FAULT_HANG) sleep(3600);
     if (LAB_FAULT == FAULT_CRASH) abort();
-    return LAB_FAULT == FAULT_ERROR ? UNKNOWN : SUCCESS;
+    return LAB_FAULT == FAULT_ERROR ? UNKNOWN : LAB_NVML_ERROR;
 }
 
 int nvmlInit_v2(void) { return begin(); }
@@ -54,8 +54,10 @@ int nvmlDeviceGetMemoryInfo(const gpu_t *device, memory_t *memory) {
 }
 
 int nvmlDeviceGetMigMode(const gpu_t *device, unsigned *current, unsigned *pending) {
-    (void)device; (void)current; (void)pending;
-    return NOT_SUPPORTED;
+    (void)device;
+    if (!LAB_MIG) return NOT_SUPPORTED;
+    *current = *pending = 1;
+    return SUCCESS;
 }
 
 int nvmlDeviceGetComputeMode(const gpu_t *device, unsigned *mode) { (void)device; *mode = LAB_COMPUTE_MODE; return SUCCESS; }

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import uv
 
-from build_matrix.catalog import target_platform, toolkits
+from build_matrix.catalog import llama_releases, project_of, target_platform, toolkits
 from build_matrix.index import read_configuration, uv_environment
 from build_matrix.locks import read_lock
-from build_matrix.model import Toolkit
+from build_matrix.model import Architecture, Toolkit
 from build_matrix.store import Store
 
 pytestmark = pytest.mark.index
@@ -36,16 +36,27 @@ def root(row: Toolkit, shared_store: Store, tmp_path: Path) -> Path:
     if row.family >= 13:
         locked = {p.project: p.version for p in read_lock(f"cuda-{row.cuda}").packages}
         wanted = [f"{name}=={locked[name]}" for name in ("nvidia-cuda-nvcc", "nvidia-cuda-crt")]
-    environment = uv_environment(shared_store.root / "uv-cache", read_configuration().uv_variables())
-    words = ["pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(tmp_path)]
-    subprocess.run([uv.find_uv_bin(), *words, *wanted], env=environment, check=True)
-    return tmp_path
+    return _install(wanted, shared_store, tmp_path)
 
 
 def test_architectures_are_those_of_ptxas(row: Toolkit, root: Path) -> None:
     said = _say(_one(root, "bin/ptxas"), "--help").replace("\n", "")
     codes = {int(number) for number in re.findall(r"'sm_(\d+)'", said)}
     assert {int(number) for number in row.architectures} == codes
+    assert row.arch_specific == bool(re.search(r"'sm_\d+a'", said))
+    assert row.family_specific == bool(re.search(r"'sm_\d+f'", said))
+
+
+def test_what_a_toolkit_is_said_not_to_compile_is_what_its_headers_lack(
+    row: Toolkit, shared_store: Store, tmp_path: Path
+) -> None:
+    """The limits of the releases name a function; the toolkits that they exclude do not declare it, the others do."""
+    folder = _install([f"{project_of('nvidia-cuda-runtime', row.family)}=={row.cuda}.*"], shared_store, tmp_path)
+    header = _one(folder, "include/cuda_device_runtime_api.h").read_text()
+    for limit in (limit for release in llama_releases().values() for limit in release.limit):
+        (function,) = re.findall(r"\bcuda[A-Z]\w+", limit.fact)
+        oldest = Architecture(number=int(limit.architectures.removeprefix(">=")))
+        assert limit.excludes(row.cuda, oldest) == (function not in header)
 
 
 def test_host_compilers_are_those_of_host_config(row: Toolkit, root: Path) -> None:
@@ -79,6 +90,13 @@ def test_the_oldest_system_is_that_of_its_manylinux_policy() -> None:
         numbers = [tuple(map(int, text.split("."))) for text in allowed[family] if text.replace(".", "").isdigit()]
         assert tuple(map(int, version.split("."))) == max(numbers), family
     assert row.symbols["GLIBC"] == row.glibc
+
+
+def _install(wanted: list[str], store: Store, folder: Path) -> Path:
+    environment = uv_environment(store.root / "uv-cache", read_configuration().uv_variables())
+    words = ["pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(folder)]
+    subprocess.run([uv.find_uv_bin(), *words, *wanted], env=environment, check=True)
+    return folder
 
 
 def _one(root: Path, ending: str) -> Path:

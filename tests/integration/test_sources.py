@@ -9,9 +9,10 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from build_matrix.catalog import llama_releases
+from build_matrix.cli.lock import read_options
 from build_matrix.errors import PatchError, UnknownOptionError
 from build_matrix.index import Downloads
-from build_matrix.locks import locked_llama_releases, select_sdist
+from build_matrix.locks import locked_llama_releases, locked_options, select_sdist
 from build_matrix.model import SourceTree
 from build_matrix.source import apply_patch, check_defines, prepare_source, read_headers, unpack
 from build_matrix.store import Store
@@ -30,6 +31,11 @@ def prepared(version: str, store: Store, reporter) -> SourceTree:  # type: ignor
 def test_every_option_that_is_set_exists_in_the_sources(version: str, shared_store: Store, reporter) -> None:  # type: ignore[no-untyped-def]
     options = prepared(version, shared_store, reporter).options
     assert set(llama_releases()[version].options) <= set(options)
+
+
+@pytest.mark.parametrize("version", locked_llama_releases())
+def test_the_locked_options_are_those_of_the_patched_sources(version: str, shared_store: Store, reporter) -> None:  # type: ignore[no-untyped-def]
+    assert locked_options(version) == read_options(version, PATCHES, shared_store, Downloads(shared_store, reporter))
 
 
 @pytest.mark.parametrize("version", locked_llama_releases())

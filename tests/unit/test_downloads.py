@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
+import json
+import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import certifi
 import pytest
+import requests
 from pytest_httpserver import HTTPServer
+from requests.adapters import HTTPAdapter
 from werkzeug import Request, Response
 
-from build_matrix.errors import DownloadError, FileMissingError, HashMismatchError, IndexUnreachableError
-from build_matrix.index import Downloads, IndexConfiguration, client
+from build_matrix.errors import (
+    ArchiveUnreachableError,
+    ConfigurationError,
+    DiskFullError,
+    DownloadError,
+    FileMissingError,
+    HashMismatchError,
+    IndexUnreachableError,
+    StoreNotWritableError,
+)
+from build_matrix.index import Downloads, IndexConfiguration, download, transport
+from build_matrix.index.transport import Transport
 from build_matrix.model import Component
+from build_matrix.report import Reporter
 from build_matrix.store import Store
 
 CONTENT = bytes(range(256)) * 4096
@@ -22,7 +42,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "BACKOFF", 0.01)
+    monkeypatch.setattr(download, "BACKOFF", 0.01)
 
 
 @pytest.fixture
@@ -88,6 +108,23 @@ def test_what_a_killed_run_had_received_is_kept(httpserver: HTTPServer, download
     (path,) = downloads.fetch(want(), "thing")
     assert path.read_bytes() == CONTENT
     assert asked == ["bytes=1000-"]
+
+
+@pytest.mark.parametrize("length", [1000, len(CONTENT)])
+def test_wrong_bytes_of_a_killed_run_are_downloaded_again(
+    length: int, httpserver: HTTPServer, downloads: Downloads, store: Store
+) -> None:
+    serve_page(httpserver)
+    part = store.root / "files" / f"{SHA256}.part"
+    part.parent.mkdir()
+    part.write_bytes(b"Z" * length)
+
+    def answer(request: Request) -> Response:
+        start = int((request.headers.get("Range") or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        return Response(CONTENT[start:], 206 if start else 200)
+
+    httpserver.expect_request(f"/files/{NAME}").respond_with_handler(answer)
+    assert downloads.fetch(want(), "thing")[0].read_bytes() == CONTENT
 
 
 def test_a_server_without_ranges_starts_again(httpserver: HTTPServer, downloads: Downloads, store: Store) -> None:
@@ -184,3 +221,232 @@ def test_ten_runs_at_once_download_a_file_once(httpserver: HTTPServer, store: St
     for thread in threads:
         thread.join()
     assert sum(1 for request, _ in httpserver.log if request.path.startswith("/files/")) == 1
+
+
+class Sent(NamedTuple):
+    """How a request left: what its connection was given."""
+
+    url: str
+    verify: bool | str
+    cert: str | None
+    proxies: dict[str, str]
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[Sent]:
+    """Every request, which goes nowhere and is answered 404; without proxies of this machine."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    requests_: list[Sent] = []
+
+    def send(_: HTTPAdapter, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        url = request.url or ""
+        requests_.append(Sent(url, options["verify"], options["cert"], dict(options["proxies"])))
+        response = requests.Response()
+        response.status_code, response.url, response.request, response.raw = 404, url, request, io.BytesIO()
+        return response
+
+    monkeypatch.setattr(HTTPAdapter, "send", send)
+    return requests_
+
+
+def ask(store: Store, reporter: Reporter, host: str = "mirror.test", **settings: Any) -> None:
+    configuration = IndexConfiguration(endpoints=(f"https://{host}/simple/",), **settings)
+    with pytest.raises(DownloadError):
+        Downloads(store, reporter, configuration).fetch(want(), "thing")
+
+
+def test_certificates_reach_the_request(
+    sent: list[Sent], store: Store, reporter: Reporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, client = tmp_path / "ca.pem", tmp_path / "client.pem"
+    bundle.write_bytes(Path(certifi.where()).read_bytes())
+    client.touch()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())
+    ask(store, reporter, bundles=(("SSL_CERT_FILE", str(bundle)),), client_certificate=str(client))
+    assert {(request.verify, request.cert) for request in sent} == {(str(bundle), str(client))}
+
+
+def test_without_certificates_of_the_users_own_those_of_requests_are_used(
+    sent: list[Sent], store: Store, reporter: Reporter
+) -> None:
+    ask(store, reporter)
+    assert {request.verify for request in sent} == {True}
+
+
+def test_a_client_certificate_that_is_absent_is_exit_code_2(sent: list[Sent], store: Store, reporter: Reporter) -> None:
+    configuration = IndexConfiguration(endpoints=("https://mirror.test/",), client_certificate="/nowhere/client.pem")
+    with pytest.raises(ConfigurationError, match=r"/nowhere/client\.pem"):
+        Downloads(store, reporter, configuration).fetch(want(), "thing")
+
+
+@pytest.mark.parametrize(
+    ("trusted", "host", "checked"),
+    [
+        (("mirror.test",), "mirror.test", False),
+        (("mirror.test",), "MIRROR.test:8443", False),
+        (("mirror.test:8443",), "mirror.test:8443", False),
+        (("https://mirror.test",), "mirror.test", False),
+        (("mirror.test:443",), "mirror.test", False),
+        (("[::1]:8443",), "[::1]:8443", False),
+        (("*",), "any.test", False),
+        (("other.test", "mirror.test"), "mirror.test", False),
+        (("mirror.test:8443",), "mirror.test", True),
+        (("mirror.test",), "mirror.test.attacker.example", True),
+        (("mirror.test",), "mirror.test.", True),
+        (("mirror.test",), "not-mirror.test", True),
+        (("mirror",), "mirror.test", True),
+        (("mirror.test",), "attacker.example/mirror.test", True),
+        (("mirror.test",), "mirror.test@attacker.example", True),
+        ((), "mirror.test", True),
+    ],
+)
+def test_a_trusted_host_is_that_host_alone(
+    trusted: tuple[str, ...], host: str, checked: bool, sent: list[Sent], store: Store, reporter: Reporter
+) -> None:
+    ask(store, reporter, host, trusted_hosts=trusted)
+    assert sent
+    assert {request.verify for request in sent} == {checked}
+
+
+def test_a_redirect_from_a_trusted_host_is_checked_again(
+    sent: list[Sent],
+) -> None:
+    mirror = IndexConfiguration(endpoints=(), trusted_hosts=("mirror.test",))
+    with Transport(mirror).session() as session:
+        session.get("https://mirror.test/", verify=False)
+        session.get("https://elsewhere.test/", verify=False)
+    assert [request.verify for request in sent] == [False, True]
+
+
+def test_a_trusted_host_that_is_none_is_exit_code_2(store: Store, reporter: Reporter) -> None:
+    configuration = IndexConfiguration(endpoints=("https://mirror.test/",), trusted_hosts=("mirror.test:port",))
+    with pytest.raises(ConfigurationError, match=r"mirror\.test:port"):
+        Downloads(store, reporter, configuration).fetch(want(), "thing")
+
+
+PROXY = {"http": "http://proxy.test:3128", "https": "http://proxy.test:3128"}
+
+
+def test_pips_proxy_reaches_the_request_before_the_environments(
+    sent: list[Sent], store: Store, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://other.test:1")
+    ask(store, reporter, proxy="http://proxy.test:3128")
+    assert [request.proxies for request in sent] == [PROXY] * len(sent)
+
+
+@pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY"])
+def test_the_environments_proxy_reaches_the_request(
+    variable: str, sent: list[Sent], store: Store, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "http://proxy.test:3128")
+    ask(store, reporter)
+    assert {request.proxies.get("https") for request in sent} == {"http://proxy.test:3128"}
+
+
+@pytest.mark.parametrize("variable", ["no_proxy", "NO_PROXY"])
+@pytest.mark.parametrize("value", ["mirror.test", ".test", "*", "other.test,mirror.test"])
+@pytest.mark.parametrize("proxy", ["", "http://proxy.test:3128"])
+def test_no_proxy_is_honoured(
+    variable: str,
+    value: str,
+    proxy: str,
+    sent: list[Sent],
+    store: Store,
+    reporter: Reporter,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://other.test:1")
+    monkeypatch.setenv(variable, value)
+    ask(store, reporter, proxy=proxy)
+    assert [request.proxies for request in sent] == [{}] * len(sent)
+
+
+def test_an_archive_beside_the_index_has_the_same_settings(
+    sent: list[Sent], store: Store, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUILD_MATRIX_REDIST", "https://redist.test/cuda")
+    monkeypatch.setenv("BUILD_MATRIX_DEBIAN", "https://debian.test/debian")
+    configuration = IndexConfiguration(
+        endpoints=(), proxy="http://proxy.test:3128", trusted_hosts=("redist.test",), bundles=(("x", certifi.where()),)
+    )
+    for origin in ("redist", "debian"):
+        component = Component(project="x", version="1", filename="x", sha256="0" * 64, origin=origin, path="x")
+        with pytest.raises(ArchiveUnreachableError, match="does not carry"):
+            Downloads(store, reporter, configuration).fetch([component], "x")
+    assert [(request.verify, request.proxies) for request in sent] == [(False, PROXY), (certifi.where(), PROXY)]
+
+
+def test_a_server_that_sends_more_than_the_file_has_is_left(httpserver: HTTPServer, downloads: Downloads) -> None:
+    serve_page(httpserver)
+    sent = 0
+
+    def endless(_: Request) -> Response:
+        def body() -> Iterator[bytes]:
+            nonlocal sent
+            for _ in range(1000):
+                sent += len(CONTENT)
+                yield CONTENT
+
+        return Response(body())
+
+    httpserver.expect_request(f"/files/{NAME}").respond_with_handler(endless)
+    with pytest.raises(HashMismatchError):
+        downloads.fetch(want(), "thing")
+    assert sent < 100 * len(CONTENT)
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, DiskFullError), (errno.EROFS, StoreNotWritableError)])
+def test_a_full_disk_is_no_broken_connection(
+    number: int, kind: type[Exception], httpserver: HTTPServer, downloads: Downloads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(self: download.Download, *_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    serve_page(httpserver)
+    httpserver.expect_request(f"/files/{NAME}").respond_with_data(CONTENT)
+    monkeypatch.setattr(download.Download, "_write", write)
+    with pytest.raises(kind):
+        downloads.fetch(want(), "thing")
+    assert sum(1 for request, _ in httpserver.log if request.path.startswith("/files/")) == 1
+
+
+def test_a_busy_index_is_asked_again(
+    httpserver: HTTPServer, downloads: Downloads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "BACKOFF", 0.01)
+    httpserver.expect_oneshot_request("/simple/thing/").respond_with_data("busy", status=503)
+    serve_page(httpserver)
+    httpserver.expect_request(f"/files/{NAME}").respond_with_data(CONTENT)
+    assert downloads.fetch(want(), "thing")[0].read_bytes() == CONTENT
+
+
+def test_a_page_is_read_once_for_all_that_is_asked_of_it(httpserver: HTTPServer, downloads: Downloads) -> None:
+    body = {
+        "meta": {"api-version": "1.1"},
+        "name": "thing",
+        "files": [{"filename": NAME, "url": f"/files/{NAME}", "hashes": {"sha256": SHA256}, "size": len(CONTENT)}],
+        "versions": ["1.0"],
+    }
+    page = json.dumps(body)
+    kind = "application/vnd.pypi.simple.v1+json"
+    httpserver.expect_oneshot_request("/simple/thing/").respond_with_data(page, content_type=kind)
+    assert downloads.listing("thing") == [(NAME, httpserver.url_for(f"/files/{NAME}"), SHA256)]
+    assert downloads.sizes("thing") == {NAME: len(CONTENT)}
+
+
+def test_a_list_that_is_not_whole_is_no_list(httpserver: HTTPServer, store: Store, reporter: Reporter) -> None:
+    serve_page(httpserver)
+    endpoints = (httpserver.url_for("/simple/"), "http://127.0.0.1:9/simple/")
+    with pytest.raises(IndexUnreachableError, match=r"127\.0\.0\.1 cannot be reached"):
+        Downloads(store, reporter, IndexConfiguration(endpoints=endpoints)).listing("thing")
+
+
+def test_a_page_of_links_serves_as_find_links(httpserver: HTTPServer, store: Store, reporter: Reporter) -> None:
+    page = f'<html><a href="{NAME}#sha256={SHA256}">{NAME}</a></html>'
+    httpserver.expect_request("/links/").respond_with_data(page, content_type="text/html")
+    httpserver.expect_request(f"/links/{NAME}").respond_with_data(CONTENT)
+    configuration = IndexConfiguration(endpoints=(), find_links=(httpserver.url_for("/links/"),))
+    assert Downloads(store, reporter, configuration).fetch(want(), "thing")[0].read_bytes() == CONTENT

@@ -16,7 +16,7 @@ from werkzeug import Request, Response
 
 from build_matrix.catalog import sources
 from build_matrix.errors import ArchiveUnreachableError, DownloadError, HashMismatchError
-from build_matrix.index import Downloads, IndexConfiguration, client
+from build_matrix.index import Downloads, IndexConfiguration, download
 from build_matrix.locks import ingredient_choices
 from build_matrix.model import Architecture, Cell, Component, Ingredients, Platform
 from build_matrix.provision import fetch_toolkit, provision_toolkit
@@ -90,7 +90,7 @@ class Server:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer) -> None:
-    monkeypatch.setattr(client, "BACKOFF", 0.01)
+    monkeypatch.setattr(download, "BACKOFF", 0.01)
     monkeypatch.setenv("BUILD_MATRIX_REDIST", httpserver.url_for("/redist/"))
 
 

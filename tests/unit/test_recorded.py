@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from build_matrix.archive import record_path
+from build_matrix.cli.prediction import predict_wheel
 from build_matrix.cli.verify import targets
 from build_matrix.model import (
     Architecture,
@@ -16,13 +17,14 @@ from build_matrix.model import (
     BuildInputs,
     Cell,
     Driver,
+    DriverEvidence,
     Gpu,
     Machine,
     SystemNeeds,
     WheelRecord,
     file_sha256,
 )
-from build_matrix.verify import recorded_defines
+from build_matrix.recorded import recorded_defines
 
 NONE = {"GGML_CUDA_COMPRESSION_MODE": "none"}
 SMALL = {"GGML_CUDA_COMPRESSION_MODE": "size"}
@@ -136,3 +138,32 @@ def test_other_rules_hold_whatever_the_options_are(tmp_path: Path, inputs: Build
     wheel = write_wheel(tmp_path, inputs, NONE, NONE)
     gpu = msgspec.structs.replace(old_driver.gpus[0], compute_capability="7.5")
     assert "runs nothing of sm89" in why_impossible(wheel, msgspec.structs.replace(old_driver, gpus=(gpu,)))
+
+
+@pytest.fixture
+def in_use(old_driver: Machine) -> Machine:
+    """The same machine, where the driver library answered and shows its GPU."""
+    evidence = DriverEvidence(init_error=0, visible=old_driver.gpus, numbered=old_driver.gpus)
+    return msgspec.structs.replace(old_driver, evidence=evidence)
+
+
+@pytest.mark.parametrize(
+    ("defines", "claimed", "expected"),
+    [
+        (NONE, NONE, "runs here"),
+        (SMALL, SMALL, "550.54.14"),
+        ({}, None, "550.54.14"),
+        (NONE, None, "cannot be judged: The options that it was built with are not known"),
+        (NONE, SMALL, "cannot be judged: The options that it was built with are not known"),
+    ],
+)
+def test_doctor_predicts_with_the_options_of_the_record(
+    tmp_path: Path,
+    inputs: BuildInputs,
+    in_use: Machine,
+    defines: Mapping[str, str],
+    claimed: Mapping[str, str] | None,
+    expected: str,
+) -> None:
+    wheel = write_wheel(tmp_path, inputs, defines, claimed)
+    assert expected in predict_wheel(wheel.name, in_use, recorded_defines(wheel))

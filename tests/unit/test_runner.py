@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
-from build_matrix.runner import end_leftovers, run
+from build_matrix import interrupt
+from build_matrix.runner import LINE_LENGTH, TAIL_LENGTH, end_leftovers, run
 
 PYTHON = sys.executable
 
@@ -72,3 +75,61 @@ def _marked(name: str, value: str) -> list[int]:
         except (psutil.Error, OSError):
             continue
     return found
+
+
+def test_what_a_program_leaves_running_with_its_output_open_does_not_hold_the_run(tmp_path: Path) -> None:
+    left = "import os, time; os.setsid(); time.sleep(600)"
+    script = f"import subprocess, sys; subprocess.Popen([{PYTHON!r}, '-c', {left!r}]); print('done')"
+    done = run([PYTHON, "-c", script], env={"MARK_OPEN": str(tmp_path)}, timeout=300)
+    assert (done.code, done.tail, done.timed_out) == (0, ["done"], False)
+    end_leftovers("MARK_OPEN", str(tmp_path))
+
+
+def test_of_a_line_without_end_only_the_beginning_is_kept() -> None:
+    script = f"import sys; [sys.stdout.write('x' * 1000) for _ in range({LINE_LENGTH} // 250)]; print(); print('last')"
+    lines: list[str] = []
+    done = run([PYTHON, "-c", script], env={}, on_line=lines.append)
+    assert done.code == 0
+    assert [len(line) for line in lines] == [LINE_LENGTH, len("last")]
+
+
+def test_the_last_lines_are_bounded_by_their_length_too() -> None:
+    count = TAIL_LENGTH // LINE_LENGTH + 5
+    done = run([PYTHON, "-c", f"[print('x' * {LINE_LENGTH}) for _ in range({count})]; print('last')"], env={})
+    assert done.tail[-1] == "last"
+    assert sum(map(len, done.tail)) <= TAIL_LENGTH
+
+
+@pytest.mark.parametrize("ending", ["\\n", "\\r\\n", "\\r"])
+def test_any_line_ending_ends_a_line_and_bytes_that_are_no_text_are_replaced(ending: str) -> None:
+    script = f"import sys; sys.stdout.buffer.write(b'caf\\xe9{ending}two{ending}end')"
+    assert run([PYTHON, "-c", script], env={}).tail == ["caf\ufffd", "two", "end"]
+
+
+def test_a_thread_that_waits_for_a_program_ends_it_when_the_process_is_asked_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+    monkeypatch.setattr(interrupt, "_requested", asked)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(run, [PYTHON, "-c", "import time; time.sleep(600)"], env={"MARK_ASK": str(tmp_path)})
+        while not _marked("MARK_ASK", str(tmp_path)):
+            time.sleep(0.02)
+        asked.set()
+        with pytest.raises(KeyboardInterrupt):
+            running.result(timeout=60)
+    assert not _marked("MARK_ASK", str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        run([PYTHON, "-c", "print('never started')"], env={})
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sessions and process groups are of POSIX")
+def test_a_time_limit_ends_what_has_a_process_group_of_its_own_as_ninjas_compilers_have(tmp_path: Path) -> None:
+    child = "import os, signal, time; os.setpgid(0, 0); signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(600)"
+    script = f"import subprocess; subprocess.run([{PYTHON!r}, '-c', {child!r}])"
+    done = run([PYTHON, "-c", script], env={"MARK_GROUP": str(tmp_path)}, timeout=2)
+    assert done.timed_out
+    deadline = time.monotonic() + 10
+    while _marked("MARK_GROUP", str(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _marked("MARK_GROUP", str(tmp_path))

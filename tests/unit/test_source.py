@@ -15,7 +15,9 @@ from build_matrix.model import Component, SourceTree, file_sha256
 from build_matrix.source import (
     apply_patch,
     check_defines,
+    check_values,
     declared_options,
+    declared_switches,
     patches_for,
     prepare_source,
     read_headers,
@@ -250,6 +252,26 @@ def test_declared_options_are_read_from_all_cmake_files(tmp_path: Path) -> None:
     )
     (tmp_path / "sub" / "more.cmake").write_text('OPTION( GGML_THREE "x" OFF)\n')
     assert declared_options(tmp_path) == ("GGML_ONE", "GGML_THREE", "GGML_TWO")
+
+
+def test_a_switch_is_what_every_file_declares_as_one(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "CMakeLists.txt").write_text(
+        'option(GGML_ONE "text" ON)\noption(GGML_BOTH "x" ON)\nset(GGML_TWO "a" CACHE STRING "b")\n'
+    )
+    (tmp_path / "sub" / "more.cmake").write_text('set(GGML_BOTH "auto" CACHE STRING "b")\n')
+    assert declared_switches(tmp_path) == ("GGML_ONE",)
+
+
+@pytest.mark.parametrize("value", ["ON", "off", "1", "0", "Yes", "no", "TRUE", "false", "y", "N"])
+def test_a_switch_is_on_or_off_as_cmake_spells_it(value: str) -> None:
+    check_values({"GGML_ONE": value, "OTHER": "anything"}, ["GGML_ONE"])
+
+
+@pytest.mark.parametrize("value", ["banana", "2", "ON;OFF", " on", "onn"])
+def test_a_switch_that_is_neither_on_nor_off_is_refused(value: str) -> None:
+    with pytest.raises(ConfigurationError, match="is a switch"):
+        check_values({"GGML_ONE": value}, ["GGML_ONE"])
 
 
 def test_the_founding_storys_option_is_refused_with_its_new_name() -> None:

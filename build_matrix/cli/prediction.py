@@ -1,0 +1,107 @@
+"""Does a wheel run on this machine? By its name alone, and only where all of the name is understood."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from build_matrix.model import Finding, Gpu, Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from packaging.tags import Tag
+
+    from build_matrix.verify.static import Label
+
+PROJECT = "llama-cpp-python"
+NO_DEFINES: Mapping[str, str] = {}
+UNKNOWN_DEFINES = "The options that it was built with are not known, since its record is not beside it."
+RUNS = "runs here: nox -s verify"
+
+
+def predict_wheel(filename: str, machine: Machine, defines: Mapping[str, str] | None = NO_DEFINES) -> str:
+    """Whether it runs here, or why not, or why that cannot be judged.
+
+    ``defines`` are the options that it was built with, None where they are not known.
+    """
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    from build_matrix.verify import parse_label
+
+    try:
+        project, version, _, tags = parse_wheel_filename(filename)
+    except InvalidWheelFilename:
+        return _not_judged("this is not the name of a wheel")
+    if project != PROJECT:
+        return _not_judged(f"this is a wheel of {project}")
+    if misfit := _misfit(tags):
+        return f"does not run here: {misfit}"
+    label = parse_label(version.local or "")
+    if label is None:
+        return _not_judged("its name claims no CUDA version")
+    if label.problem:
+        return _not_judged(label.problem)
+    return _by_rules(label, machine, defines)
+
+
+def _misfit(tags: Collection[Tag]) -> str:
+    """Why this Python does not install it, by its tags; an empty text where it does."""
+    from packaging.tags import platform_tags, sys_tags
+
+    platforms = sorted({tag.platform for tag in tags})
+    if not set(platforms).intersection(platform_tags()):
+        return f"it is for {', '.join(platforms)}"
+    if not set(tags).intersection(sys_tags()):
+        return f"it is for Python {', '.join(sorted({tag.interpreter for tag in tags}))}"
+    return ""
+
+
+def _by_rules(label: Label, machine: Machine, defines: Mapping[str, str] | None) -> str:
+    from build_matrix.diagnosis import evidence_of_use, usable
+
+    gpus = [choice.gpu for choice in usable(machine)]
+    results = {gpu.name: _findings(label, machine, (gpu,), defines) for gpu in gpus}
+    results = results or {"": _findings(label, machine, (), defines)}
+    bad = {name: [one.fact for one in findings if one.failed] for name, findings in results.items()}
+    if all(bad.values()):
+        return " ".join(dict.fromkeys(fact for facts in bad.values() for fact in facts))
+    if machine.overrides:
+        return "would run on what is claimed" if gpus else _not_judged("no GPU is claimed")
+    if not evidence_of_use(machine):
+        return _not_judged(_why(machine))
+    unknown = [one.fact for name, findings in results.items() if not bad[name] for one in findings if not one.known]
+    if unknown:
+        return _not_judged(unknown[0].rstrip("."))
+    others = [f"not on {name}: {' '.join(facts)}" for name, facts in bad.items() if facts]
+    return "; ".join([RUNS, *others])
+
+
+def _findings(
+    label: Label, machine: Machine, gpus: tuple[Gpu, ...], defines: Mapping[str, str] | None
+) -> list[Finding]:
+    """The rules' results; one that the options decide is not known where those are not."""
+    from build_matrix.recorded import MAY_RUN
+    from build_matrix.resolve import predict
+
+    alone = structs.replace(machine, gpus=gpus)
+    if defines is not None:
+        return predict(label.cuda, label.architectures, alone, dict(defines))
+    usual, best = (predict(label.cuda, label.architectures, alone, one) for one in ({}, MAY_RUN))
+    return [
+        structs.replace(one, known=False, fact=UNKNOWN_DEFINES) if one.failed and not other.failed else one
+        for one, other in zip(usual, best, strict=True)
+    ]
+
+
+def _why(machine: Machine) -> str:
+    """Why the driver shows this process no GPU, as a clause."""
+    from build_matrix.diagnosis import why_no_gpu
+
+    finding = why_no_gpu(machine)
+    return finding.fact.rstrip(".") if finding else machine.driver_problem or "the driver library was not asked"
+
+
+def _not_judged(why: str) -> str:
+    return f"cannot be judged: {why}"

@@ -1,0 +1,224 @@
+"""Why does NVIDIA's driver not serve CUDA here? The result of cuInit, and the evidence that tells causes apart."""
+
+from __future__ import annotations
+
+from build_matrix.diagnosis.causes import by_code, by_text, cause
+from build_matrix.model import DriverEvidence, Finding, PciGpu, Surroundings
+
+OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
+NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
+DRIVER_MISMATCH = 803  # CUDA_ERROR_SYSTEM_DRIVER_MISMATCH
+STUB = 34  # CUDA_ERROR_STUB_LIBRARY
+ACCESS_CODES = frozenset({3, 304, 800, 999})  # what the driver library answers where it may not open its device files
+# What a Linux driver answers in WSL, where its kernel module cannot be.
+NO_MODULE_CODES = ACCESS_CODES | {NO_DEVICE, 500}
+WSL_FOLDER = "/usr/lib/wsl/"
+NVML_WITHOUT_LIBRARY = 12  # NVML_ERROR_LIBRARY_NOT_FOUND
+# What NVML knows better, where the driver library's result is a general one, or it does not answer at all.
+GENERAL_CODES = frozenset({3, NO_DEVICE, 999})
+NVML_CAUSES = {4: "not permitted", 15: "GPU lost", 16: "GPU needs a reset", 18: "driver mismatch"}  # nvmlReturn_t
+REFUSED = frozenset({"EACCES", "EPERM"})
+NO_GPU_FROM_RUNTIME = frozenset({"", "void", "none"})  # NVIDIA_VISIBLE_DEVICES that give a container no GPU
+PROGRAM_BITS = 64
+
+
+def explain(evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
+    """Why CUDA does not work, from the evidence; None where it works, and where nothing was asked."""
+    if evidence.library_error:
+        return _not_loaded(evidence, surroundings)
+    code = evidence.init_error or evidence.version_error
+    known_to_nvml = NVML_CAUSES.get(evidence.nvml_error or 0)
+    if known_to_nvml and (code in GENERAL_CODES or (evidence.cuda_problem and not code)):
+        return _device_files(code, evidence, surroundings) or cause(known_to_nvml).finding(evidence.nvml_problem)
+    if code:
+        return _refused(code, evidence, surroundings)
+    if evidence.cuda_problem:
+        return cause("driver without answer").finding(problem=evidence.cuda_problem)
+    if evidence.init_error == 0 and not evidence.visible:
+        return _no_gpu(evidence, surroundings)
+    return None
+
+
+# --- libcuda.so.1 cannot be loaded ---------------------------------------------------------------------
+
+
+def _not_loaded(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
+    error = evidence.library_error
+    if not error.endswith("No such file or directory") and "not find" not in error:
+        if surroundings.container and error.endswith("file too short"):
+            return cause("empty library in the image").finding()
+        return cause("broken library").finding(error=error.removeprefix("libcuda.so.1: "))
+    return _off_the_path(evidence, surroundings) or _absent(evidence, surroundings)
+
+
+def _off_the_path(evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
+    folders = [one.path.rpartition("/")[0] for one in evidence.found if one.bits == PROGRAM_BITS]
+    if surroundings.wsl and any(f"{folder}/".startswith(WSL_FOLDER) for folder in folders):
+        return cause("WSL library off the loader path").finding()
+    return cause("library off the loader path").finding(folder=folders[0]) if folders else None
+
+
+def _absent(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
+    if surroundings.container:
+        return _container_without_library(evidence, surroundings)
+    if surroundings.wsl:
+        return cause("WSL without a GPU").finding(evidence=_wsl_evidence(evidence))
+    if evidence.found:
+        return cause("32-bit library").finding(path=evidence.found[0].path)
+    if what := _other_parts(evidence):
+        return cause("driver half installed").finding(what=what)
+    return _no_driver(evidence)
+
+
+def _container_without_library(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
+    if _has_nvml(evidence) or evidence.nodes.get("nvidiactl") == "ok":
+        value = surroundings.container_capabilities
+        return cause("container without compute").finding(
+            evidence="" if value is None else f"NVIDIA_DRIVER_CAPABILITIES={value}"
+        )
+    return cause("container without driver").finding(evidence=_runtime_evidence(surroundings))
+
+
+def _other_parts(evidence: DriverEvidence) -> str:
+    """Which other parts of the driver are there, as a clause."""
+    parts = ["the kernel module is loaded"] if "nvidia" in evidence.modules else []
+    parts += ["libnvidia-ml.so.1 is installed"] if _has_nvml(evidence) else []
+    return " and ".join(parts)
+
+
+def _no_driver(evidence: DriverEvidence) -> Finding:
+    gpus = evidence.pci or ()
+    if gpus and (reserved := _reserved(gpus)):
+        return reserved
+    return cause("driver not installed").finding(address=gpus[0].address) if gpus else cause("no driver").finding()
+
+
+def _reserved(gpus: tuple[PciGpu, ...]) -> Finding | None:
+    """Whether other kernel drivers hold every GPU."""
+    if all(gpu.driver in {"nouveau", "nova-core"} for gpu in gpus):
+        return cause("nouveau").finding(address=gpus[0].address)
+    if all(gpu.driver.startswith("vfio") for gpu in gpus):
+        return cause("GPU passed through").finding(address=gpus[0].address)
+    return None
+
+
+# --- libcuda.so.1 answers an error ---------------------------------------------------------------------
+
+
+def _refused(code: int, evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
+    if code == STUB or "/stubs/" in evidence.library:
+        return cause("stub library").finding(evidence=evidence.library)
+    if code == DRIVER_MISMATCH:
+        return _mismatch(evidence, surroundings)
+    if code in NO_MODULE_CODES and _linux_driver_in_wsl(evidence, surroundings):
+        return cause("Linux driver in WSL").finding(library=evidence.library, code=code)
+    if code == NO_DEVICE:
+        return _no_gpu(evidence, surroundings)
+    return _device_files_refused(code, evidence, surroundings) or _by_result(code, evidence)
+
+
+def _device_files_refused(code: int, evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
+    return _device_files(code, evidence, surroundings) if code in ACCESS_CODES else None
+
+
+def _by_result(code: int, evidence: DriverEvidence) -> Finding:
+    if code == OUT_OF_MEMORY and evidence.address_space:
+        return cause("address space limited").finding(limit=f"{evidence.address_space / 2**30:.1f} GiB")
+    if row := by_code(code):
+        return row.finding(evidence=evidence.library if _is_compat(evidence.library) else "")
+    function = "cuInit" if evidence.init_error else "cuDriverGetVersion"
+    return cause("other driver error").finding(code=code, function=function)
+
+
+def _mismatch(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
+    versions = ""
+    if evidence.library_version and evidence.module_version:
+        versions = f"library {evidence.library_version}, module {evidence.module_version}"
+    if _is_compat(evidence.library):
+        return cause("cuda-compat mismatch").finding(evidence=versions or evidence.library)
+    if _linux_driver_in_wsl(evidence, surroundings):
+        return cause("Linux driver in WSL").finding(library=evidence.library, code=DRIVER_MISMATCH)
+    if surroundings.container and versions and evidence.library_version != evidence.module_version:
+        return cause("driver in the image").finding(evidence=versions)
+    return cause("driver mismatch").finding(evidence=versions)
+
+
+def _no_gpu(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
+    """Why the driver library shows no GPU: nobody gave one, or the kernel module does not operate it."""
+    code = evidence.init_error or NO_DEVICE  # what a program meets where cuInit succeeds without a GPU
+    if surroundings.container and not _gpu_nodes(evidence):
+        return cause("container without GPU").finding(evidence=_runtime_evidence(surroundings))
+    if surroundings.wsl:
+        return cause("WSL without a GPU").finding(evidence=_wsl_evidence(evidence))
+    return _device_files(code, evidence, surroundings) or _not_operated(code, evidence)
+
+
+def _not_operated(code: int, evidence: DriverEvidence) -> Finding:
+    if evidence.pci is None:
+        return cause("no GPU").finding()
+    if not evidence.pci:
+        return cause("no GPU").finding(evidence="the PCI bus shows none either")
+    if reserved := _reserved(evidence.pci):
+        return reserved
+    if "nvidia" in evidence.modules:
+        return cause("GPU not started").finding(address=evidence.pci[0].address)
+    name = "module refused by Secure Boot" if evidence.secure_boot else "module not loaded"
+    return cause(name).finding(code=code)
+
+
+def _device_files(code: int, evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
+    """Whether device files explain it: some may not be opened, or are missing while the module is loaded."""
+    refused = [(name, state) for name, state in evidence.nodes.items() if state in REFUSED]
+    if refused:
+        node, error = refused[0]
+        name = "container lost the GPU" if surroundings.container and error == "EPERM" else "device files closed"
+        return cause(name).finding(node=node, error=error)
+    missing = [name for name, state in evidence.nodes.items() if state == "missing"]
+    if not _gpu_nodes(evidence):
+        missing.append("nvidia0")
+    loaded = "nvidia" in evidence.modules or "ok" in evidence.nodes.values()
+    if not (evidence.nodes and missing and loaded):
+        return None
+    names = " and ".join(f"/dev/{name}" for name in missing)
+    return cause("device files missing").finding(code=code, nodes=f"{names} {'is' if len(missing) == 1 else 'are'}")
+
+
+def _gpu_nodes(evidence: DriverEvidence) -> list[str]:
+    return [name for name in evidence.nodes if name.removeprefix("nvidia").isdecimal()]
+
+
+def _linux_driver_in_wsl(evidence: DriverEvidence, surroundings: Surroundings) -> bool:
+    inside = surroundings.wsl and not surroundings.container
+    return bool(inside and evidence.library) and not evidence.library.startswith(WSL_FOLDER)
+
+
+def _is_compat(library: str) -> bool:
+    """Whether a library is one of NVIDIA's cuda-compat packages, which install into cuda-*/compat."""
+    return "compat" in library.split("/")
+
+
+def _has_nvml(evidence: DriverEvidence) -> bool:
+    return evidence.nvml_error not in {None, NVML_WITHOUT_LIBRARY}
+
+
+def _runtime_evidence(surroundings: Surroundings) -> str:
+    """What NVIDIA's container runtime was asked for, where that gives no GPU."""
+    devices = surroundings.container_devices
+    if devices is None or devices.strip() not in NO_GPU_FROM_RUNTIME:
+        return ""
+    return f"NVIDIA_VISIBLE_DEVICES={devices!r}"
+
+
+def _wsl_evidence(evidence: DriverEvidence) -> str:
+    return "/dev/dxg is missing" if evidence.nodes and "dxg" not in evidence.nodes else ""
+
+
+# --- NVML ----------------------------------------------------------------------------------------------
+
+
+def explain_nvml(problem: str) -> Finding:
+    """What a text of NVML means."""
+    matched = by_text((problem,))
+    if matched:
+        return matched[0].finding(evidence=matched[1])
+    return cause("GPU without answer").finding(problem=problem)

@@ -1,0 +1,173 @@
+"""One file, from its URL into a partial file: resumed, retried, doubted, and given up when nothing arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+
+import requests
+
+from build_matrix.errors import (
+    ArchiveLacksFileError,
+    ArchiveUnreachableError,
+    DownloadError,
+    IndexUnreachableError,
+    NotAnIndexError,
+)
+from build_matrix.index.origins import NAMES, SETTINGS
+from build_matrix.index.pages import credentials_error
+from build_matrix.index.tasks import Watch
+from build_matrix.index.transport import (
+    CONNECT_SECONDS,
+    FAILURES,
+    PROXY_AUTHENTICATION,
+    TRANSIENT,
+    Transport,
+    proxy_failure,
+    proxy_refused,
+    reason,
+)
+from build_matrix.index.urls import host_of
+from build_matrix.model import Component
+from build_matrix.store import disk_errors
+
+CHUNK = 1 << 18  # bytes
+PROGRESS = 1 << 16  # bytes; a server that sends less than that within the time limit is as good as silent
+ATTEMPTS = 6  # of a file whose connection keeps breaking, without progress between them
+BACKOFF = 0.5  # seconds, doubled each time
+
+
+class Download:
+    """Fills ``part`` with the file at ``url``; ``show`` is called with the bytes that it has, as they come."""
+
+    def __init__(
+        self, file: Component, url: str, part: Path, transport: Transport, watch: Watch, show: Callable[[int], None]
+    ) -> None:
+        self._file = file
+        self._url = url
+        self._part = part
+        self._transport = transport
+        self._watch = watch
+        self._show = show
+
+    def run(self) -> None:
+        """Go on where an earlier attempt, or an earlier run, broke off, until all is there.
+
+        Raises ArchiveUnreachableError for an archive that does not answer or lacks the file, IndexUnreachableError,
+        CredentialsError, NotAnIndexError, DownloadError, DiskFullError, StoreNotWritableError.
+        """
+        attempt, best = 0, self._size
+        while True:
+            try:
+                return self._receive()
+            except FAILURES as error:
+                if failure := proxy_failure(error, self._url, self._transport):
+                    raise failure from error
+                if self._file.origin != "index" and not self._part.exists():
+                    raise ArchiveUnreachableError(
+                        f"{self._owner} cannot be reached: {reason(error)}.",
+                        f"Check the network and the proxy, or {SETTINGS[self._file.origin]}.",
+                    ) from error
+                attempt = 0 if self._size >= best + PROGRESS else attempt + 1
+                best = max(best, self._size)
+                if attempt == ATTEMPTS:
+                    raise IndexUnreachableError(
+                        f"The download of {self._file.filename} broke off {ATTEMPTS} times: {reason(error)}.",
+                        "Check the network, then run the same command again: it goes on where it was.",
+                    ) from error
+                self._watch.sleep(BACKOFF * 2 ** max(attempt - 1, 0))
+
+    @property
+    def _size(self) -> int:
+        return self._part.stat().st_size if self._part.exists() else 0
+
+    @property
+    def _owner(self) -> str:
+        name = NAMES[self._file.origin]
+        return name[:1].upper() + name[1:]
+
+    def _receive(self) -> None:
+        wanted, have = self._file.size, self._size
+        if wanted and have == wanted:
+            return
+        if wanted and have > wanted:
+            self._part.unlink()
+            have = 0
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+        timeout = (CONNECT_SECONDS, self._watch.seconds)
+        with (
+            self._transport.session() as session,
+            session.get(self._url, headers=headers, stream=True, timeout=timeout) as answer,
+        ):
+            self._check_status(answer)
+            pieces = _pieces(answer)
+            first = next(pieces, b"")
+            self._check_is_a_file(answer, first)
+            if answer.status_code != requests.codes.partial_content:
+                have = 0
+            with disk_errors(self._part.parent), self._part.open("ab" if have else "wb") as out:
+                have = self._write(chain((first,), pieces), out.write, have)
+            expected = wanted or int(answer.headers.get("Content-Length") or 0)
+        if have < expected:
+            raise requests.ConnectionError(f"the server ended it after {have} bytes")
+
+    def _write(self, pieces: Iterable[bytes], write: Callable[[bytes], int], have: int) -> int:
+        """Write all pieces, or until there are more than the file has; returns the bytes that are there."""
+        noted = have
+        for piece in pieces:
+            self._watch.check()
+            write(piece)
+            have += len(piece)
+            self._show(have)
+            if have - noted >= PROGRESS:
+                self._watch.progress()
+                noted = have
+            if self._file.size and have > self._file.size:  # it is not that file, and may be endless
+                break
+        return have
+
+    def _check_status(self, answer: requests.Response) -> None:
+        """Raise what an answer that brings no file means."""
+        code, host = answer.status_code, host_of(answer.url)
+        if code < requests.codes.bad_request:
+            return
+        if code == requests.codes.requested_range_not_satisfiable:
+            self._part.unlink(missing_ok=True)
+            raise requests.ConnectionError(f"{host} refuses to resume")
+        if code in TRANSIENT:
+            raise requests.ConnectionError(f"{host} answers {code}")
+        if code == PROXY_AUTHENTICATION:
+            raise proxy_refused(self._transport.proxy_of(self._url) or host)
+        if code in {401, 403}:
+            if self._transport.authentication.has_others(answer.request):
+                raise requests.ConnectionError(f"{host} answers {code}")  # once more, with the keyring's credentials
+            what = f"{self._owner} answers {code} for {self._file.filename}"
+            raise credentials_error(what, host, sent="Authorization" in answer.request.headers)
+        if code == requests.codes.not_found and self._file.origin != "index":
+            raise not_carried(self._file)
+        raise DownloadError(f"{self._owner} answers {code} for {self._file.filename}.", "Try again later.")
+
+    def _check_is_a_file(self, answer: requests.Response, first: bytes) -> None:
+        """A portal answers anything with a web page, and no locked file is one. Raises NotAnIndexError."""
+        if "html" in answer.headers.get("Content-Type", "") and first.lstrip()[:1] == b"<":
+            raise NotAnIndexError(
+                f"{host_of(answer.url)} answers with a web page instead of {self._file.filename}.",
+                "A login page or a portal may be in the way: check your credentials, the proxy and the mirror's URL.",
+            )
+
+
+def not_carried(file: Component) -> ArchiveLacksFileError:
+    """The error for an archive beside the package index that lacks a file."""
+    name = NAMES[file.origin]
+    return ArchiveLacksFileError(
+        f"{name[:1].upper()}{name[1:]} does not carry {file.filename}.",
+        f"It is needed for {file.project} {file.version}. Let your mirror fetch it, or {SETTINGS[file.origin]}.",
+    )
+
+
+def _pieces(answer: requests.Response) -> Iterator[bytes]:
+    """The body as it arrives, not only in full chunks, and never decoded: its bytes are hashed."""
+    read = getattr(answer.raw, "read1", answer.raw.read)
+    while piece := read(CHUNK):
+        yield piece

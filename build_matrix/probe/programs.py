@@ -1,0 +1,64 @@
+"""Which program does a variable such as CUDACXX or CXX name? A path, a bare name, or several words, as CMake allows."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+# Programs that run the compiler that follows them: CMake's documentation of CMAKE_<LANG>_COMPILER_LAUNCHER names some.
+LAUNCHERS = {"ccache", "sccache", "distcc", "icecc", "fastbuild", "nice", "env", "time"}
+
+
+def named_program(text: str, environ: Mapping[str, str]) -> Path | None:
+    """The program that ``text`` names, found by the PATH of ``environ``; None when there is none.
+
+    The whole text may be a path with blanks in it; else its first word that is no launcher (``ccache nvcc``) counts,
+    and the words behind it are flags. See CMake, "CUDACXX" and "CXX" in cmake-env-variables(7).
+    """
+    path = environ.get("PATH") or os.defpath
+    words = [text.strip(), *(word for word in _split(text) if Path(word).stem not in LAUNCHERS)]
+    for word in words[:2]:
+        if word and (found := _which(word, path)):
+            return Path(found)
+    return None
+
+
+def exists(path: Path) -> bool:
+    """Whether something lies there that this user can see; no where that cannot be known."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a folder on the way that cannot be entered, a name that is too long
+        return False
+
+
+def resolve(path: Path) -> Path:
+    """The absolute path without links, or as much of it as can be known."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # links in a circle; no current folder any more
+        return path
+
+
+def expand(path: Path) -> Path:
+    """``~`` as the home folder, as it is where there is none."""
+    try:
+        return path.expanduser()
+    except (RuntimeError, KeyError):
+        return path
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return shlex.split(text, posix=os.name == "posix")
+    except ValueError:  # a quote that is never closed
+        return text.split()
+
+
+def _which(word: str, path: str) -> str | None:
+    try:
+        return shutil.which(str(expand(Path(word))), path=path)
+    except (OSError, ValueError):
+        return None
