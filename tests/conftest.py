@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 
 from build_matrix import redact
+from build_matrix.errors import BuildMatrixError
 from build_matrix.locks import select_sdist
 from build_matrix.model import (
     Architecture,
@@ -56,6 +57,20 @@ class Remembering:
 
     def update(self, done: float, total: float | None = None) -> None:
         self.meters.append((self._label, done, total))
+
+
+@pytest.fixture(autouse=True)
+def errors_are_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever error a test meets says what is wrong and what to do."""
+    original = BuildMatrixError.__init__
+
+    def checked(error: BuildMatrixError, problem: str, remedy: str) -> None:
+        for text in (problem, remedy):
+            assert isinstance(text, str), (problem, remedy)
+            assert text.strip(), (problem, remedy)
+        original(error, problem, remedy)
+
+    monkeypatch.setattr(BuildMatrixError, "__init__", checked)
 
 
 @pytest.fixture(autouse=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
+
+from build_matrix.model import Record
 
 PACKAGE = Path(__file__).parents[2] / "build_matrix"
 STAGES = ("probe", "resolve", "provision", "source", "compile", "wheel", "verify", "reproduce")
@@ -53,6 +56,15 @@ def test_every_form_of_an_import_is_seen(line: str) -> None:
 
 def test_a_module_of_the_same_stage_is_none_of_another(tmp_path: Path) -> None:
     assert imported_parts(ast.parse("from . import verify\nfrom .verify import x"), "resolve") == {"resolve"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_what_a_module_promises_is_there_and_its_records_do_not_change(path: Path) -> None:
+    name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+    module = importlib.import_module(name)
+    assert not [name for name in getattr(module, "__all__", ()) if not hasattr(module, name)]
+    records = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Record)]
+    assert not [kind for kind in records if not kind.__struct_config__.frozen]
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -16,7 +16,7 @@ from build_matrix.store import Store
 from build_matrix.verify import cubins, model_file, reference, smoke
 from build_matrix.verify.cubins import check_cubins
 from build_matrix.verify.model_file import MODELS, Model, prompt
-from build_matrix.verify.smoke import install_wheel, prepare_bench
+from build_matrix.verify.smoke import Bench, install_wheel, prepare_bench
 from build_matrix.verify.static import parse_label
 from wheels import make_wheel
 
@@ -101,12 +101,22 @@ def test_models_and_their_answers_are_made_once_and_used_by_every_bench(
         bench = prepare_bench(Path("python"), scratch, cpus, tmp_path / "mine.gguf", store)
         assert (bench.python, bench.scratch, bench.model) == (Path("python"), scratch, tmp_path / "mine.gguf")
         assert bench.threads == min(cpus, 16)
+        assert {path.resolve().parts[-3] for path in scratch.iterdir()} == {"smoke-model"}
+        assert {path.parts[-3] for path in bench.references.values()} == {"smoke-reference"}
         assert sorted(path.name for path in scratch.iterdir()) == sorted(f"{model.name}.gguf" for model in MODELS)
         assert all((scratch / f"{model.name}.gguf").read_text() == model.name for model in MODELS)
         for model in MODELS:
             rows = 528 if model.product else 48
             assert np.fromfile(bench.references[model.name], dtype="<f4").tolist() == [rows] * 2 * rows
     assert len(made) == 2 * len(MODELS)
+    assert prepare_bench(Path("python"), _folder(tmp_path), 1, None, store).model is None
+    assert Bench(python=Path("p"), scratch=tmp_path, threads=1, references={}).model is None
+
+
+def _folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "another"
+    folder.mkdir()
+    return folder
 
 
 # --- machine code --------------------------------------------------------------------------------------
@@ -122,6 +132,7 @@ class FakeCuobjdump:
         self.elf: list[str] = [ELF]
         self.ptx: list[str] = ["cuobjdump info    : File 'x' does not contain device code"]
         self.code = 0
+        self._cache = store.root / "uv-cache"
         self.asked: list[tuple[str, ...]] = []
         self.installed: list[Path] = []
         monkeypatch.setattr(cubins, "run", self._run)
@@ -129,6 +140,7 @@ class FakeCuobjdump:
 
     def _install(self, wheels: list[Path], cache: Path, *, target: Path) -> None:
         self.installed += wheels
+        assert cache == self._cache
         folder = target / "nvidia/cu13/bin"
         folder.mkdir(parents=True)
         (folder / "cuobjdump").touch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -155,6 +156,17 @@ def test_a_text_is_made_tokens_by_the_model_itself_and_cut_to_its_context(
 ) -> None:  # type: ignore[no-untyped-def]
     run(job(tmp_path, tokens=[], text="abcdefghijklmnopqrstuvwxyz"))
     assert FakeLlama.made[0].batches == [[97], [98], list(b"cdefghijklmn"), [111], [112]]
+
+
+def test_it_runs_as_a_program_of_its_own(llama, run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    facts = [{"version": "0.3.16", "folder": "/environment/llama_cpp"}, {"offload": True}, {"finished": True}]
+    assert run() == facts
+    (tmp_path / "llama_cpp.py").write_text(
+        "__version__ = '0.3.16'\n__path__ = ['/environment/llama_cpp']\ndef llama_supports_gpu_offload(): return 1\n"
+    )
+    argv = [sys.executable, child.__file__, str(tmp_path / "jobs.json")]
+    done = subprocess.run(argv, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True)
+    assert [json.loads(line.removeprefix(child.PREFIX)) for line in done.stdout.split("\n") if line] == facts
 
 
 def test_a_crash_in_one_job_leaves_what_came_before(llama, run, tmp_path: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]

@@ -386,6 +386,7 @@ def test_a_model_of_the_users_is_computed_too_with_room_and_time_for_it(
     job = answer.jobs[-1]
     assert (job["name"], job["model"], job["layers"], job["flash"]) == ("cpu-model-0", str(gguf), 0, False)
     assert job["text"]
+    assert job["tokens"] == []
     assert job["threads"] == 2
     whole = FakeChild(tmp_path)
     result = gpu_result(monkeypatch, tmp_path, whole, model=gguf)
@@ -411,6 +412,8 @@ def test_a_model_of_the_users_that_is_wrong_on_the_gpu_fails(
     assert wrong(FakeChild(tmp_path, logits=off(1.02))) == {"mine.gguf"}
     assert wrong(FakeChild(tmp_path, layers=only(name, lambda _: (32, 33), right_layers))) == {"mine.gguf"}
     assert wrong(FakeChild(tmp_path, layers=only(name, lambda _: None, right_layers))) == {"mine.gguf"}
+    result = gpu_result(monkeypatch, tmp_path, FakeChild(tmp_path, layers=lambda _: None), model=gguf)
+    assert by_name(result)["mine.gguf"].detail.startswith("0/-1 layers; ")
 
 
 def test_a_model_of_the_users_that_is_not_computed_on_the_cpu_fails(

@@ -170,6 +170,122 @@ def test_what_a_killed_runs_program_wrote_late_is_removed_when_the_store_is_open
     assert not busy.exists()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="flock is a system call of POSIX")
+@pytest.mark.parametrize("name", ["ENOLCK", "ESTALE", "ENOSYS", "EIO", "EOPNOTSUPP", "EINVAL", "EWOULDBLOCK"])
+def test_a_file_system_without_locks_is_refused_when_the_store_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    import fcntl
+
+    def flock(*_: object) -> None:
+        raise OSError(getattr(errno, name), name)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(NoLocksError, match="local disk with --store") as caught:
+        Store(tmp_path / "store")
+    assert caught.value.exit_code == 3
+    assert not list((tmp_path / "store" / "locks").iterdir())
+
+
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG, errno.EROFS, errno.EMFILE]
+)
+def test_what_the_disk_refuses_while_a_result_is_made_is_exit_code_3(store: Store, number: int) -> None:
+    def refuse(_: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(MissingPrerequisiteError) as caught:
+        store.obtain("stage", DIGEST, refuse)
+    assert caught.value.exit_code == 3
+    assert caught.value.remedy
+
+
+def test_who_waits_for_a_lock_learns_which_process_has_it(store: Store) -> None:
+    said: list[str] = []
+    other = Store(store.root, said.append)
+    with store.locked("x"):
+        blocked = threading.Thread(target=_hold, args=(other, "x"))
+        blocked.start()
+        while not said:
+            time.sleep(0.01)
+    blocked.join(timeout=60)
+    assert said == [f"x, process {os.getpid()}"]
+
+
+def test_a_thread_that_waits_for_a_lock_gives_up_when_the_process_is_asked_to_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+    monkeypatch.setattr(interrupt, "_requested", asked)
+    ended: list[str] = []
+
+    def wait() -> None:
+        try:
+            _hold(Store(store.root), "x")
+        except KeyboardInterrupt:
+            ended.append("interrupted")
+
+    with store.locked("x"):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        asked.set()
+        waiting.join(timeout=60)
+    assert ended == ["interrupted"]
+
+
+def _hold(store: Store, name: str) -> None:
+    with store.locked(name):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"HOME": "/h"}, "/h/.cache/build-matrix"),
+        ({"HOME": "/h", "BUILD_MATRIX_STORE": ""}, "/h/.cache/build-matrix"),
+        ({"HOME": "/h", "BUILD_MATRIX_STORE": " "}, "/h/.cache/build-matrix"),
+        ({"HOME": "/h", "BUILD_MATRIX_STORE": "~/s"}, "/h/s"),
+        ({"HOME": "/h", "BUILD_MATRIX_STORE": "/s"}, "/s"),
+        ({"HOME": "/h", "XDG_CACHE_HOME": "/x"}, "/x/build-matrix"),
+        ({"HOME": "/h", "XDG_CACHE_HOME": ""}, "/h/.cache/build-matrix"),
+        ({"HOME": "/h", "XDG_CACHE_HOME": "relative"}, "/h/.cache/build-matrix"),
+        ({"XDG_CACHE_HOME": "/x"}, "/x/build-matrix"),
+        ({"HOME": "", "XDG_CACHE_HOME": "/x"}, "/x/build-matrix"),
+        ({}, "temporary"),
+        ({"HOME": ""}, "temporary"),
+        ({"HOME": "relative"}, "temporary"),
+        ({"XDG_CACHE_HOME": "relative"}, "temporary"),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="folders by the XDG specification")
+def test_the_store_has_an_absolute_place_whatever_home_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str], expected: str
+) -> None:
+    import pwd
+    import tempfile
+
+    def unknown(_: object) -> None:
+        raise KeyError("uid not found")
+
+    for name in ("HOME", "XDG_CACHE_HOME", "BUILD_MATRIX_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    wanted = tmp_path / f"build-matrix-{os.getuid()}" if expected == "temporary" else Path(expected)
+    assert default_store() == wanted
+
+
+def test_links_to_themselves_and_files_on_the_way_are_no_store(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "loop", tmp_path / "loop" / "x", tmp_path / "file" / "x", tmp_path / ("x" * 300)):
+        with pytest.raises(MissingPrerequisiteError) as caught:
+            Store(place)
+        assert caught.value.exit_code == 3
+
+
 class Disk:
     """Keeps what is asked of the disk, in order, and does it; ``broken``: the step that fails."""
 
@@ -301,8 +417,8 @@ def test_an_error_of_the_disk_has_its_remedy(number: int, kind: type[DiskFullErr
 
 def test_an_error_that_is_not_the_disks_stays_what_it_is() -> None:
     with pytest.raises(OSError, match="unknown") as caught, disk_errors(Path("/the/store")):
-        raise OSError(errno.EDOM, "unknown")
-    assert type(caught.value) is OSError
+        raise OSError(errno.ECHILD, "unknown")
+    assert caught.value.errno == errno.ECHILD
 
 
 def test_room_that_is_just_enough_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,16 +427,6 @@ def test_room_that_is_just_enough_is_enough(tmp_path: Path, monkeypatch: pytest.
     require_room(tmp_path, 2_500_000_000)
     with pytest.raises(DiskFullError, match=r"; 2\.6 GB are needed"):
         require_room(tmp_path, 2_600_000_000)
-
-
-def test_the_default_store_is_the_named_one_or_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setenv("BUILD_MATRIX_STORE", "~/mine")
-    assert default_store() == tmp_path / "mine"
-    monkeypatch.delenv("BUILD_MATRIX_STORE")
-    assert default_store().is_relative_to(tmp_path)
-    assert default_store().name == "build-matrix"
 
 
 def test_a_store_is_laid_out_and_can_be_opened_again(tmp_path: Path) -> None:
@@ -360,146 +466,3 @@ def test_a_scratch_folder_is_empty_and_gone_afterwards_and_locked_meanwhile(stor
     assert not list((store.root / "work").iterdir())
     with pytest.raises(DiskFullError), store.scratch("verify-x"):
         raise OSError(errno.ENOSPC, "x")
-
-
-def test_who_waits_for_a_lock_says_so_and_then_has_it(store: Store) -> None:
-    waiting: list[str] = []
-    waits, had = threading.Event(), threading.Event()
-
-    def tell(name: str) -> None:
-        waiting.append(name)
-        waits.set()
-
-    other = Store(store.root, tell)
-
-    def wait() -> None:
-        with other.locked("x"), store.if_free("x") as free:
-            if not free:
-                had.set()
-
-    thread = threading.Thread(target=wait)
-    with store.locked("x"):
-        thread.start()
-        assert waits.wait(30)
-        assert not had.is_set()
-    thread.join(30)
-    assert had.is_set()
-    assert waiting == [f"x, process {os.getpid()}"]
-    with store.if_free("x") as free:
-        assert free
-
-
-@pytest.mark.skipif(os.name != "posix", reason="flock is a system call of POSIX")
-@pytest.mark.parametrize("name", ["ENOLCK", "ESTALE", "ENOSYS", "EIO", "EOPNOTSUPP", "EINVAL", "EWOULDBLOCK"])
-def test_a_file_system_without_locks_is_refused_when_the_store_is_opened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    import fcntl
-
-    def flock(*_: object) -> None:
-        raise OSError(getattr(errno, name), name)
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(NoLocksError, match="local disk with --store") as caught:
-        Store(tmp_path / "store")
-    assert caught.value.exit_code == 3
-    assert not list((tmp_path / "store" / "locks").iterdir())
-
-
-@pytest.mark.parametrize(
-    "number", [errno.ENOSPC, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG, errno.EROFS, errno.EMFILE]
-)
-def test_what_the_disk_refuses_while_a_result_is_made_is_exit_code_3(store: Store, number: int) -> None:
-    def refuse(_: Path) -> None:
-        raise OSError(number, os.strerror(number))
-
-    with pytest.raises(MissingPrerequisiteError) as caught:
-        store.obtain("stage", DIGEST, refuse)
-    assert caught.value.exit_code == 3
-    assert caught.value.remedy
-
-
-def test_who_waits_for_a_lock_learns_which_process_has_it(store: Store) -> None:
-    said: list[str] = []
-    other = Store(store.root, said.append)
-    with store.locked("x"):
-        blocked = threading.Thread(target=_hold, args=(other, "x"))
-        blocked.start()
-        while not said:
-            time.sleep(0.01)
-    blocked.join(timeout=60)
-    assert said == [f"x, process {os.getpid()}"]
-
-
-def test_a_thread_that_waits_for_a_lock_gives_up_when_the_process_is_asked_to_end(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = threading.Event()
-    monkeypatch.setattr(interrupt, "_requested", asked)
-    ended: list[str] = []
-
-    def wait() -> None:
-        try:
-            _hold(Store(store.root), "x")
-        except KeyboardInterrupt:
-            ended.append("interrupted")
-
-    with store.locked("x"):
-        waiting = threading.Thread(target=wait)
-        waiting.start()
-        asked.set()
-        waiting.join(timeout=60)
-    assert ended == ["interrupted"]
-
-
-def _hold(store: Store, name: str) -> None:
-    with store.locked(name):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ({"HOME": "/h"}, "/h/.cache/build-matrix"),
-        ({"HOME": "/h", "BUILD_MATRIX_STORE": ""}, "/h/.cache/build-matrix"),
-        ({"HOME": "/h", "BUILD_MATRIX_STORE": " "}, "/h/.cache/build-matrix"),
-        ({"HOME": "/h", "BUILD_MATRIX_STORE": "~/s"}, "/h/s"),
-        ({"HOME": "/h", "BUILD_MATRIX_STORE": "/s"}, "/s"),
-        ({"HOME": "/h", "XDG_CACHE_HOME": "/x"}, "/x/build-matrix"),
-        ({"HOME": "/h", "XDG_CACHE_HOME": ""}, "/h/.cache/build-matrix"),
-        ({"HOME": "/h", "XDG_CACHE_HOME": "relative"}, "/h/.cache/build-matrix"),
-        ({"XDG_CACHE_HOME": "/x"}, "/x/build-matrix"),
-        ({"HOME": "", "XDG_CACHE_HOME": "/x"}, "/x/build-matrix"),
-        ({}, "temporary"),
-        ({"HOME": ""}, "temporary"),
-        ({"HOME": "relative"}, "temporary"),
-        ({"XDG_CACHE_HOME": "relative"}, "temporary"),
-    ],
-)
-@pytest.mark.skipif(sys.platform != "linux", reason="folders by the XDG specification")
-def test_the_store_has_an_absolute_place_whatever_home_is(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str], expected: str
-) -> None:
-    import pwd
-    import tempfile
-
-    def unknown(_: object) -> None:
-        raise KeyError("uid not found")
-
-    for name in ("HOME", "XDG_CACHE_HOME", "BUILD_MATRIX_STORE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(pwd, "getpwuid", unknown)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    wanted = tmp_path / f"build-matrix-{os.getuid()}" if expected == "temporary" else Path(expected)
-    assert default_store() == wanted
-
-
-def test_links_to_themselves_and_files_on_the_way_are_no_store(tmp_path: Path) -> None:
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    (tmp_path / "file").touch()
-    for place in (tmp_path / "loop", tmp_path / "loop" / "x", tmp_path / "file" / "x", tmp_path / ("x" * 300)):
-        with pytest.raises(MissingPrerequisiteError) as caught:
-            Store(place)
-        assert caught.value.exit_code == 3

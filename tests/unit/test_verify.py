@@ -41,7 +41,7 @@ RULE = Finding(rule="gpu", kind="run", passed=False, fact="no code for sm_75", r
 GOOD = Check(name="x", passed=True, detail="fine")
 BAD = Check(name="numbers on the GPU", passed=False, detail="wrong: F16")
 LABEL = parse_label("cu130.sm89")
-DONE = RunFacts(version="0.3.16", folder="/verify/x", offload=True, finished=True)
+DONE = RunFacts(version="0.3.16", folder="/verify/x", offload=True, finished=True, log=("load_tensors: good",))
 
 
 class Stages:
@@ -139,6 +139,9 @@ def test_a_wheel_whose_checks_all_hold_on_a_gpu_is_proven(stages: Stages, judge,
     assert (verdict.driver, verdict.libc, verdict.log) == (here.driver, here.libc, ())
     assert (verdict.python, verdict.tool) == (platform.python_version(), f"build-matrix {build_matrix.__version__}")
     assert read_verdict(judge.wheel) == verdict
+    text = verdict_path(judge.wheel).read_text()
+    assert text.startswith('{\n  "schema": "build-matrix/verdict/')
+    assert text.endswith("\n}\n")
     assert [line.strip() for line in reporter.lines] == [
         f"verifying {judge.wheel.name}",
         "running it with every GPU hidden",
@@ -175,6 +178,15 @@ def test_one_check_that_fails_on_a_gpu_is_no_proof(stages: Stages, judge, place:
     assert verdict.reason == found.reason == found.cause.fact
     with pytest.raises(VerificationError, match="is not verified: It computes wrong numbers"):
         raise_for([verdict], require_gpu=False)
+
+
+def test_what_the_wheels_own_loader_says_of_the_gpu_is_the_cause(stages: Stages, judge) -> None:  # type: ignore[no-untyped-def]
+    facts = RunFacts(version="0.3.16", backends=("cuda: no kernel image is available",), offload=False, finished=True)
+    stages.gpus["NVIDIA L4"] = GpuResult(checks=(Check(name="layers", passed=False, detail="0/25"),), facts=facts)
+    verdict = judge(target())
+    assert verdict.cause
+    assert verdict.cause.rule == "no code for this GPU"
+    assert verdict.gpus[0].log == ()
 
 
 def test_a_wheel_that_fails_on_the_cpu_is_not_tried_on_a_gpu(stages: Stages, judge) -> None:  # type: ignore[no-untyped-def]
