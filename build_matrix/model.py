@@ -309,7 +309,6 @@ class Surroundings(Record, frozen=True, kw_only=True):
     container_devices: str | None = None
     container_capabilities: str | None = None
     compat_folders: tuple[str, ...] = ()
-    nvidia_devices: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
 
 

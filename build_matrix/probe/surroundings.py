@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from build_matrix.model import Surroundings
-from build_matrix.probe.devices import find_nvidia_devices
 from build_matrix.probe.evidence import DRIVER_LIBRARY, as_text, exists, read_text
 
 # What other builds of llama-cpp-python read, and a build of this tool does not: it has an environment of its own.
@@ -51,7 +50,6 @@ def find_surroundings(environ: Mapping[str, str], root: Path = Path("/")) -> Sur
         container_devices=environ.get("NVIDIA_VISIBLE_DEVICES"),
         container_capabilities=environ.get("NVIDIA_DRIVER_CAPABILITIES"),
         compat_folders=_compat_folders(environ),
-        nvidia_devices=find_nvidia_devices(root / "sys/bus/pci/devices"),
         ignored=_ignored(environ),
     )
 

@@ -228,8 +228,8 @@ def _sign_of_gpu(machine: Machine) -> str:
         )
     if not _NO_SIGN.fullmatch(machine.driver_problem):
         return machine.driver_problem
-    if machine.surroundings.nvidia_devices:
-        return f"there is an NVIDIA device ({machine.surroundings.nvidia_devices[0]}), but no driver that answers"
+    if machine.evidence.pci:
+        return f"there is an NVIDIA device ({machine.evidence.pci[0].address}), but no driver that answers"
     return ""
 
 

@@ -73,6 +73,7 @@ def test_msvc_is_read_from_its_banner(tmp_path: Path) -> None:
     found = examine_msvc(script(tmp_path / "cl", banner, code=2))
     assert found is not None
     assert (found.name, found.version, found.major) == ("msvc", "19.44.35207", 1944)
+    assert found.description == banner
     assert examine_msvc(script(tmp_path / "other", "usage: cl")) is None
 
 
@@ -189,7 +190,9 @@ def test_a_clang_without_the_cxx_library_that_it_chooses_leaves_the_others_alone
     stand_in(tmp_path / "clang++", CLANG, compiles="echo \"error: 'cmath' file not found\"; exit 1", sibling="clang")
     search = search_compilers({"PATH": str(tmp_path)})
     assert [found.name for found in search.compilers] == ["gcc"]
-    assert "'cmath' file not found" in search.problems[0].fact
+    (problem,) = search.problems
+    assert problem.fact.startswith(f"{tmp_path / 'clang++'} is not a C++ compiler that works here: ")
+    assert "'cmath' file not found" in problem.fact
 
 
 def test_a_compiler_without_a_c_compiler_beside_it_is_refused(tmp_path: Path) -> None:

@@ -150,6 +150,24 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "driver mismatch",
         "803",
     ),
+    (
+        PLAIN | {"init_error": 803, "library_version": "580.65.06"},
+        {"container": "lxc"},
+        "driver mismatch",
+        "error 18).",
+    ),
+    (PLAIN | {"init_error": 803, "module_version": "580.65.06"}, {"container": "lxc"}, "driver mismatch", "error 18)."),
+    (
+        {
+            "init_error": 803,
+            "library": "/usr/local/cuda-13.0/compat/libcuda.so.580.95.05",
+            "library_version": "580.95.05",
+            "module_version": "580.159.04",
+        },
+        {"container": "docker"},
+        "cuda-compat mismatch",
+        "library 580.95.05, module 580.159.04",
+    ),
     (PLAIN | {"init_error": 803}, {"wsl": True}, "Linux driver in WSL", "error 803"),
     (PLAIN | {"init_error": 100}, {"wsl": True}, "Linux driver in WSL", "error 100"),
     (PLAIN | {"init_error": 999}, {"wsl": True}, "Linux driver in WSL", PLAIN["library"]),
@@ -171,6 +189,13 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"init_error": 100, "nodes": NONE, "pci": bus("nouveau")}, {}, "nouveau", BUS),
     ({"init_error": 100, "nodes": NONE, "pci": bus("vfio-pci")}, {}, "GPU passed through", BUS),
     ({"init_error": 100, "nodes": NONE, "pci": bus()}, {}, "module not loaded", "error 100"),
+    ({"init_error": 0, "nodes": NONE, "pci": bus()}, {}, "module not loaded", "error 100"),
+    (
+        {"init_error": 100, "nodes": OPEN, "pci": bus("nvidia"), "modules": ("nvidia",)},
+        {"container": "docker"},
+        "GPU not started",
+        BUS,
+    ),
     (
         {"init_error": 100, "nodes": NONE, "pci": bus(), "secure_boot": True},
         {},
@@ -198,6 +223,12 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "/dev/nvidia-uvm (EPERM)",
     ),
     ({"init_error": 999, "nodes": OPEN | {"nvidia-uvm": "EPERM"}}, {}, "device files closed", "EPERM"),
+    (
+        {"init_error": 999, "nodes": OPEN | {"nvidia-uvm": "EACCES"}},
+        {"container": "docker"},
+        "device files closed",
+        "EACCES",
+    ),
     (
         {"init_error": 999, "nodes": OPEN | {"nvidia-uvm": "missing"}},
         {},

@@ -23,6 +23,7 @@ from build_matrix.model import (
     Finding,
     Gpu,
     Machine,
+    PciGpu,
     Plan,
     Request,
     Surroundings,
@@ -99,18 +100,18 @@ def test_the_plans_json_says_what_is_not_known(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("problem", "surroundings", "why"),
+    ("problem", "pci", "why"),
     [
-        ("NVML: Driver/library version mismatch", {}, "version mismatch"),
-        ("the driver library did not answer within 10 s", {}, "within 10 s"),
-        ("no NVIDIA driver at work: the GPU (0000:01:00.0) belongs to nouveau", {}, "nouveau"),
-        ("no NVIDIA driver", {"nvidia_devices": ("0000:01:00.0",)}, "0000:01:00.0"),
+        ("NVML: Driver/library version mismatch", None, "version mismatch"),
+        ("the driver library did not answer within 10 s", (), "within 10 s"),
+        ("no NVIDIA driver at work: the GPU (0000:01:00.0) belongs to nouveau", (), "nouveau"),
+        ("no NVIDIA driver", (PciGpu(address="0000:01:00.0"),), "0000:01:00.0"),
     ],
 )
 def test_a_gpu_that_cannot_be_read_is_not_taken_for_none(
-    machine: Machine, problem: str, surroundings: dict[str, tuple[str, ...]], why: str
+    machine: Machine, problem: str, pci: tuple[PciGpu, ...] | None, why: str
 ) -> None:
-    here = msgspec.structs.replace(machine, driver_problem=problem, surroundings=Surroundings(**surroundings))
+    here = msgspec.structs.replace(machine, driver_problem=problem, evidence=DriverEvidence(pci=pci))
     with pytest.raises(ConfigurationError) as caught:
         plan_of(here)
     assert why in caught.value.problem
