@@ -11,7 +11,7 @@ from build_matrix.diagnosis import diagnose, evidence_of_use, why_not_judged
 from build_matrix.diagnosis.causes import cause
 from build_matrix.diagnosis.driver import explain, explain_nvml
 from build_matrix.diagnosis.machine import why_driver_fails, why_no_gpu
-from build_matrix.model import Driver, DriverEvidence, FoundLibrary, Gpu, Machine, PciGpu, Surroundings
+from build_matrix.model import Driver, DriverEvidence, Finding, FoundLibrary, Gpu, Machine, PciGpu, Surroundings
 
 MISSING = "libcuda.so.1: cannot open shared object file: No such file or directory"
 GPU = Gpu(name="NVIDIA GeForce RTX 4090", uuid="GPU-1", compute_capability="8.9")
@@ -72,7 +72,7 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "library off the loader path",
         "/usr/lib/wsl/lib,",
     ),
-    ({"library_error": MISSING}, {"wsl": True}, "WSL without a GPU", "Windows"),
+    ({"library_error": MISSING}, {"wsl": True}, "WSL without a GPU", "no NVIDIA driver and no GPU."),
     ({"library_error": MISSING, "nodes": NONE}, {"wsl": True}, "WSL without a GPU", "/dev/dxg is missing"),
     ({"library_error": MISSING, "nodes": NONE | {"dxg": "ok"}}, {"wsl": True}, "WSL without a GPU", "no GPU."),
     ({"library_error": MISSING}, {"wsl": True, "container": "docker"}, "container without driver", "container"),
@@ -171,6 +171,13 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (PLAIN | {"init_error": 803}, {"wsl": True}, "Linux driver in WSL", "error 803"),
     (PLAIN | {"init_error": 100}, {"wsl": True}, "Linux driver in WSL", "error 100"),
     (PLAIN | {"init_error": 999}, {"wsl": True}, "Linux driver in WSL", PLAIN["library"]),
+    (
+        PLAIN | {"init_error": 100, "nodes": NONE},
+        {"wsl": True, "container": "docker"},
+        "container without GPU",
+        "given no GPU",
+    ),
+    ({"init_error": 100}, {"wsl": True}, "WSL without a GPU", "Windows"),
     (PLAIN | {"init_error": 2}, {"wsl": True}, "out of GPU memory", "memory"),
     ({"init_error": 100, "library": "/usr/lib/wsl/lib/libcuda.so.1"}, {"wsl": True}, "WSL without a GPU", "Windows"),
     ({"init_error": 500, "library": "/usr/lib/wsl/lib/libcuda.so.1"}, {"wsl": True}, "library incomplete", "500"),
@@ -190,6 +197,7 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"init_error": 100, "nodes": NONE, "pci": bus("vfio-pci")}, {}, "GPU passed through", BUS),
     ({"init_error": 100, "nodes": NONE, "pci": bus()}, {}, "module not loaded", "error 100"),
     ({"init_error": 0, "nodes": NONE, "pci": bus()}, {}, "module not loaded", "error 100"),
+    ({"init_error": 100, "pci": bus("nvidia"), "modules": ("nvidia",)}, {}, "GPU not started", BUS),
     (
         {"init_error": 100, "nodes": OPEN, "pci": bus("nvidia"), "modules": ("nvidia",)},
         {"container": "docker"},
@@ -351,6 +359,29 @@ def test_a_missing_driver_has_the_remedy_of_its_place(machine: Machine) -> None:
     assert inside is not None
     assert "--gpus all" in inside.remedy
     assert (plain.rule, inside.rule) == ("no driver", "no driver")
+
+
+def test_evidence_comes_before_what_the_probe_said(machine: Machine) -> None:
+    inside = msgspec.structs.replace(
+        machine, surroundings=Surroundings(wsl=True), evidence=DriverEvidence(library_error=MISSING)
+    )
+    finding = why_driver_fails(inside)
+    assert finding is not None
+    assert finding.rule == "WSL without a GPU"
+    silent = why_driver_fails(msgspec.structs.replace(machine, driver_problem=""))
+    assert silent is not None
+    assert silent.fact == "CUDA programs cannot run: no driver."
+    said = why_driver_fails(msgspec.structs.replace(machine, driver_problem="no NVIDIA driver"))
+    assert said is not None
+    assert said.fact == "CUDA programs cannot run: no NVIDIA driver."
+
+
+def test_a_compiler_that_was_refused_is_not_a_missing_one(machine: Machine) -> None:
+    refused = Finding(
+        rule="host compiler works", kind="build", passed=False, fact="CXX is no compiler.", remedy="Unset."
+    )
+    here = msgspec.structs.replace(works(machine), compilers=(), compiler_problems=(refused,))
+    assert wrong(here) == ["host compiler works"]
 
 
 def test_one_cause_is_said_once(machine: Machine) -> None:
