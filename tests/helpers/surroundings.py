@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 SECONDS = 60.0
+GONE = "{F}/gone"  # a current folder that is removed before the command starts
 NOT_OURS = 99  # exit code: something came out of main() that is no SystemExit
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2  # linux/capability.h
 CAPABILITY_VERSION = 0x20080522
@@ -124,7 +125,7 @@ def make_case(seed: int, number: int) -> Case:
         variables=variables,
         encoding=chance.choice(ENCODINGS),
         output=chance.choice(("file",) * 8 + ("unread", "none")),
-        place=chance.choice(("{F}/empty", "{F}/empty", "{F}", "{F}/b\udcff", "{F}/gone", "/", "{F}/closed")),
+        place=chance.choice(("{F}/empty", "{F}/empty", "{F}", "{F}/b\udcff", GONE, "/", "{F}/closed")),
         without=tuple(lack for lack in lacks if chance.random() < {"privileges": 0.5, "files": 0.04}.get(lack, 0.15)),
         strict=chance.random() < 0.2,
     )
@@ -191,9 +192,6 @@ def run_case(case: Case, folder: Path) -> dict[str, Any]:
             _, status = os.waitpid(child, 0)
         output.seek(0)
         data = output.read()
-    for left in ("gone", "empty/relative"):
-        with contextlib.suppress(OSError):
-            (folder / left).rmdir()
     text = data.decode(
         "utf-16" if case.encoding == "utf-16" and data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "latin-1", "replace"
     )
@@ -206,10 +204,11 @@ def _child(case: Case, folder: Path, output: int) -> None:
     try:
         os.setsid()
         place = Path(case.place.replace("{F}", str(folder)))
-        if case.place.endswith("gone"):
-            place.mkdir(exist_ok=True)
+        if case.place == GONE:
+            place = place.with_name(f"gone-{os.getpid()}")  # another process may run a case at the same time
+            place.mkdir()
         os.chdir(place)
-        if case.place.endswith("gone"):
+        if case.place == GONE:
             place.rmdir()
         os.environ.clear()
         os.environ.update({name: value.replace("{F}", str(folder)) for name, value in case.variables.items()})
