@@ -22,6 +22,7 @@ from nox.command import CommandFailed
 OLDEST = (3, 10)
 LOCK = Path("build_matrix/locks/tool.txt")
 failures: list[int] = []  # exit codes of the tool's runs that failed
+REMOTE_CACHE, REMOTE_CACHE_VARIABLE = "--remote-cache", "BUILD_MATRIX_REMOTE_CACHE"
 EXIT_MISSING = 3  # docs/reference/command-line.md, "Exit codes"
 
 # What tells pip, or uv, where packages come from: https://pip.pypa.io/en/stable/topics/configuration/,
@@ -76,16 +77,33 @@ def run_tool(session: nox.Session, *words: str) -> None:
     """Run the package in an environment that holds exactly what its lock names; Nox ends with its exit code."""
     prepare(session)
     # Isolated: neither variables nor the current folder bring other modules; prepare() made the package importable.
-    argv = ("python", "-I", "-m", "build_matrix", *words, *session.posargs)
+    options, secret = split_secret(session.posargs)
+    argv = ("python", "-I", "-m", "build_matrix", *words, *options)
     try:
         # After Ctrl-C the tool ends its compilers first, which takes longer than Nox waits by default.
-        session.run(*argv, interrupt_timeout=5, terminate_timeout=2)
+        session.run(*argv, env=secret, interrupt_timeout=5, terminate_timeout=2)
     except CommandFailed as error:
         end_with(exit_code(error))
         raise
     except KeyboardInterrupt:
         atexit.unregister(leave)
         raise
+
+
+def split_secret(posargs: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The options, and as a variable the one whose URL may hold a password: Nox prints the command that it runs."""
+    options: list[str] = []
+    secret: dict[str, str] = {}
+    rest = iter(posargs)
+    for option in rest:
+        name, equals, value = option.partition("=")
+        if name != REMOTE_CACHE:
+            options.append(option)
+        elif url := value if equals else next(rest, ""):
+            secret[REMOTE_CACHE_VARIABLE] = url
+        else:
+            options.append(option)  # without its value: the tool says so
+    return options, secret
 
 
 def exit_code(error: CommandFailed) -> int:

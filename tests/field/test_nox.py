@@ -21,6 +21,8 @@ registry = pytest.importorskip("nox.registry")
 STAND_IN = """
 import os, sys
 print("isolated:", sys.flags.isolated, "arguments:", sys.argv[1:])
+cache = os.environ.get("BUILD_MATRIX_REMOTE_CACHE", "").partition("//")[2]
+print("remote cache:", cache.partition(":")[0] + "@" + cache.partition("@")[2].partition(":")[0])
 sys.exit(int(os.environ["CODE_" + sys.argv[1]]))
 """
 
@@ -75,6 +77,16 @@ def test_of_several_sessions_the_first_that_failed_counts_and_all_are_reported(c
     assert done.returncode == 4
     for line in ("doctor: success", "plan: failed", "verify: failed"):
         assert f"* {line}" in done.stdout
+
+
+@pytest.mark.parametrize("options", [["--remote-cache", "{}"], ["--remote-cache={}"]])
+def test_nox_does_not_print_the_password_of_a_remote_cache(checkout: Path, options: list[str]) -> None:
+    url = "redis://user:s3cret-of-mine@cache.test:6379"
+    done = nox(checkout, "-s", "plan", "--", "--cuda", "13", *(option.format(url) for option in options), CODE_plan="7")
+    assert done.returncode == 7, done.stdout
+    assert "s3cret-of-mine" not in done.stdout
+    assert "arguments: ['plan', '--cuda', '13']" in done.stdout
+    assert "remote cache: user@cache.test" in done.stdout
 
 
 def test_pythons_variables_and_modules_elsewhere_do_not_reach_the_tool(checkout: Path, tmp_path: Path) -> None:
