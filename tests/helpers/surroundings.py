@@ -208,9 +208,13 @@ def _child(case: Case, folder: Path, output: int) -> None:
         place = Path(case.place.replace("{F}", str(folder)))
         if case.place.endswith("gone"):
             place.mkdir(exist_ok=True)
+        if case.place.endswith("closed"):
+            place.chmod(0o700)
         os.chdir(place)
         if case.place.endswith("gone"):
             place.rmdir()
+        if case.place.endswith("closed"):
+            place.chmod(0)  # once inside: only root can enter it afterwards
         os.environ.clear()
         os.environ.update({name: value.replace("{F}", str(folder)) for name, value in case.variables.items()})
         tempfile.tempdir = None

@@ -33,13 +33,15 @@ class Reach(NamedTuple):
     def tests(self, path: str, lines: Iterable[int]) -> list[str]:
         """The tests that can see a change of these lines, the fastest first.
 
-        A line that runs on import is seen by every test that reaches its file; a line that no test reaches in this
-        process perhaps by those of its folder, which may start it as a program.
+        A line that runs on import is seen by every test that reaches its file, and by their neighbours, which may look
+        at a constant; a line that no test reaches in this process perhaps by those of its folder, which may start it
+        as a program.
         """
         own = self.lines.get(path, {})
         found: set[str] = set().union(*(own.get(number, frozenset()) for number in lines))
         if "" in found:
-            found |= {test for test in self.seconds if test.startswith(OF_THE_TREE)}.union(*own.values())
+            files = {test.partition("::")[0] for tests in own.values() for test in tests} | {OF_THE_TREE}
+            found |= {test for test in self.seconds if test.partition("::")[0] in files}
         if not found - {""}:
             folder = path.rpartition("/")[0]
             near = (lines for name, lines in self.lines.items() if name.rpartition("/")[0] == folder)
