@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,28 @@ def no_secrets() -> Iterator[None]:
     """What one test has configured as a secret is no secret in the next one."""
     yield
     redact.forget()
+
+
+CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3: capget(2)
+READS_ALL = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: linux/capability.h
+
+
+@pytest.fixture
+def without_privileges() -> Iterator[None]:
+    """Permissions of files hold for root, too, as long as a test lasts."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable of capabilities 0 to 31, then of 32 to 63
+    assert libc.capget(header, sets) == 0
+    before = sets[0]
+    sets[0] = before & ~READS_ALL
+    assert libc.capset(header, sets) == 0
+    yield
+    sets[0] = before
+    assert libc.capset(header, sets) == 0
 
 
 @pytest.fixture

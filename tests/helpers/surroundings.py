@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 SECONDS = 60.0
 GONE = "{F}/gone"  # a current folder that is removed before the command starts
+CLOSED = "{F}/closed"  # a current folder that nobody may read
 NOT_OURS = 99  # exit code: something came out of main() that is no SystemExit
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2  # linux/capability.h
 CAPABILITY_VERSION = 0x20080522
@@ -125,7 +126,7 @@ def make_case(seed: int, number: int) -> Case:
         variables=variables,
         encoding=chance.choice(ENCODINGS),
         output=chance.choice(("file",) * 8 + ("unread", "none")),
-        place=chance.choice(("{F}/empty", "{F}/empty", "{F}", "{F}/b\udcff", GONE, "/", "{F}/closed")),
+        place=chance.choice(("{F}/empty", "{F}/empty", "{F}", "{F}/b\udcff", GONE, "/", CLOSED)),
         without=tuple(lack for lack in lacks if chance.random() < {"privileges": 0.5, "files": 0.04}.get(lack, 0.15)),
         strict=chance.random() < 0.2,
     )
@@ -204,12 +205,14 @@ def _child(case: Case, folder: Path, output: int) -> None:
     try:
         os.setsid()
         place = Path(case.place.replace("{F}", str(folder)))
-        if case.place == GONE:
-            place = place.with_name(f"gone-{os.getpid()}")  # another process may run a case at the same time
+        if case.place in (GONE, CLOSED):
+            place = place.with_name(f"{place.name}-{os.getpid()}")  # another process may run a case at the same time
             place.mkdir()
         os.chdir(place)
         if case.place == GONE:
             place.rmdir()
+        if case.place == CLOSED:
+            place.chmod(0)  # once inside: only root can enter it afterwards
         os.environ.clear()
         os.environ.update({name: value.replace("{F}", str(folder)) for name, value in case.variables.items()})
         tempfile.tempdir = None

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from mutants import Change, Mutant, apply, change
 
 TESTS = "tests/unit"
+OF_THE_TREE = f"{TESTS}/test_architecture.py"  # reaches no line of a module, and looks at what each one declares
 UNIT = "not (compiler or index or build)"  # the same score with a compiler and without
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.whl", "mutants", "node_modules")
 KEPT = (".ci", ".github")  # tests read them
@@ -32,13 +33,15 @@ class Reach(NamedTuple):
     def tests(self, path: str, lines: Iterable[int]) -> list[str]:
         """The tests that can see a change of these lines, the fastest first.
 
-        A line that runs on import is seen by every test that reaches its file; a line that no test reaches in this
-        process perhaps by those of its folder, which may start it as a program.
+        A line that runs on import is seen by every test that reaches its file, and by their neighbours, which may look
+        at a constant; a line that no test reaches in this process perhaps by those of its folder, which may start it
+        as a program.
         """
         own = self.lines.get(path, {})
         found: set[str] = set().union(*(own.get(number, frozenset()) for number in lines))
-        if not found - {""}:
-            found = set().union(*own.values()) if "" in found else set()
+        if "" in found:
+            files = {test.partition("::")[0] for tests in own.values() for test in tests} | {OF_THE_TREE}
+            found |= {test for test in self.seconds if test.partition("::")[0] in files}
         if not found - {""}:
             folder = path.rpartition("/")[0]
             near = (lines for name, lines in self.lines.items() if name.rpartition("/")[0] == folder)

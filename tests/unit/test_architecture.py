@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,8 @@ def test_what_a_module_promises_is_there_and_its_records_do_not_change(path: Pat
     assert not [name for name in getattr(module, "__all__", ()) if not hasattr(module, name)]
     records = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Record)]
     assert not [kind for kind in records if not kind.__struct_config__.frozen]
+    fields = [(kind, field) for kind in records for field in inspect.signature(kind).parameters.values()]
+    assert not [(kind, field) for kind, field in fields if field.kind is not field.KEYWORD_ONLY]
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))

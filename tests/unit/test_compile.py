@@ -21,7 +21,7 @@ from build_matrix.compile.cache import (
 )
 from build_matrix.compile.diagnosis import explain_failure, first_error
 from build_matrix.compile.file_api import API, check_facts, read_facts, write_query
-from build_matrix.compile.flags import definitions, environment, portable
+from build_matrix.compile.flags import anywhere, definitions, environment, portable, recipe
 from build_matrix.compile.isolation import fixed_places
 from build_matrix.compile.jobs import choose_jobs
 from build_matrix.compile.remote import parse_remote
@@ -165,6 +165,22 @@ def test_every_folder_gets_another_name_in_what_is_compiled_and_linked(inputs: B
     assert found["CMAKE_SHARED_LINKER_FLAGS"] == found["CMAKE_MODULE_LINKER_FLAGS"] == link
     check = definitions(with_cell(inputs, profile="check"), Path("/w"), ["x"])
     assert check["CMAKE_CUDA_FLAGS"].split() == ["-Ofc=max", *cuda]
+
+
+def test_a_recipe_names_every_folder_the_same_on_every_machine(inputs: BuildInputs) -> None:
+    named = anywhere(inputs)
+    assert (named.source.root, named.toolchain.root, named.sysroot.root) == (
+        Path("/source"),
+        Path("/toolkit"),
+        Path("/sysroot"),
+    )
+    assert (named.environment.root, named.environment.python) == (Path("/environment"), Path("/environment/bin/python"))
+    assert (named.compiler.cc, named.compiler.cxx) == ("/usr/bin/cc", "/usr/bin/c++")
+    assert named.sysroot.c_includes == ("/c_includes/0",)
+    assert named.sysroot.cxx_includes == ("/cxx_includes/0", "/cxx_includes/1")
+    (launcher,) = [text for text in recipe(inputs, ["x"]).argv if "CMAKE_CUDA_COMPILER_LAUNCHER" in text]
+    start = "-Ccmake.define.CMAKE_CUDA_COMPILER_LAUNCHER=/environment/bin/python;-I;-S;/launcher;/work/src=/src;"
+    assert launcher.startswith(start)
 
 
 def test_a_toolkit_that_cannot_compile_fast_is_not_asked_to(inputs: BuildInputs) -> None:

@@ -138,7 +138,7 @@ def test_a_device_file_that_cannot_be_opened_has_the_name_of_the_error(tmp_path:
     assert nodes(tmp_path)["nvidiactl"] == "EISDIR"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root opens every file")
+@pytest.mark.usefixtures("without_privileges")
 def test_a_device_file_without_permission_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "nvidiactl").chmod(0)
     assert nodes(tmp_path)["nvidiactl"] == "EACCES"

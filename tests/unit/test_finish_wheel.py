@@ -286,6 +286,7 @@ def test_a_path_is_found_in_any_file_and_any_of_the_forbidden(libraries: dict[by
 
 def test_the_bill_of_materials_names_every_ingredient_by_its_hash(work: BuildInputs) -> None:
     bom = json.loads(write_sbom(work))
+    assert write_sbom(work) == (json.dumps(bom, indent=2, sort_keys=True) + "\n").encode()
     assert bom["metadata"]["component"]["purl"] == "pkg:pypi/llama-cpp-python@0.3.16%2Bcu130.sm89"
     assert "timestamp" not in bom["metadata"]
     parts = {part["name"]: part for part in bom["components"]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -80,7 +79,7 @@ def test_what_a_root_is_instead_is_said(tmp_path: Path) -> None:
     assert only(CUDA_HOME="x" * 300).problem == "names a folder without nvcc"
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may read every folder")
+@pytest.mark.usefixtures("without_privileges")
 def test_a_folder_that_cannot_be_entered_is_said_and_the_others_stand(root: Path, tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0)

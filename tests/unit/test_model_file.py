@@ -86,3 +86,4 @@ def test_a_prompt_is_as_long_as_asked_and_of_real_tokens() -> None:
     assert len(tokens) == 520
     assert tokens[0] == 1
     assert np.all((np.array(tokens[1:]) >= 3) & (np.array(tokens[1:]) < model_file.VOCABULARY))
+    assert set(prompt(10_000)[1:]) == set(range(3, model_file.VOCABULARY)), "every byte"

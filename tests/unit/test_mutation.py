@@ -105,19 +105,21 @@ def test_an_edit_elsewhere_leaves_the_order_of_the_sample(
 
 
 def test_a_line_is_tried_by_the_tests_that_reach_it_the_fastest_first(modules: tuple[ModuleType, ModuleType]) -> None:
+    tree = "tests/unit/test_architecture.py::test"
+    slow, fast, other, beside = (f"t.py::{name}" for name in ("slow", "fast", "other", "beside"))
     reach = modules[1].Reach(
         lines={
-            "p/a.py": {1: frozenset({""}), 5: frozenset({"slow", "fast", ""}), 6: frozenset({"other"}), 9: frozenset()},
+            "p/a.py": {1: frozenset({""}), 5: frozenset({slow, fast}), 6: frozenset({other}), 9: frozenset()},
             "p/child.py": {},
-            "p/b.py": {1: frozenset({"", "starts the child"})},
-            "q/c.py": {1: frozenset({"far"})},
+            "p/b.py": {1: frozenset({"", "u.py::starts the child"})},
+            "q/c.py": {1: frozenset({"v.py::far"})},
         },
-        seconds={"slow": 2.0, "fast": 0.1, "other": 1.0},
+        seconds={slow: 2.0, fast: 0.1, other: 1.0, beside: 0.5, tree: 3.0, "v.py::far": 0.1},
     )
-    assert reach.tests("p/a.py", {5}) == ["fast", "slow"]
-    assert reach.tests("p/a.py", {5, 6}) == ["fast", "other", "slow"]
-    assert reach.tests("p/a.py", {1}) == ["fast", "other", "slow"], "it runs on import: whoever uses the file sees it"
-    assert reach.tests("p/child.py", {3}) == ["starts the child", "fast", "other", "slow"], "perhaps a program"
+    assert reach.tests("p/a.py", {5}) == [fast, slow]
+    assert reach.tests("p/a.py", {5, 6}) == [fast, other, slow]
+    assert reach.tests("p/a.py", {1}) == [fast, beside, other, slow, tree], "on import: whoever uses the file sees it"
+    assert reach.tests("p/child.py", {3}) == ["u.py::starts the child", fast, other, slow], "perhaps a program"
     assert reach.tests("r/d.py", {1}) == []
 
 

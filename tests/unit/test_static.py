@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -312,8 +312,10 @@ def test_what_auditwheel_said_is_taken_from_the_store(
 ) -> None:
     asked = []
 
-    def known(members: Members, provided: object, kept: Store, wheel: Callable[[Path], Path]) -> SystemNeeds:
+    def known(members: Members, provided: Iterable[str], kept: Store, wheel: Callable[[Path], Path]) -> SystemNeeds:
         asked.append((kept, wheel(Path("/nowhere"))))
+        assert members == read_members(wheel(Path("/nowhere")))
+        assert "libcudart.so.13" in set(provided)
         return NEEDS
 
     monkeypatch.setattr(static, "known_system_needs", known)

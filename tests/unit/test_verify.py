@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -84,10 +85,12 @@ class Stages:
         return Bench(python=python, scratch=scratch, threads=cpus, references={}, model=model)
 
     def _run_on_cpu(self, bench: Bench, version: str) -> CpuResult:
+        assert isinstance(bench, Bench)
         self.ran.append(f"cpu {version}")
         return self.cpu
 
     def _run_on_gpu(self, bench: Bench, gpu: Gpu, visible: str) -> GpuResult:
+        assert isinstance(bench, Bench)
         self.ran.append(f"{gpu.name} {visible}")
         return self.gpus.get(gpu.name, GpuResult(checks=(GOOD,), facts=DONE))
 
@@ -178,6 +181,11 @@ def test_one_check_that_fails_on_a_gpu_is_no_proof(stages: Stages, judge, place:
     assert verdict.reason == found.reason == found.cause.fact
     with pytest.raises(VerificationError, match="is not verified: It computes wrong numbers"):
         raise_for([verdict], require_gpu=False)
+
+
+def test_a_verdict_says_how_long_it_took(stages: Stages, judge, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(verify, "time", SimpleNamespace(monotonic=iter([100.0, 102.34]).__next__))
+    assert judge(target()).seconds == 2.3
 
 
 def test_what_the_wheels_own_loader_says_of_the_gpu_is_the_cause(stages: Stages, judge) -> None:  # type: ignore[no-untyped-def]

@@ -60,11 +60,8 @@ class FakeProcess:
     def __init__(self, rss: int, shared: int, pid: int = 42) -> None:
         self.memory = SimpleNamespace(rss=rss, shared=shared)
         self.pid = pid
-        self.gone = False
 
     def memory_info(self) -> SimpleNamespace:
-        if self.gone:
-            raise psutil.NoSuchProcess(self.pid)
         return self.memory
 
 
@@ -168,10 +165,15 @@ def test_without_a_gpu_or_a_process_nothing_is_asked(nvml: FakeNvml, killed: lis
     assert nvml.calls == ["init", "handle", "shutdown"]
 
 
-def test_a_process_that_is_gone_is_no_error(nvml: FakeNvml, killed: list[tuple[int, int]]) -> None:
-    process = FakeProcess(1, 0)
-    process.gone = True
-    assert not watch(process, None, uuid="").exceeded
+@pytest.mark.parametrize("error", [psutil.NoSuchProcess(42), PermissionError("/proc/42/statm")])
+def test_a_process_that_is_gone_or_not_to_be_read_is_no_error(
+    nvml: FakeNvml, killed: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(_: FakeProcess) -> None:
+        raise error
+
+    monkeypatch.setattr(FakeProcess, "memory_info", fail)
+    assert not watch(FakeProcess(1, 0), None, uuid="").exceeded
 
 
 def test_a_real_process_is_watched_until_the_block_ends(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
