@@ -208,7 +208,7 @@ def _architectures(wanted: Sequence[str], machine: Machine, notes: list[str]) ->
             "with the driver.",
         )
     default = default_architecture()
-    why = "no GPU is claimed" if _claimed(machine) else f"this machine has {machine.driver_problem or NO_DRIVER}"
+    why = "no GPU is claimed" if _claimed(machine) else f"there is {machine.driver_problem or NO_DRIVER}"
     notes.append(f"architecture {default}: the default, since {why} (--arch changes it)")
     return (Architecture.parse(default),)
 

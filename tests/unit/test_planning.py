@@ -133,7 +133,7 @@ def test_where_nothing_hints_at_a_gpu_the_default_is_taken_and_the_note_is_true(
     plan = plan_of(msgspec.structs.replace(machine, driver_problem=problem), cuda="13")
     assert plan.cell is not None
     assert plan.cell.label == "cu130.sm89"
-    note = f"architecture 89: the default, since this machine has {problem or 'no NVIDIA driver'} (--arch changes it)"
+    note = f"architecture 89: the default, since there is {problem or 'no NVIDIA driver'} (--arch changes it)"
     assert plan.notes == (note,)
 
 
