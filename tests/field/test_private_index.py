@@ -567,7 +567,8 @@ def test_a_socks_proxy_without_pysocks_is_named(scheme: str, tmp_path: Path, mon
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where the tests run
 from pathlib import Path
 from build_matrix.errors import RunInterruptedError
 from build_matrix.index import Downloads, IndexConfiguration
