@@ -130,7 +130,7 @@ def test_device_files_are_opened_and_each_gpu_has_its_own(tmp_path: Path) -> Non
         "nvidia12": "ok",
         "nvidia3": "ok",
     }
-    assert nodes(tmp_path / "absent") == {"nvidiactl": "missing", "nvidia-uvm": "missing"}
+    assert nodes(tmp_path / "absent") == {}  # Windows has no such folder
 
 
 def test_a_device_file_that_cannot_be_opened_has_the_name_of_the_error(tmp_path: Path) -> None:
@@ -156,11 +156,39 @@ def test_a_device_file_without_permission_is_refused(tmp_path: Path) -> None:
         ("etc/hostname", "", {"NVIDIA_VISIBLE_DEVICES": "void"}, "by its variables"),
         ("proc/1/cgroup", "", {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "kubernetes"),
         ("proc/1/cgroup", "", {"container": "lxc"}, "lxc"),
+        ("proc/1/environ", "TERM=linux\0container=lxc\0", {}, "lxc"),
+        ("proc/1/cgroup", "12:devices:/lxc.payload/101\n", {}, "lxc"),
+        (".flatpak-info", "[Application]\n", {"container": "oci"}, "flatpak"),
+        ("etc/hostname", "", {"SNAP": "/snap/ollama/1", "SNAP_NAME": "ollama"}, "snap"),
+        ("etc/hostname", "", {"SNAP_NAME": "ollama"}, ""),
+        ("proc/self/attr/current", "snap.ollama.ollama (enforce)\n", {"SNAP": "/s", "SNAP_NAME": "ollama"}, "snap"),
+        ("proc/self/attr/current", "snap.code.code (complain)\n", {"SNAP": "/s", "SNAP_NAME": "code"}, ""),
     ],
 )
 def test_a_container_is_known_by_its_marks(
     tmp_path: Path, name: str, text: str, environ: dict[str, str], container: str
 ) -> None:
+    write(tmp_path, name, text)
+    assert find_surroundings(environ, tmp_path).container == container
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "environ", "container"),
+    [
+        ("proc/1/environ", "container=lxc\0", {}, "lxc"),
+        ("run/systemd/container", "lxc\n", {}, "lxc"),
+        ("proc/1/cgroup", "12:devices:/lxc/101\n", {}, "lxc"),
+        ("proc/1/cgroup", "12:devices:/lxc/101/docker/abc\n", {}, "docker"),
+        (".flatpak-info", "", {}, "flatpak"),
+        ("etc/hostname", "", {"SNAP": "/snap/x/1", "SNAP_NAME": "x"}, "snap"),
+        ("etc/hostname", "", {"container": "lxc"}, "lxc"),
+        ("etc/hostname", "", {"NVIDIA_VISIBLE_DEVICES": "all"}, "docker"),
+    ],
+)
+def test_a_mark_that_an_image_keeps_counts_less_than_a_more_specific_one(
+    tmp_path: Path, name: str, text: str, environ: dict[str, str], container: str
+) -> None:
+    write(tmp_path, ".dockerenv", "")
     write(tmp_path, name, text)
     assert find_surroundings(environ, tmp_path).container == container
 
