@@ -383,7 +383,7 @@ CAUSES: tuple[Cause, ...] = (
         seen="error 100; every GPU that NVML lists is in MIG mode, and no instance is listed",
         sentence="MIG is on, and the driver shows this process no instance of {gpu}.",
         remedy="Create a MIG instance on the host, with its compute instance (`nvidia-smi mig -lgip` lists the "
-        "profiles, `sudo nvidia-smi mig -cgi PROFILE -C` creates one), or give one to this container; or turn MIG off: "
+        "profiles, `sudo nvidia-smi mig -cgi PROFILE -C` creates one), in a container pass it on; or turn MIG off: "
         "`sudo nvidia-smi -mig 0`.",
         source=MIG_GUIDE,
     ),

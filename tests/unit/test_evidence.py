@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.model import FoundLibrary, PciGpu
+from build_matrix.probe import platform_name, this_platform
 from build_matrix.probe.cuda_child import loaded_file, nodes
 from build_matrix.probe.evidence import library_version, read_evidence
 from build_matrix.probe.surroundings import find_surroundings
@@ -34,6 +38,29 @@ def device(root: Path, address: str, vendor: str, kind: str, driver: str = "") -
     write(root, f"{folder}/class", f"{kind}\n")
     if driver:
         (root / folder / "driver").symlink_to(f"../../../bus/pci/drivers/{driver}")
+
+
+@pytest.mark.parametrize(
+    ("system", "processor", "name", "supported"),
+    [
+        ("linux", "x86_64", "linux-x86_64", True),
+        ("win32", "AMD64", "windows-x86_64", True),
+        ("linux", "aarch64", "linux-aarch64", False),
+        ("darwin", "arm64", "darwin-arm64", False),
+        ("win32", "ARM64", "windows-arm64", False),
+    ],
+)
+def test_every_platform_has_a_name_and_few_are_supported(
+    monkeypatch: pytest.MonkeyPatch, system: str, processor: str, name: str, supported: bool
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(platform, "machine", lambda: processor)
+    assert platform_name() == name
+    if supported:
+        assert this_platform() == name
+    else:
+        with pytest.raises(MissingPrerequisiteError, match=name.replace("-", " ")):
+            this_platform()
 
 
 def test_an_empty_system_says_nothing(tmp_path: Path) -> None:
