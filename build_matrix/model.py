@@ -8,11 +8,12 @@ import re
 import signal
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 from packaging.specifiers import SpecifierSet
 
+from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.redact import redact_all
 
 Platform = Literal["linux-x86_64", "windows-x86_64"]
@@ -23,6 +24,16 @@ Offload = Literal["proven", "failed", "impossible_here", "untested"]
 Origin = Literal["index", "redist", "debian", "installed"]
 
 BLACKWELL = range(120, 130)  # ggml-cuda/CMakeLists.txt: ^12[0-9](-real|-virtual)?$
+
+
+def supported_platform(name: str) -> Platform:
+    """The platform of this name; raises MissingPrerequisiteError for one that is not supported."""
+    platforms: tuple[Platform, ...] = get_args(Platform)
+    if found := next((platform for platform in platforms if platform == name), None):
+        return found
+    raise MissingPrerequisiteError(
+        f"Building on {name.replace('-', ' ', 1)} is not supported.", "Use Linux x86-64 with glibc."
+    )
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -365,6 +376,7 @@ class DriverEvidence(Record, frozen=True, kw_only=True):
 class Machine(Record, frozen=True, kw_only=True):
     """What is on this machine; memory and free disk in bytes; ``overrides`` is what was claimed instead of found.
 
+    ``platform`` may be one that is not supported: see ``target``.
     ``memory_free`` is what new processes can take, in a container no more than its limit (0: unknown).
     ``compiler_problems`` are the compilers that were refused, each with why; ``compiler_notes`` say what of CXX was
     not taken as it stands.
@@ -374,7 +386,7 @@ class Machine(Record, frozen=True, kw_only=True):
     ``problems`` are the parts of the examination that failed, each with why.
     """
 
-    platform: Platform
+    platform: str
     python: str
     libc: str
     cpus: int
@@ -393,6 +405,11 @@ class Machine(Record, frozen=True, kw_only=True):
     evidence: DriverEvidence = DriverEvidence()
     overrides: dict[str, str] = {}
     problems: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> Platform:
+        """The platform of this machine; raises MissingPrerequisiteError for one that is not supported."""
+        return supported_platform(self.platform)
 
     @property
     def glibc(self) -> str:

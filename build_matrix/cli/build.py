@@ -210,7 +210,7 @@ def require_possible(request: Request, machine: Machine) -> None:
     from build_matrix.locks import available_toolkits
     from build_matrix.resolve import require_cell
 
-    available = available_toolkits(machine.platform)
+    available = available_toolkits(machine.target)
     require_cell(make_checked_plan(request, machine, available), machine, available)
 
 
@@ -240,7 +240,7 @@ def choose(
         plan = make_checked_plan(msgspec.structs.replace(request, cuda=minor), machine, (minor,))
         cell, compiler = require_cell(plan, machine, (minor,))
         return plan, cell, compiler, take_installed(cell, select_ingredients(cell), toolkit_root, store)
-    available = available_toolkits(machine.platform)
+    available = available_toolkits(machine.target)
     first: ArchiveUnreachableError | None = None
     out_of_reach: dict[str, list[str]] = {}
     while True:

@@ -20,8 +20,22 @@ CUDA_ERRORS = "CUDA driver API, enum cudaError_enum"
 CUDA_STRINGS = "CUDA runtime API, cudaGetErrorString"
 CUDA_ENVIRONMENT = "CUDA C++ Programming Guide, CUDA Environment Variables"
 NVML_ERRORS = "NVML API, enum nvmlReturn_t"
+MIG_GUIDE = "https://docs.nvidia.com/datacenter/tesla/mig-user-guide/"
 LOADER = "ld.so(8)"
 GGML = "ggml's log"
+
+LXC = "https://linuxcontainers.org/incus/docs/main/reference/devices_gpu/; lxc.container.conf(5)"
+LXC_DEVICES = (
+    "give the container the GPU in its configuration: `dev0: /dev/nvidia0` and so on for nvidiactl and nvidia-uvm "
+    "(Proxmox), lxc.cgroup2.devices.allow and lxc.mount.entry for each (LXC), or `incus config device add NAME gpu0 "
+    "gpu` (LXD: `lxc config`); then restart it."
+)
+FLATPAK = "https://docs.flatpak.org/en/latest/extension.html"
+SNAP = "https://snapcraft.io/docs/opengl-interface"
+SNAP_INTERFACES = (
+    "Connect its interfaces for the GPU (`snap connections SNAP` lists them): `sudo snap connect SNAP:opengl`, and "
+    "graphics-core22 or gpu-2404 where it has that plug; the driver is that of the host."
+)
 
 BUILD = "Build one for this machine: `nox -s build`."
 UPDATE = "Update the driver, or build a wheel that it runs: `nox -s build`."
@@ -338,10 +352,50 @@ CAUSES: tuple[Cause, ...] = (
         group="driver",
         seen="error 100",
         sentence="The driver shows this process no GPU.",
-        remedy="See what `nox -s doctor` says of the driver and the GPUs.",
+        remedy="Run `nvidia-smi -L`, which lists what the driver operates; `sudo dmesg | grep NVRM` may say more.",
         codes=(100,),
         pattern=r"CUDA_ERROR_NO_DEVICE|no CUDA-capable device|no usable GPU|found no usable GPU: error 100\b",
         source=CUDA_ERRORS,
+    ),
+    Cause(
+        name="no GPU on the bus",
+        rule="no GPU",
+        group="driver",
+        seen="error 100; no NVIDIA GPU on the PCI bus, and no /dev/nvidia0 nor another",
+        sentence="There is no NVIDIA GPU in this machine: the driver shows none, and the PCI bus shows none either.",
+        remedy="Use a machine that has one; in a virtual machine, pass the GPU through to it on its host. Without one, "
+        "wheels are built and tested on the CPU only.",
+        source="sysfs, /sys/bus/pci/devices",
+    ),
+    Cause(
+        name="unknown device order",
+        rule="invalid GPU number",
+        group="GPU",
+        seen="error 101; CUDA_DEVICE_ORDER is neither FASTEST_FIRST nor PCI_BUS_ID",
+        sentence="CUDA_DEVICE_ORDER={order!r} is no order that the driver knows, for which it answers error 101.",
+        remedy="Unset it, or set it to FASTEST_FIRST or PCI_BUS_ID.",
+        source=CUDA_ENVIRONMENT + "; seen with a driver of CUDA 13.0",
+    ),
+    Cause(
+        name="MIG without an instance",
+        rule="MIG",
+        group="GPU",
+        seen="error 100; every GPU that NVML lists is in MIG mode, and no instance is listed",
+        sentence="MIG is on, and the driver shows this process no instance of {gpu}.",
+        remedy="Create a MIG instance on the host, with its compute instance (`nvidia-smi mig -lgip` lists the "
+        "profiles, `sudo nvidia-smi mig -cgi PROFILE -C` creates one), in a container pass it on; or turn MIG off: "
+        "`sudo nvidia-smi -mig 0`.",
+        source=MIG_GUIDE,
+    ),
+    Cause(
+        name="MIG instance not usable",
+        rule="MIG",
+        group="GPU",
+        seen="error 100; every GPU that NVML lists is in MIG mode, and instances are listed",
+        sentence="MIG is on, and {gpu} has instances, but the driver shows this process none of them.",
+        remedy="Name one by its UUID in CUDA_VISIBLE_DEVICES (`nvidia-smi -L` lists them); this process needs access "
+        "to its files in /dev/nvidia-caps, which a container gets with the instance.",
+        source=MIG_GUIDE,
     ),
     # --- what evidence of the machine tells apart ----------------------------------------------------------
     Cause(
@@ -446,12 +500,98 @@ CAUSES: tuple[Cause, ...] = (
         source="https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/docker-specialized.html",
     ),
     Cause(
+        name="LXC without the driver",
+        rule="no driver",
+        group="driver",
+        seen="an LXC container; no libcuda.so.1",
+        sentence="There is no NVIDIA driver in this LXC container.",
+        remedy="Install in it the libraries of exactly the host's driver version (NVIDIA's installer with "
+        "--no-kernel-module), or on LXD and Incus set nvidia.runtime=true; " + LXC_DEVICES,
+        source=LXC,
+    ),
+    Cause(
+        name="LXC without GPU",
+        rule="no GPU",
+        group="driver",
+        seen="an LXC container; error 100, and no /dev/nvidia0 nor another",
+        sentence="This LXC container was given no GPU: its driver library shows none, and there is no /dev/nvidia0.",
+        remedy="On its host, " + LXC_DEVICES,
+        source=LXC,
+    ),
+    Cause(
+        name="LXC lost the GPU",
+        rule="container lost the GPU",
+        group="driver",
+        seen="an LXC container; a device file is there, and the device cgroup refuses it",
+        sentence="This LXC container may not open /dev/{node} ({error}), though the file is there.",
+        remedy="On its host, allow the file's major number (`ls -l /dev/nvidia*`): lxc.cgroup2.devices.allow: c 195:* "
+        "rwm, and a line for that of nvidia-uvm; then restart the container.",
+        source=LXC,
+    ),
+    Cause(
+        name="driver of another version in LXC",
+        rule="kernel module",
+        group="driver",
+        seen="an LXC container; error 803 with a library that is not of the host's version",
+        sentence="The driver library in this LXC container does not fit the host's kernel module (error 803).",
+        remedy="Install in it the libraries of exactly the host's driver version.",
+        source=LXC,
+    ),
+    Cause(
+        name="flatpak without the driver",
+        rule="no driver",
+        group="driver",
+        seen="/.flatpak-info; no libcuda.so.1",
+        sentence="There is no NVIDIA driver in this flatpak's sandbox.",
+        remedy="Install the GL extension of the host's driver version: `flatpak update`, or `flatpak install "
+        "org.freedesktop.Platform.GL.nvidia-VERSION` with hyphens in place of dots.",
+        source=FLATPAK,
+    ),
+    Cause(
+        name="flatpak without GPU",
+        rule="no GPU",
+        group="driver",
+        seen="/.flatpak-info; error 100, and no /dev/nvidia0 nor another",
+        sentence="This flatpak's sandbox was given no GPU: its driver library shows none, and there is no "
+        "/dev/nvidia0.",
+        remedy="Give it the device files: `flatpak override --user --device=all APP`, then start it again.",
+        source=FLATPAK,
+    ),
+    Cause(
+        name="snap without the driver",
+        rule="no driver",
+        group="driver",
+        seen="SNAP and SNAP_NAME; no libcuda.so.1",
+        sentence="There is no NVIDIA driver in this snap's sandbox.",
+        remedy=SNAP_INTERFACES,
+        source=SNAP,
+    ),
+    Cause(
+        name="snap without GPU",
+        rule="no GPU",
+        group="driver",
+        seen="SNAP and SNAP_NAME; error 100, and no /dev/nvidia0 nor another",
+        sentence="This snap's sandbox was given no GPU: its driver library shows none, and there is no /dev/nvidia0.",
+        remedy=SNAP_INTERFACES,
+        source=SNAP,
+    ),
+    Cause(
+        name="sandbox may not open the GPU",
+        rule="not permitted",
+        group="driver",
+        seen="a flatpak or a snap; the error of opening a device file",
+        sentence="This sandbox may not open /dev/{node} ({error}).",
+        remedy="Give it the GPU: `flatpak override --user --device=all APP`, or `sudo snap connect SNAP:opengl`.",
+        source=f"{FLATPAK}; {SNAP}",
+    ),
+    Cause(
         name="container lost the GPU",
         group="driver",
-        seen="a container; a device file is there, and opening it is refused",
-        sentence="This container may not open /dev/{node} ({error}), though the file is there.",
-        remedy="Restart the container: `systemctl daemon-reload` on its host takes devices from running ones. Passing "
-        "each with --device, or by CDI, prevents that.",
+        seen="a container; a device file is there, and opening it is refused, or NVML's error 17 or 999 with error 100",
+        sentence="This container lost its GPU: it may not open /dev/{node} ({error}), though the file is there.",
+        remedy="Start the container again: `systemctl daemon-reload` on its host takes devices from running ones. On "
+        "the host, passing each file with --device or by CDI prevents that, as do `nvidia-ctk system "
+        "create-dev-char-symlinks` and Docker's cgroup driver cgroupfs in place of systemd.",
         source="https://github.com/NVIDIA/nvidia-container-toolkit/issues/48",
     ),
     Cause(
@@ -623,6 +763,14 @@ CAUSES: tuple[Cause, ...] = (
         sentence="cuda-compat is on the loader path ({folders}): {versions}.",
         remedy="Only data-centre GPUs support that; elsewhere take it out of LD_LIBRARY_PATH.",
         source="https://docs.nvidia.com/deploy/cuda-compatibility/forward-compatibility.html",
+    ),
+    Cause(
+        name="platform not supported",
+        group="machine",
+        seen="the system and the processor",
+        sentence="Wheels are not built for {platform}.",
+        remedy="Use Linux x86-64 with glibc; what is reported of the driver and the GPUs holds here as well.",
+        source="build_matrix/catalog",
     ),
     Cause(
         name="no compiler",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from build_matrix.diagnosis.causes import by_code, by_text, cause
-from build_matrix.model import DriverEvidence, Finding, PciGpu, Surroundings
+from build_matrix.model import DriverEvidence, Finding, Gpu, PciGpu, Surroundings
 
 OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
 NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
+INVALID_DEVICE = 101  # CUDA_ERROR_INVALID_DEVICE
 DRIVER_MISMATCH = 803  # CUDA_ERROR_SYSTEM_DRIVER_MISMATCH
 STUB = 34  # CUDA_ERROR_STUB_LIBRARY
 ACCESS_CODES = frozenset({3, 304, 800, 999})  # what the driver library answers where it may not open its device files
@@ -20,10 +23,24 @@ NVML_CAUSES = {4: "not permitted", 15: "GPU lost", 16: "GPU needs a reset", 18: 
 REFUSED = frozenset({"EACCES", "EPERM"})
 NO_GPU_FROM_RUNTIME = frozenset({"", "void", "none"})  # NVIDIA_VISIBLE_DEVICES that give a container no GPU
 PROGRAM_BITS = 64
+# What nvmlInit answers where it may not open /dev/nvidiactl (seen with a driver of CUDA 13.0).
+CONTROL_REFUSED = frozenset({17, 999})  # NVML_ERROR_OPERATING_SYSTEM, NVML_ERROR_UNKNOWN
+DEVICE_ORDERS = frozenset({"", "FASTEST_FIRST", "PCI_BUS_ID"})
+SANDBOXES = frozenset({"flatpak", "snap"})
+# What gives the GPU to a process is not the same everywhere: causes by Surroundings.container, and for all others.
+WITHOUT_DRIVER = {
+    "lxc": "LXC without the driver",
+    "flatpak": "flatpak without the driver",
+    "snap": "snap without the driver",
+}
+WITHOUT_GPU = {"lxc": "LXC without GPU", "flatpak": "flatpak without GPU", "snap": "snap without GPU"}
 
 
-def explain(evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
-    """Why CUDA does not work, from the evidence; None where it works, and where nothing was asked."""
+def explain(evidence: DriverEvidence, surroundings: Surroundings, listed: Sequence[Gpu] = ()) -> Finding | None:
+    """Why CUDA does not work, from the evidence; None where it works, and where nothing was asked.
+
+    ``listed`` are the GPUs that NVML lists.
+    """
     if evidence.library_error:
         return _not_loaded(evidence, surroundings)
     code = evidence.init_error or evidence.version_error
@@ -31,12 +48,20 @@ def explain(evidence: DriverEvidence, surroundings: Surroundings) -> Finding | N
     if known_to_nvml and (code in GENERAL_CODES or (evidence.cuda_problem and not code)):
         return _device_files(code, evidence, surroundings) or cause(known_to_nvml).finding(evidence.nvml_problem)
     if code:
-        return _refused(code, evidence, surroundings)
+        return _refused(code, evidence, surroundings, listed)
     if evidence.cuda_problem:
         return cause("driver without answer").finding(problem=evidence.cuda_problem)
     if evidence.init_error == 0 and not evidence.visible:
-        return _no_gpu(evidence, surroundings)
+        return _no_gpu(evidence, surroundings, listed)
     return None
+
+
+def unknown_order(evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
+    """Whether a value of CUDA_DEVICE_ORDER that the driver does not know explains its error 101."""
+    order = surroundings.device_order
+    if evidence.init_error != INVALID_DEVICE or order in DEVICE_ORDERS:
+        return None
+    return cause("unknown device order").finding(order=order)
 
 
 # --- libcuda.so.1 cannot be loaded ---------------------------------------------------------------------
@@ -45,7 +70,7 @@ def explain(evidence: DriverEvidence, surroundings: Surroundings) -> Finding | N
 def _not_loaded(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
     error = evidence.library_error
     if not error.endswith("No such file or directory") and "not find" not in error:
-        if surroundings.container and error.endswith("file too short"):
+        if surroundings.container not in {"", *WITHOUT_DRIVER} and error.endswith("file too short"):
             return cause("empty library in the image").finding()
         return cause("broken library").finding(error=error.removeprefix("libcuda.so.1: "))
     return _off_the_path(evidence, surroundings) or _absent(evidence, surroundings)
@@ -59,7 +84,9 @@ def _off_the_path(evidence: DriverEvidence, surroundings: Surroundings) -> Findi
 
 
 def _absent(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
-    if surroundings.container:
+    if surroundings.container in SANDBOXES:
+        return without_driver(surroundings)
+    if surroundings.container and not (surroundings.container == "lxc" and _other_parts(evidence)):
         return _container_without_library(evidence, surroundings)
     if surroundings.wsl:
         return cause("WSL without a GPU").finding(evidence=_wsl_evidence(evidence))
@@ -76,7 +103,18 @@ def _container_without_library(evidence: DriverEvidence, surroundings: Surroundi
         return cause("container without compute").finding(
             evidence="" if value is None else f"NVIDIA_DRIVER_CAPABILITIES={value}"
         )
-    return cause("container without driver").finding(evidence=_runtime_evidence(surroundings))
+    return without_driver(surroundings)
+
+
+def without_driver(surroundings: Surroundings) -> Finding:
+    """There is no driver library, and this is a container or a sandbox: the remedy is that of its kind."""
+    name = WITHOUT_DRIVER.get(surroundings.container)
+    return cause(name).finding() if name else cause("container without driver").finding(_runtime_evidence(surroundings))
+
+
+def _without_gpu(surroundings: Surroundings) -> Finding:
+    name = WITHOUT_GPU.get(surroundings.container)
+    return cause(name).finding() if name else cause("container without GPU").finding(_runtime_evidence(surroundings))
 
 
 def _other_parts(evidence: DriverEvidence) -> str:
@@ -105,7 +143,7 @@ def _reserved(gpus: tuple[PciGpu, ...]) -> Finding | None:
 # --- libcuda.so.1 answers an error ---------------------------------------------------------------------
 
 
-def _refused(code: int, evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
+def _refused(code: int, evidence: DriverEvidence, surroundings: Surroundings, listed: Sequence[Gpu]) -> Finding:
     if code == STUB or "/stubs/" in evidence.library:
         return cause("stub library").finding(evidence=evidence.library)
     if code == DRIVER_MISMATCH:
@@ -113,8 +151,9 @@ def _refused(code: int, evidence: DriverEvidence, surroundings: Surroundings) ->
     if code in NO_MODULE_CODES and _linux_driver_in_wsl(evidence, surroundings):
         return cause("Linux driver in WSL").finding(library=evidence.library, code=code)
     if code == NO_DEVICE:
-        return _no_gpu(evidence, surroundings)
-    return _device_files_refused(code, evidence, surroundings) or _by_result(code, evidence)
+        return _no_gpu(evidence, surroundings, listed)
+    specific = unknown_order(evidence, surroundings) or _device_files_refused(code, evidence, surroundings)
+    return specific or _by_result(code, evidence)
 
 
 def _device_files_refused(code: int, evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
@@ -139,25 +178,37 @@ def _mismatch(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
     if _linux_driver_in_wsl(evidence, surroundings):
         return cause("Linux driver in WSL").finding(library=evidence.library, code=DRIVER_MISMATCH)
     if surroundings.container and versions and evidence.library_version != evidence.module_version:
-        return cause("driver in the image").finding(evidence=versions)
+        lxc = surroundings.container == "lxc"
+        return cause("driver of another version in LXC" if lxc else "driver in the image").finding(evidence=versions)
     return cause("driver mismatch").finding(evidence=versions)
 
 
-def _no_gpu(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
+def _no_gpu(evidence: DriverEvidence, surroundings: Surroundings, listed: Sequence[Gpu]) -> Finding:
     """Why the driver library shows no GPU: nobody gave one, or the kernel module does not operate it."""
     code = evidence.init_error or NO_DEVICE  # what a program meets where cuInit succeeds without a GPU
+    if listed and all(gpu.mig for gpu in listed):
+        return _closed_files(evidence, surroundings) or _mig(listed)
     if surroundings.container and not _gpu_nodes(evidence):
-        return cause("container without GPU").finding(evidence=_runtime_evidence(surroundings))
+        return _without_gpu(surroundings)
     if surroundings.wsl:
         return cause("WSL without a GPU").finding(evidence=_wsl_evidence(evidence))
-    return _device_files(code, evidence, surroundings) or _not_operated(code, evidence)
+    if device_files := _device_files(code, evidence, surroundings):
+        return device_files
+    control_is_there = evidence.nodes.get("nvidiactl") != "missing"
+    if surroundings.container and control_is_there and evidence.nvml_error in CONTROL_REFUSED:
+        return _lost(surroundings, node="nvidiactl", error=f"NVML error {evidence.nvml_error}")
+    return _not_operated(code, evidence, listed)
 
 
-def _not_operated(code: int, evidence: DriverEvidence) -> Finding:
-    if evidence.pci is None:
-        return cause("no GPU").finding()
+def _mig(listed: Sequence[Gpu]) -> Finding:
+    name = "MIG instance not usable" if any(gpu.mig_devices for gpu in listed) else "MIG without an instance"
+    return cause(name).finding(gpu=listed[0].name)
+
+
+def _not_operated(code: int, evidence: DriverEvidence, listed: Sequence[Gpu]) -> Finding:
     if not evidence.pci:
-        return cause("no GPU").finding(evidence="the PCI bus shows none either")
+        known_elsewhere = evidence.pci is None or listed or _gpu_nodes(evidence)
+        return cause("no GPU" if known_elsewhere else "no GPU on the bus").finding()
     if reserved := _reserved(evidence.pci):
         return reserved
     if "nvidia" in evidence.modules:
@@ -168,19 +219,35 @@ def _not_operated(code: int, evidence: DriverEvidence) -> Finding:
 
 def _device_files(code: int, evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
     """Whether device files explain it: some may not be opened, or are missing while the module is loaded."""
-    refused = [(name, state) for name, state in evidence.nodes.items() if state in REFUSED]
-    if refused:
-        node, error = refused[0]
-        name = "container lost the GPU" if surroundings.container and error == "EPERM" else "device files closed"
-        return cause(name).finding(node=node, error=error)
+    if (closed := _closed_files(evidence, surroundings)) or surroundings.wsl:  # WSL has none but /dev/dxg
+        return closed
     missing = [name for name, state in evidence.nodes.items() if state == "missing"]
     if not _gpu_nodes(evidence):
         missing.append("nvidia0")
-    loaded = "nvidia" in evidence.modules or "ok" in evidence.nodes.values()
+    loaded = "nvidia" in evidence.modules or "ok" in evidence.nodes.values() or evidence.nvml_error == 0
     if not (evidence.nodes and missing and loaded):
         return None
     names = " and ".join(f"/dev/{name}" for name in missing)
     return cause("device files missing").finding(code=code, nodes=f"{names} {'is' if len(missing) == 1 else 'are'}")
+
+
+def _closed_files(evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
+    """Whether a device file may not be opened: by its permissions, or by the device cgroup of a container."""
+    refused = [(name, state) for name, state in evidence.nodes.items() if state in REFUSED]
+    if not refused:
+        return None
+    node, error = refused[0]
+    if surroundings.container in SANDBOXES or (surroundings.container and error == "EPERM"):
+        return _lost(surroundings, node=node, error=error)
+    return cause("device files closed").finding(node=node, error=error)
+
+
+def _lost(surroundings: Surroundings, *, node: str, error: str) -> Finding:
+    """A container or a sandbox does not let its processes open a device file that is there."""
+    if surroundings.container in SANDBOXES:
+        return cause("sandbox may not open the GPU").finding(node=node, error=error)
+    name = "LXC lost the GPU" if surroundings.container == "lxc" else "container lost the GPU"
+    return cause(name).finding(node=node, error=error)
 
 
 def _gpu_nodes(evidence: DriverEvidence) -> list[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from build_matrix.diagnosis.causes import Cause, by_code, cause
-from build_matrix.diagnosis.driver import explain, explain_nvml
+from build_matrix.diagnosis.causes import by_code, cause
+from build_matrix.diagnosis.driver import explain, explain_nvml, unknown_order, without_driver
 from build_matrix.diagnosis.visible import hides_every_gpu, selection, usable
+from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.model import Finding, Machine
 
 UUID = re.compile(r"\b((?:GPU|MIG)-[0-9A-Fa-f]{8})-[0-9A-Fa-f-]+")
@@ -18,7 +19,7 @@ def diagnose(machine: Machine) -> list[Finding]:
     findings = [why_driver_fails(machine) or _driver(machine), hidden(machine), _compat(machine)]
     if findings[0] and findings[0].rule == FORWARD_COMPATIBILITY:
         findings.pop()  # the same cause, said by its consequence
-    findings += machine.compiler_problems
+    findings += [_platform(machine), *machine.compiler_problems]
     if not (machine.compilers or machine.compiler_problems):
         findings.append(cause("no compiler").finding())
     findings += [
@@ -52,24 +53,32 @@ def why_driver_fails(machine: Machine) -> Finding | None:
     if hides_every_gpu(machine):
         return None
     claimed = bool(machine.overrides)
-    finding = None if claimed else explain(machine.evidence, machine.surroundings)
+    finding = None if claimed else explain(machine.evidence, machine.surroundings, machine.gpus)
     if finding or (driver and (claimed or not driver.init_error)):
         return finding
     if driver:
         row = by_code(driver.init_error)
         return row.finding() if row else _unknown_code(driver.init_error)
-    row = cause("container without driver" if machine.surroundings.container else "no driver")
-    return _no_driver(row, machine.driver_problem)
+    missing = without_driver(machine.surroundings) if machine.surroundings.container else cause("no driver").finding()
+    return _no_driver(missing, machine.driver_problem)
 
 
-def _no_driver(row: Cause, problem: str) -> Finding:
-    finding = row.finding()
+def _no_driver(finding: Finding, problem: str) -> Finding:
     text = f"CUDA programs cannot run: {problem or 'no driver'}."
     return Finding(rule=finding.rule, kind="run", passed=False, fact=text, remedy=finding.remedy)
 
 
 def _unknown_code(code: int) -> Finding:
     return cause("other driver error").finding(code=code, function="cuInit")
+
+
+def _platform(machine: Machine) -> Finding | None:
+    """Whether wheels are built for this platform; None where they are."""
+    try:
+        _ = machine.target
+    except MissingPrerequisiteError:
+        return cause("platform not supported").finding(platform=machine.platform.replace("-", " ", 1))
+    return None
 
 
 def _driver(machine: Machine) -> Finding | None:
@@ -86,6 +95,8 @@ def hidden(machine: Machine) -> Finding | None:
     value, entry = _without_uuids(value), _without_uuids(chosen.ended_by or "")
     if chosen.repeated and chosen.known:
         return cause("GPU named twice").finding(value=value, entry=_without_uuids(chosen.repeated))
+    if order := None if machine.overrides else unknown_order(machine.evidence, machine.surroundings):
+        return order
     why = f": {entry!r} {chosen.why}" if entry and not chosen.choices else ""
     if hides_every_gpu(machine):
         return cause("hidden").finding(value=value, why=why)

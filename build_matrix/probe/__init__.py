@@ -15,8 +15,8 @@ from typing import TypeVar
 import msgspec
 import psutil
 
-from build_matrix.errors import BuildMatrixError, MissingPrerequisiteError
-from build_matrix.model import Machine, Platform, Surroundings
+from build_matrix.errors import BuildMatrixError
+from build_matrix.model import Machine, Platform, Surroundings, supported_platform
 from build_matrix.probe.compilers import CompilerSearch, find_compilers, search_compilers
 from build_matrix.probe.installed import examine_environment
 from build_matrix.probe.nvidia import NvidiaAnswer, probe_nvidia
@@ -36,21 +36,21 @@ OWN_CGROUP = Path("/proc/self/cgroup")
 
 def this_platform() -> Platform:
     """The platform of this machine; raises MissingPrerequisiteError for one that is not supported."""
-    if platform.machine().lower() in {"x86_64", "amd64"}:
-        if sys.platform == "linux":
-            return "linux-x86_64"
-        if sys.platform == "win32":
-            return "windows-x86_64"
-    raise MissingPrerequisiteError(
-        f"Building on {sys.platform} {platform.machine()} is not supported.", "Use Linux x86-64 with glibc."
-    )
+    return supported_platform(platform_name())
+
+
+def platform_name() -> str:
+    """The system and the processor that Python runs on, such as ``linux-x86_64`` or ``linux-aarch64``."""
+    system = "windows" if sys.platform == "win32" else sys.platform
+    processor = platform.machine().lower()
+    return f"{system}-{'x86_64' if processor == 'amd64' else processor}"
 
 
 def probe(store: Path, environ: Mapping[str, str] | None = None) -> Machine:
     """Everything that the later stages need to know of this machine; ``store`` is where room is needed.
 
     A part that fails in a way that nobody foresaw is named in ``problems``, and the others stand.
-    Raises MissingPrerequisiteError, ConfigurationError for overrides that make no sense.
+    A platform that is not supported is examined as well. Raises ConfigurationError for overrides that make no sense.
     """
     environ = os.environ if environ is None else environ
     problems: list[str] = []
@@ -61,7 +61,7 @@ def probe(store: Path, environ: Mapping[str, str] | None = None) -> Machine:
         search = _part(problems, "the compilers", compilers.result, CompilerSearch())
         answer = _part(problems, "the driver and the GPUs", nvidia.result, NvidiaAnswer(problem=NOT_EXAMINED))
         machine = Machine(
-            platform=this_platform(),
+            platform=platform_name(),
             python=platform.python_version(),
             libc=_part(problems, "the C library", lambda: " ".join(platform.libc_ver()), " "),
             cpus=_cpus(),

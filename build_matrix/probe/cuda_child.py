@@ -76,8 +76,11 @@ def loaded_file(maps: Path) -> str:
 def nodes(folder: Path) -> dict[str, str]:
     """The driver's device files: "ok", "missing", or the name of the error with which opening them fails.
 
-    A file that is there with all permissions may still be refused, by the device cgroup of a container.
+    A file that is there with all permissions may still be refused, by the device cgroup of a container. Nothing where
+    the system has no such folder, as Windows.
     """
+    if not folder.is_dir():
+        return {}
     try:
         gpus = sorted(path.name for path in folder.iterdir() if GPU_NODE.fullmatch(path.name))
     except OSError:

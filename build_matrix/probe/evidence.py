@@ -21,6 +21,9 @@ FOLDERS = (
     "/usr/local/nvidia/lib64",  # Kubernetes of Google, CoreOS
     "/usr/lib/x86_64-linux-gnu",  # Debian, Ubuntu
     "/usr/lib/x86_64-linux-gnu/nvidia/current",  # Debian
+    "/usr/lib/aarch64-linux-gnu",  # Debian, Ubuntu
+    "/usr/lib/aarch64-linux-gnu/nvidia",  # JetPack 6
+    "/usr/lib/aarch64-linux-gnu/tegra",  # JetPack 5 and before
     "/usr/lib64",  # Fedora, openSUSE
     "/usr/lib64/nvidia",  # RPM Fusion before 2017, Gentoo
     "/usr/lib",  # Arch

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from build_matrix.catalog import cuda_of_driver
-from build_matrix.diagnosis.driver import explain
+from build_matrix.diagnosis.driver import explain, unknown_order
 from build_matrix.model import NO_DRIVER, Driver, DriverEvidence, Gpu, Record
 from build_matrix.probe import cuda_child, nvml_child
 from build_matrix.probe.evidence import as_text, library_version, read_evidence
@@ -62,21 +62,23 @@ def probe_nvidia(environ: Mapping[str, str], root: Path = Path("/")) -> NvidiaAn
         everything = all_future.result() if all_future else {}
     evidence = _evidence(nvml, cuda, everything, environ, root)
     driver = _driver(nvml, cuda, evidence)
-    problem = _problem(evidence, environ, root)
+    listed = _gpus(nvml.get("gpus"))
+    problem = _problem(evidence, listed, environ, root)
     return NvidiaAnswer(
         driver=driver,
-        gpus=_gpus(nvml.get("gpus")) or evidence.numbered or evidence.visible,
+        gpus=listed or evidence.numbered or evidence.visible,
         problem=problem or ("" if driver else evidence.nvml_problem or NO_DRIVER),
         gpu_problems=tuple(str(text) for text in nvml.get("gpu_problems", ())),
         evidence=evidence,
     )
 
 
-def _problem(evidence: DriverEvidence, environ: Mapping[str, str], root: Path) -> str:
+def _problem(evidence: DriverEvidence, listed: tuple[Gpu, ...], environ: Mapping[str, str], root: Path) -> str:
     """Why CUDA does not work, as a clause that may follow "this machine has" where there is no driver."""
-    if evidence.numbered and not evidence.visible:
+    surroundings = find_surroundings(environ, root)
+    if evidence.numbered and not (evidence.visible or unknown_order(evidence, surroundings)):
         return f"{VISIBLE}={as_text(environ.get(VISIBLE, ''))!r} hides every GPU"
-    finding = explain(evidence, find_surroundings(environ, root))
+    finding = explain(evidence, surroundings, listed)
     return finding.fact.rstrip(".").removeprefix("There is ") if finding else ""
 
 

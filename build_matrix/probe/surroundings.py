@@ -55,24 +55,46 @@ def find_surroundings(environ: Mapping[str, str], root: Path = Path("/")) -> Sur
 
 
 def _container(environ: Mapping[str, str], root: Path) -> str:
-    """What hints at a container; an empty text for nothing."""
+    """What hints at a container or a sandbox; an empty text for nothing."""
     return next(_marks(environ, root), "")
 
 
 def _marks(environ: Mapping[str, str], root: Path) -> Iterator[str]:
+    """The most specific first: images made of other containers keep marks such as /.dockerenv."""
+    if exists(root / ".flatpak-info"):
+        yield "flatpak"
+    if {"SNAP", "SNAP_NAME"} <= environ.keys() and not _is_classic_snap(root):
+        yield "snap"
+    yield from filter(None, _named_by_manager(environ, root))
+    control_group = read_text(root / "proc/1/cgroup")
+    engines = [word for word in ("docker", "containerd", "kubepods", "libpod") if word in control_group]
+    if "lxc" in control_group and not engines:
+        yield "lxc"
     for path, name in ((".dockerenv", "docker"), ("run/.containerenv", "podman"), (".singularity.d", "apptainer")):
         if exists(root / path):
             yield name
     if "KUBERNETES_SERVICE_HOST" in environ:
         yield "kubernetes"
-    if name := read_text(root / "run/systemd/container").strip():  # systemd(1), "Container interface"
-        yield name
-    control_group = read_text(root / "proc/1/cgroup")
-    yield from (word for word in ("docker", "containerd", "kubepods", "libpod", "lxc") if word in control_group)
-    if name := environ.get("container", ""):
-        yield name
+    yield from engines
     if "NVIDIA_VISIBLE_DEVICES" in environ:  # NVIDIA's images set it
         yield "by its variables"
+
+
+def _named_by_manager(environ: Mapping[str, str], root: Path) -> Iterator[str]:
+    """The variable ``container``, which a manager gives to the first process, and systemd's copy of its value.
+
+    https://systemd.io/CONTAINER_INTERFACE/
+    """
+    first = dict(entry.partition("=")[::2] for entry in read_text(root / "proc/1/environ").split("\0"))
+    yield first.get("container", "")
+    yield environ.get("container", "")
+    yield read_text(root / "run/systemd/container").strip()
+
+
+def _is_classic_snap(root: Path) -> bool:
+    """Whether AppArmor only watches this process: a classic snap, such as an editor whose terminal this is."""
+    label = read_text(root / "proc/self/attr/current")
+    return label.startswith("snap.") and "(complain)" in label
 
 
 def _compat_folders(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ def make_plan(request: Request, machine: Machine, locked_llama: Sequence[str], l
         llama=release.version,
         cuda=chosen.cuda,
         architectures=architectures,
-        platform=machine.platform,
+        platform=machine.target,
         profile=request.profile,
         defines=dict(sorted(request.defines.items())),
     )
@@ -301,7 +301,7 @@ def _judge(
     compilers = [compiler_accepted(toolkit, release, compiler) for compiler in machine.compilers]
     best = next((finding for finding in compilers if finding.passed), compilers[0] if compilers else _refused(machine))
     findings = [
-        toolkit_available(toolkit, locked, machine.platform),
+        toolkit_available(toolkit, locked, machine.target),
         toolkit_targets(toolkit, architectures),
         sources_compile(toolkit, release, architectures),
         best,

@@ -144,7 +144,7 @@ def glibc_accepted(toolkit: Toolkit, machine: Machine) -> Finding:
 
     That is the sysroot's, whatever glibc this machine has.
     """
-    glibc = target_platform(machine.platform).glibc if machine.glibc else ""
+    glibc = target_platform(machine.target).glibc if machine.glibc else ""
     passed = not (toolkit.max_glibc and glibc) or Version(glibc) <= Version(toolkit.max_glibc)
     return Finding(
         rule="glibc accepted",

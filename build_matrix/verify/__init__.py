@@ -116,7 +116,7 @@ def verify_wheel(
         with store.scratch(f"verify-{sha256[:KEY_LENGTH]}") as scratch:
             checks.append(check_cubins(wheel, label, scratch, store, downloads))
             try:
-                python = install_wheel(wheel, label, machine.platform, scratch, store, downloads)
+                python = install_wheel(wheel, label, machine.target, scratch, store, downloads)
             except InstallError as error:
                 checks.append(Check(name="install", passed=False, detail=error.problem))
             else:
@@ -193,8 +193,14 @@ def _inputs(wheel: Path, sha256: str, machine: Machine) -> str:
     record = file_sha256(record_path(wheel)) if record_path(wheel).is_file() else ""
     gpus = tuple((gpu.uuid, gpu.compute_capability, gpu.mig) for gpu in machine.gpus)
     here = (machine.driver, machine.driver_problem, gpus, machine.surroundings, machine.libc, machine.cpus)
-    variables = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")}
+    variables = {name: _value(name) for name in ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")}
     return digest_of("verify", tool, sha256, record, here, variables)
+
+
+def _value(name: str) -> str | None:
+    """A variable of the environment, of which bytes that are no text are written as escapes: digests are of JSON."""
+    value = os.environ.get(name)
+    return None if value is None else value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _check_record(wheel: Path, sha256: str) -> Check:

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from build_matrix.diagnosis import diagnose, evidence_of_use, why_not_judged
-from build_matrix.diagnosis.causes import cause
+from build_matrix.diagnosis.causes import CAUSES, cause
 from build_matrix.diagnosis.driver import explain, explain_nvml
 from build_matrix.diagnosis.machine import why_driver_fails, why_no_gpu
+from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.model import Driver, DriverEvidence, Finding, FoundLibrary, Gpu, Machine, PciGpu, Surroundings
 
 MISSING = "libcuda.so.1: cannot open shared object file: No such file or directory"
@@ -103,6 +104,13 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "broken library",
         "Permission denied",
     ),
+    # what gives the driver to a process depends on what it is in
+    ({"library_error": MISSING}, {"container": "lxc"}, "LXC without the driver", "LXC"),
+    ({"library_error": MISSING, "nvml_error": 0}, {"container": "lxc"}, "driver half installed", "libnvidia-ml.so.1"),
+    ({"library_error": MISSING}, {"container": "flatpak"}, "flatpak without the driver", "flatpak"),
+    ({"library_error": MISSING, "nodes": OPEN}, {"container": "flatpak"}, "flatpak without the driver", "flatpak"),
+    ({"library_error": MISSING, "nodes": OPEN}, {"container": "snap"}, "snap without the driver", "snap"),
+    ({"library_error": "/x/libcuda.so.1: file too short"}, {"container": "lxc"}, "broken library", "file too short"),
     # it does not answer
     ({"cuda_problem": "the driver library did not answer within 10 s"}, {}, "driver without answer", "within 10 s"),
     ({"cuda_problem": "it ended by signal 11", "init_error": 0}, {}, "driver without answer", "signal 11"),
@@ -158,6 +166,12 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ),
     (PLAIN | {"init_error": 803, "module_version": "580.65.06"}, {"container": "lxc"}, "driver mismatch", "error 18)."),
     (
+        PLAIN | {"init_error": 803, "library_version": "580.65.06", "module_version": "575.57.08"},
+        {"container": "lxc"},
+        "driver of another version in LXC",
+        "library 580.65.06, module 575.57.08",
+    ),
+    (
         {
             "init_error": 803,
             "library": "/usr/local/cuda-13.0/compat/libcuda.so.580.95.05",
@@ -183,7 +197,8 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"init_error": 500, "library": "/usr/lib/wsl/lib/libcuda.so.1"}, {"wsl": True}, "library incomplete", "500"),
     # no GPU is shown
     ({"init_error": 100}, {}, "no GPU", "no GPU."),
-    ({"init_error": 100, "pci": ()}, {}, "no GPU", "PCI bus shows none"),
+    ({"init_error": 100, "pci": ()}, {}, "no GPU on the bus", "PCI bus shows none"),
+    ({"init_error": 100, "nodes": OPEN, "pci": ()}, {}, "no GPU", "no GPU."),
     ({"init_error": 0}, {}, "no GPU", "no GPU."),
     ({"init_error": 100, "nodes": NONE, "pci": bus()}, {"container": "docker"}, "container without GPU", "no GPU"),
     (
@@ -192,7 +207,9 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "container without GPU",
         "NVIDIA_VISIBLE_DEVICES='none'",
     ),
-    ({"init_error": 0, "nodes": NONE}, {"container": "lxc"}, "container without GPU", "given no GPU"),
+    ({"init_error": 0, "nodes": NONE}, {"container": "lxc"}, "LXC without GPU", "given no GPU"),
+    ({"init_error": 100, "nodes": NONE}, {"container": "flatpak"}, "flatpak without GPU", "flatpak"),
+    ({"init_error": 100, "nodes": NONE}, {"container": "snap"}, "snap without GPU", "snap"),
     ({"init_error": 100, "nodes": NONE, "pci": bus("nouveau")}, {}, "nouveau", BUS),
     ({"init_error": 100, "nodes": NONE, "pci": bus("vfio-pci")}, {}, "GPU passed through", BUS),
     ({"init_error": 100, "nodes": NONE, "pci": bus()}, {}, "module not loaded", "error 100"),
@@ -249,6 +266,58 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "device files missing",
         "/dev/nvidiactl and /dev/nvidia-uvm and /dev/nvidia0 are missing",
     ),
+    # the numbers of real drivers: nvmlInit 999 or 17, cuInit 100
+    (
+        {"init_error": 100, "nvml_error": 999, "nodes": dict.fromkeys(OPEN, "ENXIO"), "pci": ()},
+        {"container": "docker"},
+        "container lost the GPU",
+        "/dev/nvidiactl (NVML error 999)",
+    ),
+    (
+        {"init_error": 100, "nvml_error": 17, "nodes": OPEN},
+        {"container": "podman"},
+        "container lost the GPU",
+        "NVML error 17",
+    ),
+    (
+        {"init_error": 100, "nvml_error": 999, "nodes": OPEN | {"nvidiactl": "EPERM"}},
+        {"container": "docker"},
+        "container lost the GPU",
+        "/dev/nvidiactl (EPERM)",
+    ),
+    ({"init_error": 100, "nvml_error": 999, "nodes": OPEN}, {"container": "lxc"}, "LXC lost the GPU", "NVML error 999"),
+    ({"init_error": 999, "nodes": OPEN | {"nvidia-uvm": "EPERM"}}, {"container": "lxc"}, "LXC lost the GPU", "EPERM"),
+    (
+        {"init_error": 100, "nvml_error": 999, "nodes": OPEN},
+        {"container": "snap"},
+        "sandbox may not open the GPU",
+        "NVML error 999",
+    ),
+    (
+        {"init_error": 999, "nodes": OPEN | {"nvidia-uvm": "EACCES"}},
+        {"container": "flatpak"},
+        "sandbox may not open the GPU",
+        "/dev/nvidia-uvm (EACCES)",
+    ),
+    ({"init_error": 100, "nvml_error": 999, "nodes": NONE}, {"container": "docker"}, "container without GPU", "no GPU"),
+    ({"init_error": 100, "nvml_error": 999, "nodes": OPEN}, {}, "no GPU", "no GPU."),
+    (
+        {
+            "init_error": 999,
+            "nvml_error": 0,
+            "nodes": {"nvidiactl": "ENXIO", "nvidia-uvm": "missing", "nvidia0": "ENXIO"},
+        },
+        {"container": "lxc"},
+        "device files missing",
+        "/dev/nvidia-uvm is missing",
+    ),
+    (
+        {"init_error": 999, "nvml_error": 0, "nodes": NONE | {"dxg": "ok"}, "library": "/usr/lib/wsl/lib/libcuda.so.1"},
+        {"wsl": True},
+        "unknown error",
+        "error 999",
+    ),
+    ({"init_error": 999, "nvml_error": 0}, {}, "unknown error", "error 999"),
     ({"init_error": 999, "nodes": NONE}, {}, "unknown error", "answers error 999 to cuInit"),
     ({"init_error": 999, "nodes": OPEN}, {}, "unknown error", "answers error 999 to cuInit"),
     ({"init_error": 802, "nodes": OPEN | {"nvidia-uvm": "missing"}}, {}, "fabric manager", "Fabric Manager"),
@@ -258,6 +327,9 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"init_error": 2, "address_space": 8 << 30}, {}, "address space limited", "8.0 GiB"),
     ({"init_error": 999, "address_space": 8 << 30}, {}, "unknown error", "999"),
     ({"init_error": 101}, {}, "invalid GPU number", "101"),
+    ({"init_error": 101}, {"device_order": "PCI_BUS_ID"}, "invalid GPU number", "101"),
+    ({"init_error": 101}, {"device_order": "pci"}, "unknown device order", "CUDA_DEVICE_ORDER='pci'"),
+    ({"init_error": 46}, {"device_order": "pci"}, "GPU busy", "46"),
     ({"init_error": 46}, {}, "GPU busy", "46"),
     ({"init_error": 801}, {}, "not supported", "801"),
     ({"init_error": 12345}, {}, "other driver error", "error 12345 to cuInit"),
@@ -277,6 +349,54 @@ def test_evidence_names_the_cause(
     opening = row.sentence.partition("{")[0].rstrip(".")
     assert finding.fact.startswith(opening), f"{name}: {finding.fact}"
     assert finding.remedy.startswith(row.remedy.partition("{")[0])
+
+
+MIG = Gpu(name="NVIDIA A100", uuid="GPU-2", compute_capability="8.0", mig=True)
+WITH_INSTANCE = msgspec.structs.replace(MIG, mig_devices=("MIG-1",))
+
+
+@pytest.mark.parametrize(
+    ("listed", "evidence", "surroundings", "name"),
+    [
+        ((MIG,), {"init_error": 100, "pci": ()}, {}, "MIG without an instance"),
+        ((MIG, MIG), {"init_error": 100, "nodes": NONE}, {"container": "docker"}, "MIG without an instance"),
+        ((MIG,), {"init_error": 0, "pci": bus("nvidia"), "modules": ("nvidia",)}, {}, "MIG without an instance"),
+        ((MIG, WITH_INSTANCE), {"init_error": 100}, {"container": "docker"}, "MIG instance not usable"),
+        ((MIG,), {"init_error": 100, "nodes": OPEN | {"nvidia-uvm": "EACCES"}}, {}, "device files closed"),
+        ((MIG, GPU), {"init_error": 100, "pci": bus("nvidia"), "modules": ("nvidia",)}, {}, "GPU not started"),
+        ((GPU,), {"init_error": 100, "pci": ()}, {}, "no GPU"),
+        ((MIG,), {"init_error": 802}, {}, "fabric manager"),
+    ],
+)
+def test_mig_explains_error_100_only_where_every_gpu_is_in_that_mode(
+    listed: tuple[Gpu, ...], evidence: dict[str, Any], surroundings: dict[str, Any], name: str
+) -> None:
+    finding = explain(DriverEvidence(**evidence), Surroundings(**surroundings), listed)
+    assert finding is not None
+    assert finding.fact.startswith(cause(name).sentence.partition("{")[0].rstrip("."))
+    assert finding.remedy.startswith(cause(name).remedy)
+
+
+@pytest.mark.parametrize("container", ["lxc", "flatpak", "snap"])
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        {"library_error": MISSING},
+        {"library_error": MISSING, "nvml_error": 0},
+        {"library_error": "/x/libcuda.so.1: file too short"},
+        {"init_error": 100, "nodes": NONE},
+        {"init_error": 999, "nodes": OPEN | {"nvidia-uvm": "EPERM"}},
+    ],
+)
+def test_no_remedy_of_an_engine_where_none_started_the_process(container: str, evidence: dict[str, Any]) -> None:
+    finding = explain(DriverEvidence(**evidence), Surroundings(container=container))
+    assert finding is not None
+    for word in ("--gpus", "docker", "podman", "NVIDIA_DRIVER_CAPABILITIES"):
+        assert word not in finding.fact + finding.remedy
+
+
+def test_no_remedy_of_the_machine_leads_back_to_doctor() -> None:
+    assert [row.name for row in CAUSES if row.group in {"driver", "GPU"} and "nox -s doctor" in row.remedy] == []
 
 
 @pytest.mark.parametrize("evidence", [DriverEvidence(), DriverEvidence(init_error=0, visible=(GPU,))])
@@ -382,6 +502,28 @@ def test_a_compiler_that_was_refused_is_not_a_missing_one(machine: Machine) -> N
     )
     here = msgspec.structs.replace(works(machine), compilers=(), compiler_problems=(refused,))
     assert wrong(here) == ["host compiler works"]
+
+
+def test_an_order_that_the_driver_does_not_know_is_blamed_and_not_the_list(machine: Machine) -> None:
+    here = msgspec.structs.replace(
+        works(machine),
+        surroundings=Surroundings(visible_devices="0", device_order="fastest"),
+        evidence=DriverEvidence(init_error=101, numbered=(GPU,)),
+    )
+    assert wrong(here) == ["invalid GPU number"]
+    found = why_no_gpu(here)
+    assert found is not None
+    assert "CUDA_DEVICE_ORDER='fastest'" in found.fact
+
+
+def test_a_platform_that_is_not_supported_is_named_beside_all_the_rest(machine: Machine) -> None:
+    here = msgspec.structs.replace(works(machine), platform="linux-aarch64")
+    assert wrong(here) == ["platform not supported"]
+    assert [finding.fact for finding in diagnose(here) if not finding.passed] == [
+        "Wheels are not built for linux aarch64."
+    ]
+    with pytest.raises(MissingPrerequisiteError, match="linux aarch64"):
+        _ = here.target
 
 
 def test_one_cause_is_said_once(machine: Machine) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.model import FoundLibrary, PciGpu
+from build_matrix.probe import platform_name, this_platform
 from build_matrix.probe.cuda_child import loaded_file, nodes
 from build_matrix.probe.evidence import library_version, read_evidence
 from build_matrix.probe.surroundings import find_surroundings
@@ -34,6 +38,29 @@ def device(root: Path, address: str, vendor: str, kind: str, driver: str = "") -
     write(root, f"{folder}/class", f"{kind}\n")
     if driver:
         (root / folder / "driver").symlink_to(f"../../../bus/pci/drivers/{driver}")
+
+
+@pytest.mark.parametrize(
+    ("system", "processor", "name", "supported"),
+    [
+        ("linux", "x86_64", "linux-x86_64", True),
+        ("win32", "AMD64", "windows-x86_64", True),
+        ("linux", "aarch64", "linux-aarch64", False),
+        ("darwin", "arm64", "darwin-arm64", False),
+        ("win32", "ARM64", "windows-arm64", False),
+    ],
+)
+def test_every_platform_has_a_name_and_few_are_supported(
+    monkeypatch: pytest.MonkeyPatch, system: str, processor: str, name: str, supported: bool
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(platform, "machine", lambda: processor)
+    assert platform_name() == name
+    if supported:
+        assert this_platform() == name
+    else:
+        with pytest.raises(MissingPrerequisiteError, match=name.replace("-", " ")):
+            this_platform()
 
 
 def test_an_empty_system_says_nothing(tmp_path: Path) -> None:
@@ -130,7 +157,7 @@ def test_device_files_are_opened_and_each_gpu_has_its_own(tmp_path: Path) -> Non
         "nvidia12": "ok",
         "nvidia3": "ok",
     }
-    assert nodes(tmp_path / "absent") == {"nvidiactl": "missing", "nvidia-uvm": "missing"}
+    assert nodes(tmp_path / "absent") == {}  # Windows has no such folder
 
 
 def test_a_device_file_that_cannot_be_opened_has_the_name_of_the_error(tmp_path: Path) -> None:
@@ -156,11 +183,39 @@ def test_a_device_file_without_permission_is_refused(tmp_path: Path) -> None:
         ("etc/hostname", "", {"NVIDIA_VISIBLE_DEVICES": "void"}, "by its variables"),
         ("proc/1/cgroup", "", {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "kubernetes"),
         ("proc/1/cgroup", "", {"container": "lxc"}, "lxc"),
+        ("proc/1/environ", "TERM=linux\0container=lxc\0", {}, "lxc"),
+        ("proc/1/cgroup", "12:devices:/lxc.payload/101\n", {}, "lxc"),
+        (".flatpak-info", "[Application]\n", {"container": "oci"}, "flatpak"),
+        ("etc/hostname", "", {"SNAP": "/snap/ollama/1", "SNAP_NAME": "ollama"}, "snap"),
+        ("etc/hostname", "", {"SNAP_NAME": "ollama"}, ""),
+        ("proc/self/attr/current", "snap.ollama.ollama (enforce)\n", {"SNAP": "/s", "SNAP_NAME": "ollama"}, "snap"),
+        ("proc/self/attr/current", "snap.code.code (complain)\n", {"SNAP": "/s", "SNAP_NAME": "code"}, ""),
     ],
 )
 def test_a_container_is_known_by_its_marks(
     tmp_path: Path, name: str, text: str, environ: dict[str, str], container: str
 ) -> None:
+    write(tmp_path, name, text)
+    assert find_surroundings(environ, tmp_path).container == container
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "environ", "container"),
+    [
+        ("proc/1/environ", "container=lxc\0", {}, "lxc"),
+        ("run/systemd/container", "lxc\n", {}, "lxc"),
+        ("proc/1/cgroup", "12:devices:/lxc/101\n", {}, "lxc"),
+        ("proc/1/cgroup", "12:devices:/lxc/101/docker/abc\n", {}, "docker"),
+        (".flatpak-info", "", {}, "flatpak"),
+        ("etc/hostname", "", {"SNAP": "/snap/x/1", "SNAP_NAME": "x"}, "snap"),
+        ("etc/hostname", "", {"container": "lxc"}, "lxc"),
+        ("etc/hostname", "", {"NVIDIA_VISIBLE_DEVICES": "all"}, "docker"),
+    ],
+)
+def test_a_mark_that_an_image_keeps_counts_less_than_a_more_specific_one(
+    tmp_path: Path, name: str, text: str, environ: dict[str, str], container: str
+) -> None:
+    write(tmp_path, ".dockerenv", "")
     write(tmp_path, name, text)
     assert find_surroundings(environ, tmp_path).container == container
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 from pathlib import Path
 from types import SimpleNamespace
@@ -354,6 +355,17 @@ def test_a_verdict_is_not_known_for_other_visible_gpus_or_other_bytes(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert known_verdict(judge.wheel, here)
     judge.wheel.write_bytes(judge.wheel.read_bytes() + b"x")
+    assert known_verdict(judge.wheel, here) is None
+
+
+def test_a_verdict_is_known_though_variables_hold_bytes_that_are_no_text(
+    monkeypatch: pytest.MonkeyPatch, stages: Stages, judge, here: Machine
+) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", os.fsdecode(b"0\xff"))
+    monkeypatch.setenv("LD_LIBRARY_PATH", os.fsdecode(b"/\xfe"))
+    verdict = judge(target())
+    assert known_verdict(judge.wheel, here) == verdict
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", os.fsdecode(b"0\xfe"))
     assert known_verdict(judge.wheel, here) is None
 
 
