@@ -13,7 +13,7 @@ from commands import run_tool
 
 from build_matrix import errors
 from build_matrix.cli import main
-from build_matrix.index import client
+from build_matrix.index import transport
 
 
 def tool(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -67,7 +67,7 @@ def test_an_index_that_cannot_be_reached_is_exit_code_5(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In this process, where the pauses between attempts can be left out: they add up to half a minute."""
-    monkeypatch.setattr(client, "BACKOFF", 0.0)
+    monkeypatch.setattr(transport, "BACKOFF", 0.0)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple/")
     monkeypatch.setattr(sys, "argv", ["build-matrix", "build", "--store", str(tmp_path / "store")])
