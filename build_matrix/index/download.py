@@ -159,7 +159,7 @@ class Download:
         Raises NotAnIndexError.
         """
         kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if answer.status_code == requests.codes.ok and _DOCUMENT.fullmatch(kind) and not first.startswith(_ARCHIVES):
+        if answer.status_code == requests.codes.ok and _DOCUMENT.fullmatch(kind) and not _may_be_archive(first):
             what = "a wheel" if self._file.filename.endswith(".whl") else "an archive"
             raise NotAnIndexError(
                 f"{self._file.filename} from {host_of(answer.url)} is not {what}: the server answered with {kind}.",
@@ -175,6 +175,11 @@ def not_carried(file: Component) -> ArchiveLacksFileError:
         f"{name[:1].upper()}{name[1:]} does not carry {file.filename}.",
         f"It is needed for {file.project} {file.version}. Let your mirror fetch it, or {SETTINGS[file.origin]}.",
     )
+
+
+def _may_be_archive(first: bytes) -> bool:
+    """Whether a body that begins so, perhaps with one byte as yet, can be an archive."""
+    return bool(first) and any(first.startswith(start[: len(first)]) for start in _ARCHIVES)
 
 
 def _pieces(answer: requests.Response) -> Iterator[bytes]:

@@ -115,7 +115,7 @@ def trickle(handler: BaseHTTPRequestHandler) -> None:
 def trickle_body(handler: BaseHTTPRequestHandler) -> None:
     """The same with the body of an answer."""
     handler.send_response(200)
-    handler.send_header("Content-Type", "text/html")
+    handler.send_header("Content-Type", "application/octet-stream" if "/files/" in handler.path else "text/html")
     handler.send_header("Content-Length", "1000000")
     handler.end_headers()
     for _ in range(300):
