@@ -32,8 +32,10 @@ _PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
     for hints, pattern, replacement in (
         # user:password with blanks, quotes or slashes in it: what follows the colon is no port, so a "@" must come
         (("@",), rf"{_SCHEME}[^\s/?#:]*:(?!\d+(?:\\?/|$))(?:(?!://)[^\n])*@", rf"\1{HIDDEN}@"),
-        # any other user, all up to the last "@" before a blank
-        (("@",), rf"{_SCHEME}[^\s\"'<>]*@", rf"\1{HIDDEN}@"),
+        # user:password with a number before a slash in it, all up to the last "@" before a blank
+        (("@",), rf"{_SCHEME}[^\s/?#:\"'<>]*:\d+\\?/[^\s\"'<>]*@", rf"\1{HIDDEN}@"),
+        # any other user; a "@" after the first slash is one of the path
+        (("@",), rf"{_SCHEME}(?:[^\s/\\\"'<>]|\\(?!/))*@", rf"\1{HIDDEN}@"),
         (("@",), r"(?i)\b(https?:/?)(?![/*])[^\s/:@]+:[^\s@]+@", rf"\1{HIDDEN}@"),  # a slash was forgotten
         (("@",), r"(?<![^\s\"'=(])[^\s:/@\"'=(]+:[^\s/@\"']+@(?=[\w.-]+:\d)", f"{HIDDEN}@"),  # a proxy without a scheme
         (("%40",), r"(?i)(%3A%2F%2F)(?:(?!%40|%20)[^\s&\"'])+%40", rf"\1{HIDDEN}%40"),

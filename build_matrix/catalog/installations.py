@@ -46,7 +46,10 @@ class Places(Record, frozen=True, kw_only=True):
 
 
 class Fork(Record, frozen=True, kw_only=True):
-    """A build by others under the same import name, and what recognises it."""
+    """A build by others under the same import name, and what recognises it.
+
+    ``ahead``: its version numbers run ahead of upstream's.
+    """
 
     name: str
     note: str
@@ -55,7 +58,7 @@ class Fork(Record, frozen=True, kw_only=True):
     distribution: str = ""
     label: str = ""
     files: tuple[str, ...] = ()
-    after: str = ""
+    ahead: bool = False
 
 
 class _Installations(Record, frozen=True, kw_only=True):

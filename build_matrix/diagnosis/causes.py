@@ -900,6 +900,15 @@ CAUSES: tuple[Cause, ...] = (
         source="importlib.util.find_spec",
     ),
     Cause(
+        name="another module's name",
+        group="installed",
+        seen="no llama_cpp, but a distribution that brings llama.cpp in a module of another name",
+        sentence="{python} has no llama_cpp, but {modules}, a build of llama.cpp under another name.",
+        remedy="Use it through the program that it is made for; for programs that import llama_cpp, install a wheel of "
+        "llama-cpp-python beside it.",
+        source="importlib.util.find_spec, RECORD of the distributions",
+    ),
+    Cause(
         name="folder without package",
         group="installed",
         seen="a folder llama_cpp without __init__.py is what Python imports",

@@ -52,6 +52,10 @@ def _absent(installed: InstalledLlama) -> Finding:
         parts.append(f"the search for it failed ({installed.problem})")
     if installed.remains:
         parts.append(f"an interrupted pip left {', '.join(installed.remains)}")
+    modules = [row.module for row in installed.distributions]
+    if modules and all(modules):
+        named = " and ".join(dict.fromkeys(modules))
+        return cause("another module's name").finding("; ".join(parts), python=installed.python, modules=named)
     return cause("not installed").finding("; ".join(parts), python=installed.python)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -32,7 +34,8 @@ BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR")
 class IndexConfiguration(Record, frozen=True, kw_only=True):
     """Simple repository endpoints and folders of files, in the order in which they are asked; no URL has credentials.
 
-    ``bundles`` are all certificate bundles that are configured, with the setting that names each, the strongest first.
+    ``bundles`` are all certificate bundles that are configured, with the setting that names each, the strongest first;
+    a server is trusted whose authority is in any of them.
     """
 
     endpoints: tuple[str, ...]
@@ -52,13 +55,14 @@ class IndexConfiguration(Record, frozen=True, kw_only=True):
 
     @property
     def certificates(self) -> str:
-        """The certificate bundle in force, a file or a folder; empty: the ones that come with requests."""
+        """The strongest certificate bundle, a file or a folder; empty: the system's and those of requests."""
         return self.bundles[0][1] if self.bundles else ""
 
-    def uv_variables(self) -> dict[str, str]:
+    def uv_variables(self, folder: Path) -> dict[str, str]:
         """The same, as the environment variables of uv (https://docs.astral.sh/uv/reference/environment/).
 
-        They hold credentials: for the environment of a child, never for its argv or for people.
+        They hold credentials: for the environment of a child, never for its argv or for people. Several certificate
+        bundles are joined in a file in ``folder``, because uv reads one file. Raises ConfigurationError.
         """
         variables = {**self.variables, "UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never"}
         secret = {entry.url: entry.with_user_info for entry in self.credentials}
@@ -73,8 +77,7 @@ class IndexConfiguration(Record, frozen=True, kw_only=True):
             variables["UV_INDEX"] = " ".join(extra)
         if self.find_links:
             variables["UV_FIND_LINKS"] = ",".join(secret.get(url, url) for url in self.find_links)
-        if self.certificates:
-            variables["SSL_CERT_DIR" if Path(self.certificates).is_dir() else "SSL_CERT_FILE"] = self.certificates
+        variables |= self._certificate_variables(folder)
         if self.trusted_hosts:
             variables["UV_INSECURE_HOST"] = " ".join(self.trusted_hosts)
         if self.keyring == "subprocess":
@@ -82,6 +85,35 @@ class IndexConfiguration(Record, frozen=True, kw_only=True):
         if self.proxy:
             variables["ALL_PROXY"] = self.proxy
         return variables
+
+    def _certificate_variables(self, folder: Path) -> dict[str, str]:
+        """SSL_CERT_FILE and SSL_CERT_DIR, both of which uv trusts where both are set."""
+        paths = dict.fromkeys(path for _, path in self.bundles)
+        folders = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 - Path.is_dir() raises EACCES
+        files = [path for path in paths if path not in folders]
+        variables = {"SSL_CERT_DIR": os.pathsep.join(folders)} if folders else {}
+        if files:
+            variables["SSL_CERT_FILE"] = files[0] if len(files) == 1 else str(_joined(files, folder))
+        return variables
+
+
+def _joined(files: Iterable[str], folder: Path) -> Path:
+    """A file with the certificates of all of these, named by its sha256. Raises ConfigurationError."""
+    try:
+        content = b"\n".join(Path(file).read_bytes() for file in files)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The certificates in {error.filename} cannot be read: {error.strerror}.",
+            "Let SSL_CERT_FILE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and pip's cert name existing files, or unset them.",
+        ) from error
+    joined = folder / f"certificates-{hashlib.sha256(content).hexdigest()[:16]}.pem"
+    if not joined.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            file.write(content)
+        Path(file.name).chmod(0o644)  # they are public, and the folder may be shared
+        Path(file.name).replace(joined)
+    return joined
 
 
 def read_configuration(environ: Mapping[str, str] | None = None) -> IndexConfiguration:
@@ -162,14 +194,16 @@ def _bundles(environ: Mapping[str, str], pip: Mapping[str, str]) -> tuple[tuple[
     named = [("SSL_CERT_FILE", environ.get("SSL_CERT_FILE", "")), ("pip's cert", pip.get("cert", ""))]
     named += [(name, environ.get(name, "")) for name in BUNDLES]
     return tuple(
-        (name, _first_folder(path) if name == "SSL_CERT_DIR" else path) for name, path in named if path.strip()
+        (name, place)
+        for name, path in named
+        if path.strip()
+        for place in (_folders(path) if name == "SSL_CERT_DIR" else [path])
     )
 
 
-def _first_folder(path: str) -> str:
-    """SSL_CERT_DIR may name several folders, not all of which have to exist."""
-    folders = [folder for folder in path.split(os.pathsep) if folder]
-    return next((folder for folder in folders if os.path.isdir(folder)), path)  # noqa: PTH112
+def _folders(path: str) -> list[str]:
+    """SSL_CERT_DIR may name several folders, not all of which have to exist; where none does, its whole value."""
+    return [folder for folder in path.split(os.pathsep) if folder and os.path.isdir(folder)] or [path]  # noqa: PTH112
 
 
 def _seconds(environ: Mapping[str, str], pip: Mapping[str, str]) -> float:

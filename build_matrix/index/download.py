@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -36,6 +37,10 @@ CHUNK = 1 << 18  # bytes
 PROGRESS = 1 << 16  # bytes; a server that sends less than that within the time limit is as good as silent
 ATTEMPTS = 6  # of a file whose connection keeps breaking, without progress between them
 BACKOFF = 0.5  # seconds, doubled each time
+# What a file cannot be, whatever its name; a server may call an archive so, hence how archives begin: zip, gzip, xz,
+# bzip2, zstd, ar.
+_DOCUMENT = re.compile(r"text/(html|xml|json)|application/([\w.-]+\+)?(html|xhtml|json|xml)")
+_ARCHIVES = (b"PK", b"\x1f\x8b", b"\xfd7zXZ", b"BZh", b"\x28\xb5\x2f\xfd", b"!<arch>")
 
 
 class Download:
@@ -149,11 +154,17 @@ class Download:
         raise DownloadError(f"{self._owner} answers {code} for {self._file.filename}.", "Try again later.")
 
     def _check_is_a_file(self, answer: requests.Response, first: bytes) -> None:
-        """A portal answers anything with a web page, and no locked file is one. Raises NotAnIndexError."""
-        if "html" in answer.headers.get("Content-Type", "") and first.lstrip()[:1] == b"<":
+        """A portal answers anything with a web page, a repository with a document; no locked file is one.
+
+        Raises NotAnIndexError.
+        """
+        kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if answer.status_code == requests.codes.ok and _DOCUMENT.fullmatch(kind) and not _may_be_archive(first):
+            what = "a wheel" if self._file.filename.endswith(".whl") else "an archive"
             raise NotAnIndexError(
-                f"{host_of(answer.url)} answers with a web page instead of {self._file.filename}.",
-                "A login page or a portal may be in the way: check your credentials, the proxy and the mirror's URL.",
+                f"{self._file.filename} from {host_of(answer.url)} is not {what}: the server answered with {kind}.",
+                "A login page, a portal or an error may be in the way: check your credentials, the proxy and the "
+                "mirror's URL.",
             )
 
 
@@ -164,6 +175,11 @@ def not_carried(file: Component) -> ArchiveLacksFileError:
         f"{name[:1].upper()}{name[1:]} does not carry {file.filename}.",
         f"It is needed for {file.project} {file.version}. Let your mirror fetch it, or {SETTINGS[file.origin]}.",
     )
+
+
+def _may_be_archive(first: bytes) -> bool:
+    """Whether a body that begins so, perhaps with one byte as yet, can be an archive."""
+    return bool(first) and any(first.startswith(start[: len(first)]) for start in _ARCHIVES)
 
 
 def _pieces(answer: requests.Response) -> Iterator[bytes]:

@@ -93,6 +93,19 @@ class Transport:
         return ssl.create_default_context()
 
     @cached_property
+    def configured_certificates(self) -> ssl.SSLContext | None:
+        """Trust in all bundles that are configured, where there is more than one: none hides another's authority."""
+        if len(self._configuration.bundles) <= 1:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        for path in dict.fromkeys(path for _, path in self._configuration.bundles):
+            if os.path.isdir(path):  # noqa: PTH112 - see below
+                context.load_verify_locations(capath=path)
+            else:
+                context.load_verify_locations(cafile=path)
+        return context
+
+    @cached_property
     def _certificates(self) -> str:
         for name, path in self._configuration.bundles:
             _require_certificates(name, path)
@@ -129,11 +142,13 @@ class _Adapter(HTTPAdapter):
     ) -> Any:
         """Where nobody names certificates, those of the system count besides certifi's, as they do for pip.
 
-        https://pip.pypa.io/en/stable/topics/https-certificates/
+        Where several settings name some, those of each count: https://pip.pypa.io/en/stable/topics/https-certificates/
         """
         host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
         if verify is True:
             pool["ssl_context"] = self._transport.system_certificates
+        elif verify and (context := self._transport.configured_certificates):
+            pool["ssl_context"] = context
         return host, pool
 
 
@@ -144,7 +159,8 @@ class _LocalIndex(FileAdapter):
         if request.url and request.url.endswith("/"):
             request.url += "index.html"
         response: requests.Response = super().send(request, *args, **kwargs)
-        response.headers.setdefault("Content-Type", "text/html")
+        if (request.url or "").endswith("/index.html"):
+            response.headers.setdefault("Content-Type", "text/html")
         return response
 
 

@@ -58,7 +58,7 @@ class Updater:
     def __init__(
         self, configuration: IndexConfiguration, downloads: Downloads, cache: Path, reporter: Reporter
     ) -> None:
-        self._variables = configuration.uv_variables()
+        self._variables = configuration.uv_variables(cache)
         self._downloads = downloads
         self._cache = cache
         self._reporter = reporter

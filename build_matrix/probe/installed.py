@@ -12,6 +12,7 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
+from build_matrix.catalog import llama_releases
 from build_matrix.catalog.installations import forks, is_gpu
 from build_matrix.errors import ConfigurationError
 from build_matrix.model import BackendDevice, Distribution, ImportEnd, InstalledLlama
@@ -116,13 +117,14 @@ def _nothing(python: Path, located: _Answer) -> InstalledLlama:
     """An environment in which Python finds no llama_cpp, with what pip says of it."""
     facts = located.facts
     distributions = tuple(Distribution(**row) for row in facts.get("distributions", ()))
+    version = next((row.version for row in distributions if not row.module), "")
     problem = str(facts.get("problem", ""))
     if "located" not in facts:
         problem = "the search for it ended: " + (located.lines[-1] if located.lines else "no output")
     return InstalledLlama(
         python=str(python),
         python_version=facts["python"],
-        version=distributions[0].version if distributions else "",
+        version=version,
         distributions=distributions,
         problem=_text(problem),
         remains=tuple(map(_text, facts.get("remains", ()))),
@@ -219,16 +221,20 @@ def fork_of(distribution: Distribution | None, version: str, modules: Sequence[s
             return f"{row.name}: {row.note}"
         if set(row.files) & set(modules):
             return f"{row.name} (it has {', '.join(sorted(set(row.files) & set(modules)))}): {row.note}"
-        if row.after and _is_after(public, row.after):
-            return f"{row.name}, as its number shows: upstream's newest known release is {row.after}; {row.note}"
-    return ""
+    return _perhaps(public)
 
 
-def _is_after(version: str, other: str) -> bool:
+def _perhaps(version: str) -> str:
+    """Who may have built it, by a number after upstream's newest known release; upstream may have reached it since."""
+    newest = max(llama_releases(), key=Version)
+    row = next((row for row in forks() if row.ahead), None)
     try:
-        return Version(version) > Version(other)
+        is_after = Version(version) > Version(newest)
     except InvalidVersion:
-        return False
+        return ""
+    if row is None or not is_after:
+        return ""
+    return f"perhaps {row.name}: the newest release of upstream known here is {newest}"
 
 
 # --- how it ended ---------------------------------------------------------------------------------------------

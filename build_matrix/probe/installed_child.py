@@ -30,6 +30,7 @@ except ImportError:  # Python 3.7
 PREFIX = "build-matrix-installed "
 NAME = "llama_cpp"
 PROJECT = "llama-cpp-python"
+OTHER_PROJECTS = ("llama-cpp-binaries",)  # builds of llama.cpp, which bring modules of other names
 VARIABLES = ("LLAMA_CPP_LIB_PATH", "LLAMA_CPP_LIB")  # a folder; a file, in versions before 0.2.88
 MAPPED = re.compile(r"/lib(llama|ggml|mtmd|cuda|cudart|cublas|amdhip64|hipblas|vulkan|sycl|OpenCL)[^/]*\.so[^/]*$")
 OUTPUT = sys.stdout
@@ -121,21 +122,44 @@ def distribution(found: Any) -> Iterator[dict[str, Any]]:
         record = found.read_text("RECORD") or ""
         top_level = found.read_text("top_level.txt") or ""
         claims = re.search(r'(?m)^"?llama_cpp(/|$)', record + "\n" + top_level)
-        other = re.search(r'(?m)^"?(\w*llama_cpp\w*)/', record) if PROJECT in normalized else None
+        place = os.path.abspath(str(found.locate_file("")))
+        other = "" if claims or normalized == PROJECT else other_module(normalized, record + "\n" + top_level, place)
         if not claims and not other and normalized != PROJECT:
             return
         yield {
             "name": name,
             "version": first(fields, "Version") or directory.partition("-")[2].rpartition(".")[0],
-            "folder": os.path.abspath(str(found.locate_file(""))),
+            "folder": place,
             "homepage": homepage(fields),
             "requires_python": first(fields, "Requires-Python"),
             "editable": editable(found.read_text("direct_url.json")),
-            "module": other.group(1) if other and not claims else "",
+            "module": other,
             "tags": re.findall(r"(?m)^Tag: *(\S+)", found.read_text("WHEEL") or ""),
         }
     except Exception as error:  # noqa: BLE001 - see above
         tell(metadata_problem=describe(error))
+
+
+def other_module(project: str, listing: str, place: str) -> str:
+    """The module of another name by which ``project`` brings what llama_cpp is; an empty text for other projects.
+
+    Taken from the files that it lists, else from the folders beside it: RECORD may be absent.
+    """
+    names = re.findall(r'(?m)^"?(\w*llama_cpp\w*)(?:/|$)', listing)
+    own = project.replace("-", "_")
+    names += [name for name in (own, own.replace("_python", "")) if os.path.isdir(os.path.join(place, name))]
+    for name in names:
+        if name != NAME and (
+            PROJECT in project or project in OTHER_PROJECTS or holds_libraries(os.path.join(place, name))
+        ):
+            return str(name)
+    return ""
+
+
+def holds_libraries(folder: str) -> bool:
+    """Whether libraries or programs of llama.cpp lie in a module's folder."""
+    places = [os.path.join(folder, name) for name in ("", "lib", "bin")]
+    return any(re.match(r"lib(llama|ggml)\b|llama-", name) for place in places for name in listed(place))
 
 
 def header(found: Any) -> list[tuple[str, str]]:

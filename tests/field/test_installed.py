@@ -196,8 +196,33 @@ def test_a_distribution_that_brings_a_module_of_another_name_is_told(stub: Stub,
     """oobabooga/textgen#6169: llama_cpp_python_cuda brings llama_cpp_cuda."""
     stub.distribution("0.2.79", "llama_cpp_python_cuda", record="llama_cpp_cuda/__init__.py,,\n")
     finding = only(findings(stub, machine))
-    assert finding.rule == "not installed"
+    assert finding.rule == "another module's name"
     assert "llama_cpp_python_cuda 0.2.79 (which brings llama_cpp_cuda)" in finding.fact
+
+
+@pytest.mark.parametrize(
+    ("project", "module", "file", "named"),
+    [
+        ("llama_cpp_python_cuda", "llama_cpp_cuda", "__init__.py", True),
+        ("llama_cpp_python_cuda_tensorcores", "llama_cpp_cuda_tensorcores", "__init__.py", True),
+        ("llama_cpp_binaries", "llama_cpp_binaries", "__init__.py", True),
+        ("llama_cpp_other", "llama_cpp_other", "lib/libllama.so", True),
+        ("llama_cpp_agent", "llama_cpp_agent", "__init__.py", False),
+    ],
+)
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_build_of_llama_cpp_under_another_name_is_named_with_and_without_a_list_of_its_files(
+    stub: Stub, machine: Machine, project: str, module: str, file: str, named: bool, listed: bool
+) -> None:
+    path = stub.site / module / file
+    path.parent.mkdir(parents=True)
+    path.touch()
+    stub.distribution("0.2.85+cu121", project, record=f"{module}/{file},,\n" if listed else "")
+    answer = examine(stub)
+    finding = only(diagnose_installed(answer, machine))
+    assert finding.rule == ("another module's name" if named else "not installed")
+    assert (f"pip lists {project} 0.2.85+cu121 (which brings {module})" in finding.fact) == named
+    assert answer.version == ""
 
 
 # --- libraries that do not fit ----------------------------------------------------------------------------------
@@ -447,7 +472,7 @@ def test_a_password_in_the_address_of_an_install_is_not_reported(stub: Stub, mac
     [
         ("0.3.20+cu128", "Project-URL: Homepage, https://github.com/JamePeng/llama-cpp-python\n", "", "JamePeng"),
         ("0.3.20", "", "llama_embedding.py", "JamePeng"),
-        ("0.3.47+cu130", "", "", "JamePeng"),
+        ("0.3.47+cu130", "", "", "perhaps JamePeng"),
         ("0.3.20+cuda13.0.sm100.sm120.blackwell", "", "", "dougeeai"),
         ("0.3.16", "Project-URL: Homepage, https://github.com/abetlen/llama-cpp-python\n", "", ""),
     ],

@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import quote
 
+import certifi
+import msgspec
 import pytest
 from commands import ROOT, run_tool
 from hypothesis import given, settings
@@ -43,6 +45,7 @@ from build_matrix.index import (
     pages,
     read_configuration,
 )
+from build_matrix.index.install import resolve
 from build_matrix.model import Component, readable_json
 from build_matrix.report import LineReporter, RedactingConsole
 from build_matrix.runner import run
@@ -60,6 +63,10 @@ PROXIES = tuple(
     name for base in ("http_proxy", "https_proxy", "all_proxy", "no_proxy") for name in (base, base.upper())
 )
 OTHERS = ("NETRC", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSL_CLIENT_CERT")
+
+AUTHORITY = Path(__file__).parents[1] / "helpers" / "authority.pem"
+AUTHORITY_HASH = "774b5dcc.0"  # the name under which OpenSSL looks for it in a folder
+SERVER = Path(__file__).parents[1] / "helpers" / "server.pem"
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -493,12 +500,101 @@ def test_a_redirect_to_a_login_page_names_where_it_leads(tmp_path: Path) -> None
     assert "0123456789abcdef" not in str(caught.value)
 
 
-def test_a_login_page_in_the_place_of_a_file_is_no_wrong_hash(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (LOGIN, "text/html"),
+        (b"Access denied", "text/html; charset=utf-8"),
+        (b'{"errors": [{"status": 500}]}', "application/json"),
+        (b'{"title": "quarantined"}', "application/problem+json"),
+        (b"<Error><Code>AccessDenied</Code></Error>", "application/xml"),
+        (b"", "text/html"),
+    ],
+)
+def test_a_document_in_the_place_of_a_file_is_no_wrong_hash_and_is_asked_for_once(
+    body: bytes, kind: str, tmp_path: Path
+) -> None:
+    def document(handler: BaseHTTPRequestHandler) -> None:
+        if "/files/" in handler.path:
+            reply(handler, 200, body, kind)
+        else:
+            index(handler)
+
+    name = kind.partition(";")[0]
     with (
-        serving(lambda handler: reply(handler, 200, LOGIN) if "/files/" in handler.path else index(handler)) as server,
-        pytest.raises(NotAnIndexError, match=f"answers with a web page instead of {NAME}"),
+        serving(document) as server,
+        pytest.raises(
+            NotAnIndexError, match=f"{NAME} from {server.host} is not a wheel: .* {re.escape(name)}"
+        ) as error,
     ):
         fetch(tmp_path, given=at(server))
+    assert "network" not in error.value.remedy
+    assert [asked.target for asked in server.log].count(f"/files/{NAME}") == 1
+
+
+@pytest.mark.parametrize("kind", ["text/html", "application/json"])
+def test_an_archive_counts_whatever_the_server_calls_it(kind: str, tmp_path: Path) -> None:
+    content = b"PK\x03\x04" + CONTENT
+    wanted = [msgspec.structs.replace(WANTED[0], sha256=hashlib.sha256(content).hexdigest(), size=len(content))]
+
+    def misnamed(handler: BaseHTTPRequestHandler) -> None:
+        if "/files/" in handler.path:
+            reply(handler, 200, content, kind)
+        else:
+            reply(handler, 200, page().replace(SHA256.encode(), wanted[0].sha256.encode()))
+
+    with serving(misnamed) as server:
+        assert fetch(tmp_path, wanted, at(server)).read_bytes() == content
+
+
+def only_system_certificates(path: Path) -> None:
+    """A bundle without the authority of the tests."""
+    path.write_bytes(Path(certifi.where()).read_bytes())
+
+
+@pytest.mark.parametrize(
+    "variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "PIP_CERT"]
+)
+@pytest.mark.parametrize("others", [False, True])
+@pytest.mark.usefixtures("bare")
+def test_a_private_authority_counts_whoever_names_it_and_whatever_else_is_named(
+    variable: str, others: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configuration, "_pip_config", pip_settings)
+    if others:
+        only_system_certificates(tmp_path / "others.pem")
+        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "PIP_CERT"):
+            monkeypatch.setenv(name, str(tmp_path / "others.pem"))
+    named = AUTHORITY
+    if variable == "SSL_CERT_DIR":
+        named = tmp_path / "authorities"
+        named.mkdir()
+        (named / AUTHORITY_HASH).write_bytes(AUTHORITY.read_bytes())
+    monkeypatch.setenv(variable, str(named))
+    with serving(index, certificate=SERVER) as server:
+        monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple")
+        assert fetch(tmp_path).read_bytes() == CONTENT
+        variables = read_configuration().uv_variables(tmp_path / "uv")
+        server.answer = always(404)
+        with pytest.raises(InstallError, match="not found in the package registry"):  # uv has read the answer
+            resolve("other", variables, tmp_path / "uv")
+
+
+@pytest.mark.usefixtures("bare")
+def test_an_authority_that_nobody_names_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(configuration, "_pip_config", pip_settings)
+    only_system_certificates(tmp_path / "others.pem")
+    only_system_certificates(tmp_path / "more.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "others.pem"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "more.pem"))
+    with serving(index, certificate=SERVER) as server:
+        monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple")
+        with pytest.raises(IndexUnreachableError, match="CERTIFICATE_VERIFY_FAILED") as caught:
+            fetch(tmp_path)
+        variables = read_configuration().uv_variables(tmp_path / "uv")
+        with pytest.raises(InstallError, match="certificate"):
+            resolve("other", variables, tmp_path / "uv")
+    assert "REQUESTS_CA_BUNDLE" in caught.value.remedy
 
 
 def test_an_index_that_lists_nothing_lacks_the_package(tmp_path: Path) -> None:

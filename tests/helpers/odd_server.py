@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import NamedTuple
 
 LOGIN = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><form><input name='u'></form></body></html>"
@@ -27,9 +29,12 @@ class Asked(NamedTuple):
 
 
 class OddServer:
-    """``answer`` is called with each request's handler; ``log`` has all requests."""
+    """``answer`` is called with each request's handler; ``log`` has all requests.
 
-    def __init__(self, answer: Callable[[BaseHTTPRequestHandler], None]) -> None:
+    With a ``certificate`` (a PEM file, with its key) it speaks TLS.
+    """
+
+    def __init__(self, answer: Callable[[BaseHTTPRequestHandler], None], certificate: Path | None = None) -> None:
         self.answer = answer
         self.log: list[Asked] = []
         outer = self
@@ -53,7 +58,11 @@ class OddServer:
         self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
         self.port = self._server.server_port
         self.host = f"127.0.0.1:{self.port}"
-        self.url = f"http://{self.host}"
+        self.url = f"{'https' if certificate else 'http'}://{self.host}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def close(self) -> None:
@@ -63,9 +72,9 @@ class OddServer:
 
 
 @contextmanager
-def serving(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[OddServer]:
+def serving(answer: Callable[[BaseHTTPRequestHandler], None], certificate: Path | None = None) -> Iterator[OddServer]:
     """A server for as long as the context lasts."""
-    server = OddServer(answer)
+    server = OddServer(answer, certificate)
     try:
         yield server
     finally:
@@ -106,7 +115,7 @@ def trickle(handler: BaseHTTPRequestHandler) -> None:
 def trickle_body(handler: BaseHTTPRequestHandler) -> None:
     """The same with the body of an answer."""
     handler.send_response(200)
-    handler.send_header("Content-Type", "text/html")
+    handler.send_header("Content-Type", "application/octet-stream" if "/files/" in handler.path else "text/html")
     handler.send_header("Content-Length", "1000000")
     handler.end_headers()
     for _ in range(300):

@@ -93,7 +93,7 @@ def test_the_oldest_system_is_that_of_its_manylinux_policy() -> None:
 
 
 def _install(wanted: list[str], store: Store, folder: Path) -> Path:
-    environment = uv_environment(store.root / "uv-cache", read_configuration().uv_variables())
+    environment = uv_environment(store.root / "uv-cache", read_configuration().uv_variables(store.root / "uv-cache"))
     words = ["pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(folder)]
     subprocess.run([uv.find_uv_bin(), *words, *wanted], env=environment, check=True)
     return folder

@@ -147,7 +147,7 @@ def test_a_compiler_without_headers_is_found_before_the_compilation(
 
 
 def test_nvcc_alone_pulls_parts_of_another_release_and_the_lock_does_not(shared_store: Store) -> None:
-    variables = read_configuration().uv_variables()
+    variables = read_configuration().uv_variables(shared_store.root / "uv-cache")
     lines = resolve("nvidia-cuda-nvcc==13.0.88", variables, shared_store.root / "uv-cache")
     pulled = [_package(line) for line in lines]
     with pytest.raises(ConfigurationError, match="not of one release"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,10 @@ def test_uvs_user_file_is_found_where_uv_looks_for_it(bare: dict[str, str]) -> N
     assert read_configuration(bare).endpoints[-1] == "https://user.test/simple"
 
 
-def test_no_index_leaves_only_the_folders(bare: dict[str, str]) -> None:
+def test_no_index_leaves_only_the_folders(bare: dict[str, str], tmp_path: Path) -> None:
     found = read_configuration(bare | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/srv/wheels"})
     assert found.endpoints == ()
-    assert found.uv_variables()["UV_NO_INDEX"] == "1"
+    assert found.uv_variables(tmp_path)["UV_NO_INDEX"] == "1"
 
 
 def test_a_broken_configuration_file_is_exit_code_2(bare: dict[str, str], tmp_path: Path) -> None:
@@ -87,11 +88,11 @@ def test_a_broken_configuration_file_is_exit_code_2(bare: dict[str, str], tmp_pa
         read_configuration(bare | {"UV_CONFIG_FILE": str(tmp_path / "uv.toml")})
 
 
-def test_the_resolver_is_told_the_same_index(bare: dict[str, str]) -> None:
+def test_the_resolver_is_told_the_same_index(bare: dict[str, str], tmp_path: Path) -> None:
     found = read_configuration(
         bare | {"PIP_INDEX_URL": "https://one.test/simple", "PIP_EXTRA_INDEX_URL": "https://two.test/simple"}
     )
-    variables = found.uv_variables()
+    variables = found.uv_variables(tmp_path)
     assert variables["UV_DEFAULT_INDEX"] == "https://one.test/simple"
     assert variables["UV_INDEX"] == "https://two.test/simple"
     assert variables["UV_NO_CONFIG"] == "1"
@@ -139,7 +140,7 @@ def test_uv_gets_the_credentials_in_its_environment_and_never_in_its_argv(
         bare
         | {"PIP_INDEX_URL": "https://user:s3%2Fcret@one.test/simple", "PIP_EXTRA_INDEX_URL": "https://t0ken@two.test/x"}
         | {"HTTPS_PROXY": "http://user:s3cret@proxy.test:3128", "NO_PROXY": "two.test", "NETRC": "/home/me/netrc"}
-    ).uv_variables()
+    ).uv_variables(tmp_path)
     monkeypatch.setattr(install.subprocess, "run", run)
     assert install.resolve("thing", variables, tmp_path) == ["thing==1.0"]
     ((argv, environment),) = calls
@@ -151,9 +152,9 @@ def test_uv_gets_the_credentials_in_its_environment_and_never_in_its_argv(
 
 
 @pytest.mark.usefixtures("quick_pip")
-def test_uv_asks_its_own_indexes_in_its_own_order(bare: dict[str, str]) -> None:
+def test_uv_asks_its_own_indexes_in_its_own_order(bare: dict[str, str], tmp_path: Path) -> None:
     found = read_configuration(bare | {"UV_DEFAULT_INDEX": "https://last.test/", "UV_INDEX": "https://first.test/"})
-    variables = found.uv_variables()
+    variables = found.uv_variables(tmp_path)
     assert (variables["UV_DEFAULT_INDEX"], variables["UV_INDEX"]) == ("https://last.test/", "https://first.test/")
 
 
@@ -254,6 +255,28 @@ def test_the_strongest_certificates_are_in_force_and_all_are_known(bare: dict[st
     found = read_configuration(bare | variables | {"SSL_CERT_DIR": "/5"})
     assert found.certificates == "/1"
     assert [path for _, path in found.bundles] == ["/1", "/2", "/3", "/4", "/5"]
+
+
+@pytest.mark.usefixtures("quick_pip")
+def test_uv_gets_all_certificates_as_one_file_and_its_folders(bare: dict[str, str], tmp_path: Path) -> None:
+    files = [tmp_path / "1.pem", tmp_path / "2.pem"]
+    for file in files:
+        file.write_text(f"certificates of {file.name}")
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+    variables = {"PIP_CERT": str(files[0]), "SSL_CERT_DIR": os.pathsep.join(map(str, [*folders, tmp_path / "absent"]))}
+    one = read_configuration(bare | variables | {"SSL_CERT_FILE": str(files[0])}).uv_variables(tmp_path / "uv")
+    assert one["SSL_CERT_FILE"] == str(files[0])
+    assert one["SSL_CERT_DIR"] == os.pathsep.join(map(str, folders))
+    two = read_configuration(bare | variables | {"REQUESTS_CA_BUNDLE": str(files[1])})
+    joined = Path(two.uv_variables(tmp_path / "uv")["SSL_CERT_FILE"])
+    assert joined.parent == tmp_path / "uv"
+    assert joined.read_text() == "certificates of 1.pem\ncertificates of 2.pem"
+    assert two.uv_variables(tmp_path / "uv")["SSL_CERT_FILE"] == str(joined)
+    files[1].unlink()
+    with pytest.raises(ConfigurationError, match=re.escape(str(files[1]))):
+        two.uv_variables(tmp_path / "uv")
 
 
 @pytest.mark.usefixtures("quick_pip")

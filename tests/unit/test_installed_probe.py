@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.version import Version
 
+from build_matrix.catalog import llama_releases
 from build_matrix.model import Distribution, ImportEnd
-from build_matrix.probe import installed_child
+from build_matrix.probe import installed, installed_child
 from build_matrix.probe.installed import SYMBOL_VERSION, crashed_frames, fork_of, how_it_ended
 from build_matrix.runner import Completed
 
@@ -88,7 +90,8 @@ def test_an_end_by_itself_is_none_and_any_other_is_a_fact(
         ("llama_cpp_python", "", "0.3.36+cu124", [], ""),
         ("llama_cpp_python", "", "0.3.36+cu130.sm89", [], ""),
         ("llama_cpp_python", "https://github.com/JamePeng/llama-cpp-python", "0.3.20", [], "JamePeng"),
-        ("llama_cpp_python", "", "0.3.37", [], "JamePeng"),
+        ("llama_cpp_python", "", "0.3.37", ["llama_embedding.py"], "JamePeng"),
+        ("llama_cpp_python", "", "99.0+cuda13.0.sm86.ampere", [], "dougeeai"),
         ("llama_cpp_python", "", "0.3.20", ["llama_embedding.py"], "JamePeng"),
         ("llama_cpp_python", "", "0.3.16+cuda13.0.sm86.ampere", [], "dougeeai"),
         ("llama_cpp_python_ampere", "", "0.3.16", [], "Ampere"),
@@ -99,6 +102,19 @@ def test_a_build_by_others_is_recognised(name: str, homepage: str, version: str,
     fork = fork_of(Distribution(name=name, version=version, homepage=homepage), version, modules)
     assert fork.startswith(who)
     assert bool(fork) == bool(who)
+
+
+def test_a_number_after_upstreams_newest_known_release_is_no_certainty(monkeypatch: pytest.MonkeyPatch) -> None:
+    def built_by(version: str) -> str:
+        return fork_of(Distribution(name="llama_cpp_python", version=version), version, [])
+
+    newest = max(llama_releases(), key=Version)
+    expected = "perhaps JamePeng's fork: the newest release of upstream known here is "
+    assert built_by(newest) == ""
+    assert built_by(f"{newest}.post1") == expected + newest
+    monkeypatch.setattr(installed, "llama_releases", lambda: {"0.3.9": None, "0.3.40": None})
+    assert built_by("0.3.40") == ""
+    assert built_by("0.3.41") == expected + "0.3.40"
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,12 @@ from build_matrix.report import LineReporter, RedactingConsole, TerminalReporter
         ("socks5h://u:s3cret@host:1080", "socks5h://***@host:1080"),
         ("redis://:s3cret@host/0", "redis://***@host/0"),
         ("s3://key:s3cret@bucket/prefix", "s3://***@bucket/prefix"),
-        ("git+https://s3cret@host/x.git@v1", "git+https://***@v1"),
+        ("git+https://s3cret@host/x.git@v1", "git+https://***@host/x.git@v1"),
         ("http://us%40er:s3%2Fcret@host/", "http://***@host/"),
         ("http://u:s3@cr/et:x@host/path", "http://***@host/path"),
+        ("http://a@b:12/s3cret@host/", "http://***@host/"),
+        ("http://DOMAIN\\s3cret@host/o/r@v1", "http://***@host/o/r@v1"),
+        ('"http:\\/\\/s3cret@host\\/x@1"', '"http:\\/\\/***@host\\/x@1"'),
         ("http://u:s3?cr#et@host/", "http://***@host/"),
         ("http://u:s3 cr et@host/x failed", "http://***@host/x failed"),
         ("http://u:s3\"cret'@host/", "http://***@host/"),
@@ -75,6 +78,9 @@ def test_what_looks_like_a_credential_is_hidden(text: str, shown: str) -> None:
         "nvidia-cublas 13.0.2.14 sha256 0123456789abcdef0123456789abcdef",
         "GIT_TERMINAL_PROMPT=0 TOKENIZERS_PARALLELISM=false",
         "mail admin@host.test",
+        "git+https://github.com/owner/name@v1",
+        "https://github.com/owner/name.git@0123abc#egg=x and https://registry.test/@scope/name",
+        '"https:\\/\\/github.com\\/owner\\/name@v1"',
     ],
 )
 def test_what_is_no_credential_stays_as_it_is(text: str) -> None:
