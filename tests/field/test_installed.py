@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -659,27 +660,30 @@ def test_the_reason_in_its_log_is_the_cause(stub: Stub, machine: Machine) -> Non
 # --- the interpreter --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", ["3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"])
-def test_every_python_of_the_last_years_can_be_examined(version: str, tmp_path: Path) -> None:
-    python = interpreter(version)
+def interpreters() -> dict[str, Path]:
+    """This interpreter, and those of other versions on the PATH or where pyenv and uv put theirs, by version."""
+    found = {"{}.{}".format(*sys.version_info): Path(sys.executable)}
+    for version in (f"3.{minor}" for minor in range(7, 15)):
+        managed = (f".pyenv/versions/{version}.*/bin/python", f".local/share/uv/python/cpython-{version}.*/bin/python")
+        candidates = [path for pattern in managed for path in sorted(Path.home().glob(pattern))]
+        candidates += [Path(path)] if (path := shutil.which(f"python{version}")) else []
+        works = (
+            p for p in candidates if subprocess.run([p, "--version"], capture_output=True, check=False).returncode == 0
+        )
+        if python := next(works, None):
+            found.setdefault(version, python)
+    return found
+
+
+def test_every_python_of_the_last_years_that_is_here_can_be_examined(tmp_path: Path) -> None:
     package = tmp_path / "llama_cpp"
     package.mkdir()
     (package / "__init__.py").write_text(TRUE)
     kept = {name: value for name, value in os.environ.items() if name not in CLEAN}
-    answer = examine_environment(python, kept | {"PYTHONPATH": str(tmp_path)})
-    assert (answer.folder, answer.imports, answer.offload) == (str(package), True, True), answer
-    assert answer.python_version.startswith(version)
-
-
-def interpreter(version: str) -> Path:
-    """An interpreter of this version, on the PATH or where pyenv and uv put theirs; or a skip."""
-    managed = (f".pyenv/versions/{version}.*/bin/python", f".local/share/uv/python/cpython-{version}.*/bin/python")
-    candidates = [path for pattern in managed for path in sorted(Path.home().glob(pattern))]
-    candidates += [Path(found)] if (found := shutil.which(f"python{version}")) else []
-    for python in candidates:
-        if subprocess.run([python, "--version"], capture_output=True, check=False).returncode == 0:
-            return python
-    pytest.skip(f"there is no Python {version} here")
+    for version, python in interpreters().items():
+        answer = examine_environment(python, kept | {"PYTHONPATH": str(tmp_path)})
+        assert (answer.folder, answer.imports, answer.offload) == (str(package), True, True), answer
+        assert answer.python_version.startswith(version)
 
 
 def test_what_is_no_python_is_told_from_one_that_is_too_old(tmp_path: Path) -> None:
