@@ -34,7 +34,7 @@ def diagnose(machine: Machine) -> list[Finding]:
         if gpu.compute_mode == "prohibited"
     ]
     findings += [cause("part not examined").finding(problem=text) for text in machine.problems]
-    return [finding for finding in findings if finding]
+    return list(dict.fromkeys(finding for finding in findings if finding))  # one cause, one sentence
 
 
 def why_no_gpu(machine: Machine) -> Finding | None:

@@ -526,6 +526,16 @@ def test_a_platform_that_is_not_supported_is_named_beside_all_the_rest(machine: 
         _ = here.target
 
 
+def test_an_unknown_order_without_a_list_that_hides_is_one_problem(machine: Machine) -> None:
+    here = msgspec.structs.replace(
+        works(machine),
+        driver=Driver(version="580.1", cuda="13.0", init_error=101),
+        surroundings=Surroundings(visible_devices="0", device_order="x"),
+        evidence=DriverEvidence(init_error=101),
+    )
+    assert wrong(here) == ["invalid GPU number"]
+
+
 def test_one_cause_is_said_once(machine: Machine) -> None:
     compat = Surroundings(compat_folders=("/usr/local/cuda/compat",))
     under = msgspec.structs.replace(works(machine), surroundings=compat)
