@@ -154,7 +154,8 @@ def test_nothing_that_does_not_ship_was_compiled(place: Place) -> None:
 def test_the_verdict_is_untested_where_there_is_no_driver_and_every_check_holds(place: Place) -> None:
     verdict = msgspec.json.decode(verdict_path(place.wheel).read_bytes(), type=Verdict)
     if verdict.driver is None:
-        assert (verdict.offload, verdict.reason) == ("untested", "no NVIDIA driver")
+        assert verdict.offload == "untested"
+        assert verdict.reason.startswith("no NVIDIA driver")  # a container may be named as the cause
     assert all(check.passed for check in verdict.checks)
     names = {check.name for check in verdict.checks}
     assert names >= {"label", "metadata", "tags", "RECORD", "libraries", "libstdc++", "platform", "cubins", "import"}
