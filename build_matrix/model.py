@@ -487,9 +487,9 @@ class InstalledLlama(Record, frozen=True, kw_only=True):
     ``finds_packages``: it looks for NVIDIA's packages by itself. ``strays`` are libraries of llama.cpp that the loader
     takes from elsewhere. ``loader_problems`` are the loader's own lines.
 
-    ``offload`` is None where it did not say. ``devices`` is None where its libraries have no registry. ``failure`` is
-    the exception of the import, ``here`` what this system has of the symbol versions that it names, ``lacks`` the
-    instruction sets that this processor does not have.
+    ``offload`` is None where it did not say; ``offload_failure`` is the exception of that question. ``devices`` is None
+    where its libraries have no registry. ``failure`` is the exception of the import, ``here`` what this system has of
+    the symbol versions that it names, ``lacks`` the instruction sets that this processor does not have.
     """
 
     python: str
@@ -517,6 +517,7 @@ class InstalledLlama(Record, frozen=True, kw_only=True):
     loader_problems: tuple[str, ...] = ()
     imports: bool = False
     offload: bool | None = None
+    offload_failure: str = ""
     devices: tuple[BackendDevice, ...] | None = None
     system_info: str = ""
     end: ImportEnd | None = None

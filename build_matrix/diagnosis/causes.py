@@ -1149,6 +1149,15 @@ CAUSES: tuple[Cause, ...] = (
         source="signal(7)",
     ),
     Cause(
+        name="import is killed",
+        group="installed",
+        seen="SIGKILL",
+        sentence="{what} was killed (SIGKILL), as Linux does when memory runs out.",
+        remedy="Free some memory, in a container raise its memory limit (the kernel's log, `dmesg`, names what was "
+        "killed); else see what limits or supervises processes here.",
+        source="signal(7)",
+    ),
+    Cause(
         name="import crashes",
         group="installed",
         seen="the signal, or the exit code",
@@ -1175,6 +1184,14 @@ CAUSES: tuple[Cause, ...] = (
         "toolkit will not help.",
         remedy="Update the driver to one of CUDA {family}, or install a wheel of CUDA {major}.",
         source="CUDA Compatibility, minor version compatibility",
+    ),
+    Cause(
+        name="labelled for another machine",
+        group="installed",
+        seen="the local label of its version, where its libraries do not contradict it",
+        sentence="It is labelled {label}. {why}",
+        remedy=f"{BUILD} Where another GPU remains, CUDA_VISIBLE_DEVICES can hide one that it has no code for.",
+        source="the label, and the rules of `nox -s plan`",
     ),
     Cause(
         name="back ends not loaded",

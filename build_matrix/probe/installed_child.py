@@ -262,9 +262,10 @@ def try_import(seconds: float, seconds_of_a_question: float) -> None:
         try:
             ask(module)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
-            tell(ask_problem=describe(error))
+            tell(**{step + "_failure": describe(error)})
     faulthandler.cancel_dump_traceback_later()
     tell(loaded=mapped(), step="end")
+    os._exit(0)  # all is answered: what the package does when Python ends may take any time
 
 
 def begin(step: str, seconds: float) -> None:

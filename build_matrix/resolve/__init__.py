@@ -24,6 +24,7 @@ from build_matrix.model import (
     Toolkit,
 )
 from build_matrix.resolve.rules import (
+    CODE_RULE,
     DRIVER_RULE,
     ROOM_RULE,
     code_for_gpus,
@@ -40,6 +41,7 @@ from build_matrix.resolve.rules import (
 )
 
 __all__ = [
+    "CODE_RULE",
     "choose_release",
     "compiler_accepted",
     "make_plan",

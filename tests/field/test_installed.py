@@ -505,6 +505,18 @@ def test_an_import_that_does_not_end_is_stopped_and_placed(stub: Stub, machine: 
     assert "did not return within 4 s: while it loaded" in finding.fact
 
 
+def test_what_a_package_does_when_python_ends_is_not_waited_for(stub: Stub) -> None:
+    stub.package(f"import atexit, time\natexit.register(time.sleep, 1000)\n{TRUE}")
+    answer = examine(stub)
+    assert (answer.imports, answer.offload, answer.end) == (True, True, None)
+
+
+def test_a_question_that_raises_is_reported_with_its_exception(stub: Stub, machine: Machine) -> None:
+    stub.package("def llama_supports_gpu_offload():\n    raise OSError('access violation')\n")
+    stub.add("libggml-cuda.so", "libcuda.so.1")
+    assert "raised OSError: access violation" in only(findings(stub, machine)).fact
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_question_that_is_not_answered_leaves_what_is_known(stub: Stub, machine: Machine) -> None:
     stub.package("import time\ndef llama_supports_gpu_offload():\n    time.sleep(1000)\n")
