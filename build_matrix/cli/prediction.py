@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 PROJECT = "llama-cpp-python"
 NO_DEFINES: Mapping[str, str] = {}
 UNKNOWN_DEFINES = "The options that it was built with are not known, since its record is not beside it."
+HIDE = (
+    "Build one that has code for it (`nox -s build`), or hide it with CUDA_VISIBLE_DEVICES where another GPU remains."
+)
 RUNS = "runs here: nox -s verify"
 
 
@@ -53,7 +56,7 @@ def judge_installed(installed: InstalledLlama, machine: Machine) -> list[Finding
     not that the build has code for it: only a kernel that is started would show that.
     """
     from build_matrix.diagnosis import usable
-    from build_matrix.diagnosis.causes import cause
+    from build_matrix.diagnosis.causes import BUILD, cause
     from build_matrix.resolve import CODE_RULE
     from build_matrix.verify import parse_label
 
@@ -66,8 +69,12 @@ def judge_installed(installed: InstalledLlama, machine: Machine) -> list[Finding
     judged = [one for gpu in gpus for one in _findings(label, machine, (gpu,), None)]
     judged = judged or _findings(label, machine, (), None)
     is_served = any(device.gpu for device in installed.devices or ())
-    facts = dict.fromkeys(one.fact for one in judged if one.failed and (one.rule == CODE_RULE or not is_served))
-    return [cause("labelled for another machine").finding(label=label.text, why=fact) for fact in facts]
+    failed = dict.fromkeys(one for one in judged if one.failed and (one.rule == CODE_RULE or not is_served))
+    row = cause("labelled for another machine")
+    return [
+        row.finding(label=label.text, why=one.fact, remedy=HIDE if one.rule == CODE_RULE else f"{one.remedy} {BUILD}")
+        for one in failed
+    ]
 
 
 def _holds_cuda(installed: InstalledLlama, label: Label, driver: Driver) -> bool:

@@ -970,7 +970,7 @@ CAUSES: tuple[Cause, ...] = (
         group="installed",
         seen="LLAMA_CPP_LIB_PATH, LLAMA_CPP_LIB",
         sentence="{variable} is set, and there is nothing where it leads: llama_cpp loads its libraries from there.",
-        remedy="Unset it, or correct it.",
+        remedy="Unset it, or set it to the folder that holds libllama.",
         source="llama_cpp/llama_cpp.py",
     ),
     Cause(
@@ -978,7 +978,7 @@ CAUSES: tuple[Cause, ...] = (
         group="installed",
         seen="LLAMA_CPP_LIB_PATH, LLAMA_CPP_LIB",
         sentence="{variable} is set, and there is no library in {folder}: llama_cpp loads its libraries from there.",
-        remedy="Unset it, or correct it.",
+        remedy="Unset it, or set it to the folder that holds libllama.",
         source="llama_cpp/llama_cpp.py",
     ),
     # --- an installed llama_cpp: its libraries ---------------------------------------------------------------
@@ -1190,7 +1190,7 @@ CAUSES: tuple[Cause, ...] = (
         group="installed",
         seen="the local label of its version, where its libraries do not contradict it",
         sentence="It is labelled {label}. {why}",
-        remedy=f"{BUILD} Where another GPU remains, CUDA_VISIBLE_DEVICES can hide one that it has no code for.",
+        remedy="{remedy}",
         source="the label, and the rules of `nox -s plan`",
     ),
     Cause(
