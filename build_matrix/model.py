@@ -279,6 +279,7 @@ class Gpu(Record, frozen=True, kw_only=True):
 
 
 NO_DRIVER = "no NVIDIA driver"
+COMPILERS = "the compilers"  # how Machine.problems begins where their examination failed
 CLAIMED = "claimed"  # version of a driver, and beginning of a GPU's UUID, that stand for what another machine has
 
 
@@ -410,6 +411,11 @@ class Machine(Record, frozen=True, kw_only=True):
     def target(self) -> Platform:
         """The platform of this machine; raises MissingPrerequisiteError for one that is not supported."""
         return supported_platform(self.platform)
+
+    @property
+    def compilers_known(self) -> bool:
+        """Whether the compilers were examined: otherwise that there is none means nothing."""
+        return not any(problem.startswith(COMPILERS) for problem in self.problems)
 
     @property
     def glibc(self) -> str:

@@ -17,6 +17,10 @@ PACKAGE = "llama_cpp"
 REPORT = "Report this with the output of `nox -s doctor -- --python … --json`."
 _ARCHIVE = re.compile(r"\.(zip|egg|whl|pyz)[/\\]", re.IGNORECASE)
 _FILE_MISSING = re.compile(r"cannot open(?! shared object file: Permission)|base name '\w+' not found|Failed to load '")
+# What no library can be the reason of.
+_OF_PYTHON_CODE = re.compile(
+    r"(SyntaxError|IndentationError|TabError|NameError|UnicodeDecodeError|TypeError|SystemExit)\b"
+)
 _NAMED_VERSION = re.compile(r"(?P<file>/\S+?): version [`'](?P<version>\w+?_[\w.]+)' not found")
 
 
@@ -155,6 +159,10 @@ def _foreign(installed: InstalledLlama) -> list[Finding]:
     for platform in dict.fromkeys(library.platform for library in installed.foreign_libraries):
         files = [library.file for library in installed.foreign_libraries if library.platform == platform]
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        of_nothing, _, why = platform.partition(": ")
+        if of_nothing in {"nothing", "nobody"}:
+            findings.append(cause("damaged library").finding(f"{files[0]}{more}: {why}"))
+            continue
         facts = {"files": files[0] + more, "are": "are" if more else "is", "platform": platform}
         findings.append(cause("library for another platform").finding(evidence, **facts))
     return findings
@@ -254,7 +262,9 @@ def _raised(installed: InstalledLlama, known: Sequence[Finding]) -> list[Finding
         return []
     if matched := by_text([installed.failure]):
         return [matched[0].finding(_evidence(installed))]
-    return [] if known else [cause("import fails").finding(installed.failure)]
+    if known and not _OF_PYTHON_CODE.match(installed.failure):
+        return []
+    return [cause("import fails").finding(installed.failure)]
 
 
 def _module_missing(module: str) -> Finding:

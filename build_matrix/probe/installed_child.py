@@ -121,10 +121,12 @@ def distribution(found: Any) -> Iterator[dict[str, Any]]:
         normalized = re.sub(r"[-_.]+", "-", name).lower()
         record = found.read_text("RECORD") or ""
         top_level = found.read_text("top_level.txt") or ""
-        claims = re.search(r'(?m)^"?llama_cpp(/|$)', record + "\n" + top_level)
+        listing = record + "\n" + top_level
+        claims = re.search(r'(?m)^"?llama_cpp(/|$)', listing)
         place = os.path.abspath(str(found.locate_file("")))
-        other = "" if claims or normalized == PROJECT else other_module(normalized, record + "\n" + top_level, place)
-        if not claims and not other and normalized != PROJECT:
+        other = "" if claims or normalized == PROJECT else other_module(normalized, listing, place)
+        by_name = PROJECT in normalized and not listing.strip() and os.path.isdir(os.path.join(place, NAME))
+        if not (claims or other or by_name or normalized == PROJECT):
             return
         yield {
             "name": name,
