@@ -89,7 +89,7 @@ def _part(problems: list[str], what: str, ask: Callable[[], T], otherwise: T) ->
     except BuildMatrixError:
         raise
     except Exception as error:  # noqa: BLE001 - what nobody foresaw is data here: doctor must show the rest
-        problems.append(f"{what} ({type(error).__name__}: {error})")
+        problems.append(f"{what} ({f'{type(error).__name__}: {error}'.rstrip(': ')})")
         return otherwise
 
 

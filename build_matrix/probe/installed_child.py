@@ -289,7 +289,7 @@ def describe(error: BaseException | None) -> str:
         if error is None:
             break
         if not any(str(error) in part for part in parts):
-            parts.append(type(error).__name__ + ": " + str(error))
+            parts.append((type(error).__name__ + ": " + str(error)).rstrip(": "))
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return " <- ".join(parts)[:LONGEST]
 
