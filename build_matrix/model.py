@@ -279,6 +279,7 @@ class Gpu(Record, frozen=True, kw_only=True):
 
 
 NO_DRIVER = "no NVIDIA driver"
+COMPILERS = "the compilers"  # how Machine.problems begins where their examination failed
 CLAIMED = "claimed"  # version of a driver, and beginning of a GPU's UUID, that stand for what another machine has
 
 
@@ -412,6 +413,11 @@ class Machine(Record, frozen=True, kw_only=True):
         return supported_platform(self.platform)
 
     @property
+    def compilers_known(self) -> bool:
+        """Whether the compilers were examined: otherwise that there is none means nothing."""
+        return not any(problem.startswith(COMPILERS) for problem in self.problems)
+
+    @property
     def glibc(self) -> str:
         """Version of glibc, or an empty text."""
         name, _, version = self.libc.partition(" ")
@@ -487,9 +493,9 @@ class InstalledLlama(Record, frozen=True, kw_only=True):
     ``finds_packages``: it looks for NVIDIA's packages by itself. ``strays`` are libraries of llama.cpp that the loader
     takes from elsewhere. ``loader_problems`` are the loader's own lines.
 
-    ``offload`` is None where it did not say. ``devices`` is None where its libraries have no registry. ``failure`` is
-    the exception of the import, ``here`` what this system has of the symbol versions that it names, ``lacks`` the
-    instruction sets that this processor does not have.
+    ``offload`` is None where it did not say; ``offload_failure`` is the exception of that question. ``devices`` is None
+    where its libraries have no registry. ``failure`` is the exception of the import, ``here`` what this system has of
+    the symbol versions that it names, ``lacks`` the instruction sets that this processor does not have.
     """
 
     python: str
@@ -517,6 +523,7 @@ class InstalledLlama(Record, frozen=True, kw_only=True):
     loader_problems: tuple[str, ...] = ()
     imports: bool = False
     offload: bool | None = None
+    offload_failure: str = ""
     devices: tuple[BackendDevice, ...] | None = None
     system_info: str = ""
     end: ImportEnd | None = None

@@ -37,7 +37,7 @@ _PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         # any other user; a "@" after the first slash is one of the path
         (("@",), rf"{_SCHEME}(?:[^\s/\\\"'<>]|\\(?!/))*@", rf"\1{HIDDEN}@"),
         (("@",), r"(?i)\b(https?:/?)(?![/*])[^\s/:@]+:[^\s@]+@", rf"\1{HIDDEN}@"),  # a slash was forgotten
-        (("@",), r"(?<![^\s\"'=(])[^\s:/@\"'=(]+:[^\s/@\"']+@(?=[\w.-]+:\d)", f"{HIDDEN}@"),  # a proxy without a scheme
+        (("@",), r"(?<![^\s\"'=(])[^\s:/@\"'=(]+:[^\s/@\"']+@(?=[\w.-]+(?::\d|/))", f"{HIDDEN}@"),  # no scheme
         (("%40",), r"(?i)(%3A%2F%2F)(?:(?!%40|%20)[^\s&\"'])+%40", rf"\1{HIDDEN}%40"),
         # parameters of a query: by name, or by length
         (("?", "&"), rf"(?i)([?&;][\w.%-]*{_QUERY}[\w.%-]*=)[^\s&;\"'<>#]+", rf"\1{HIDDEN}"),
@@ -60,7 +60,11 @@ _PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
             r"(?<![A-Za-z0-9_])([A-Z0-9_]*(?:PASSWORD|SECRET|TOKEN|API_?KEY|ACCESS_KEY)=)[^\s\"']+",
             rf"\1{HIDDEN}",
         ),
-        (("pass",), r"(?i)\b(password|passwd|passphrase)([\"']?\s*[:=]\s*[\"']?)[^\s\"',;]+", rf"\1\2{HIDDEN}"),
+        (
+            ("pass",),
+            r"(?i)(?<!/etc/)\b(password|passwd|passphrase)([\"']?\s*[:=]\s*[\"']?)[^\s\"',;]+",
+            rf"\1\2{HIDDEN}",
+        ),
         # tokens of well-known forms: PyPI, GitHub, GitLab, Artifactory, JSON Web Tokens
         (
             ("pypi-", "gh", "glpat-", "akcp", "eyj"),
@@ -142,12 +146,13 @@ def forget() -> None:
 
 
 def remember_urls(*texts: str) -> None:
-    """Remember the passwords of the URLs in these texts; a user without a password is a token."""
+    """Remember the passwords of the URLs in these texts; in one with a scheme, a user without a password is a token."""
     for text in texts:
         for url in (*text.split(), text) if text.count("://") == 1 else text.split():
-            user_info, at, _ = url.partition("://")[2].rpartition("@")
+            before, scheme, rest = url.partition("://")
+            user_info, at, _ = (rest if scheme else before).rpartition("@")
             user, _, password = user_info.partition(":")
-            if at and (password or user):
+            if at and (password or (user and scheme)):
                 remember(password or user)
                 both = f"{unquote(user)}:{unquote(password)}".encode(errors="surrogateescape")
                 remember(base64.b64encode(both).decode())

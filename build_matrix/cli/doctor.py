@@ -32,7 +32,7 @@ def command(
 ) -> None:
     """Say what is on this machine, what is wrong with it, and what to do."""
     from build_matrix.cli.installed_rows import print_installed
-    from build_matrix.cli.prediction import predict_wheel
+    from build_matrix.cli.prediction import judge_installed, predict_wheel
     from build_matrix.diagnosis import diagnose, diagnose_installed
     from build_matrix.probe import examine_environment, probe
     from build_matrix.recorded import recorded_defines
@@ -42,7 +42,7 @@ def command(
     installed = examine_environment(python, os.environ) if python else None
     findings = diagnose(machine)
     if installed:
-        findings += diagnose_installed(installed, machine)
+        findings += diagnose_installed(installed, machine, judge_installed(installed, machine))
     wheels = {
         wheel.name: predict_wheel(wheel.name, machine, recorded_defines(wheel))
         for wheel in sorted(folder.glob("*.whl"))

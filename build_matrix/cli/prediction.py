@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from build_matrix.model import Finding, Gpu, Machine
+from build_matrix.model import Driver, Finding, Gpu, InstalledLlama, Machine
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 PROJECT = "llama-cpp-python"
 NO_DEFINES: Mapping[str, str] = {}
 UNKNOWN_DEFINES = "The options that it was built with are not known, since its record is not beside it."
+HIDE = (
+    "Build one that has code for it (`nox -s build`), or hide it with CUDA_VISIBLE_DEVICES where another GPU remains."
+)
 RUNS = "runs here: nox -s verify"
 
 
@@ -44,6 +47,42 @@ def predict_wheel(filename: str, machine: Machine, defines: Mapping[str, str] | 
     if label.problem:
         return _not_judged(label.problem)
     return _by_rules(label, machine, defines)
+
+
+def judge_installed(installed: InstalledLlama, machine: Machine) -> list[Finding]:
+    """What the version label of an installed build with CUDA says against this machine; nothing where it says nothing.
+
+    A label that its libraries contradict is no evidence. A GPU that the build lists shows that the driver serves it,
+    not that the build has code for it: only a kernel that is started would show that.
+    """
+    from build_matrix.diagnosis import usable
+    from build_matrix.diagnosis.causes import BUILD, cause
+    from build_matrix.resolve import CODE_RULE
+    from build_matrix.verify import parse_label
+
+    label = parse_label(installed.version.partition("+")[2])
+    if label is None or not machine.driver or not _holds_cuda(installed, label, machine.driver):
+        return []
+    if label.unknown:  # it may name more code than is understood
+        label = structs.replace(label, codes=())
+    gpus = [choice.gpu for choice in usable(machine)]
+    judged = [one for gpu in gpus for one in _findings(label, machine, (gpu,), None)]
+    judged = judged or _findings(label, machine, (), None)
+    is_served = any(device.gpu for device in installed.devices or ())
+    failed = dict.fromkeys(one for one in judged if one.failed and (one.rule == CODE_RULE or not is_served))
+    row = cause("labelled for another machine")
+    return [
+        row.finding(label=label.text, why=one.fact, remedy=HIDE if one.rule == CODE_RULE else f"{one.remedy} {BUILD}")
+        for one in failed
+    ]
+
+
+def _holds_cuda(installed: InstalledLlama, label: Label, driver: Driver) -> bool:
+    """Whether it holds CUDA's back end, of the label's family, which the driver runs: else another cause blames it."""
+    if "CUDA" not in installed.backends and (installed.backends or not installed.offload):
+        return False
+    family = installed.cuda_family or label.family
+    return family == label.family and installed.cuda_family <= int(driver.cuda.partition(".")[0])
 
 
 def _misfit(tags: Collection[Tag]) -> str:

@@ -970,7 +970,7 @@ CAUSES: tuple[Cause, ...] = (
         group="installed",
         seen="LLAMA_CPP_LIB_PATH, LLAMA_CPP_LIB",
         sentence="{variable} is set, and there is nothing where it leads: llama_cpp loads its libraries from there.",
-        remedy="Unset it, or correct it.",
+        remedy="Unset it, or set it to the folder that holds libllama.",
         source="llama_cpp/llama_cpp.py",
     ),
     Cause(
@@ -978,7 +978,7 @@ CAUSES: tuple[Cause, ...] = (
         group="installed",
         seen="LLAMA_CPP_LIB_PATH, LLAMA_CPP_LIB",
         sentence="{variable} is set, and there is no library in {folder}: llama_cpp loads its libraries from there.",
-        remedy="Unset it, or correct it.",
+        remedy="Unset it, or set it to the folder that holds libllama.",
         source="llama_cpp/llama_cpp.py",
     ),
     # --- an installed llama_cpp: its libraries ---------------------------------------------------------------
@@ -1149,6 +1149,15 @@ CAUSES: tuple[Cause, ...] = (
         source="signal(7)",
     ),
     Cause(
+        name="import is killed",
+        group="installed",
+        seen="SIGKILL",
+        sentence="{what} was killed (SIGKILL), as Linux does when memory runs out.",
+        remedy="Free some memory, in a container raise its memory limit (the kernel's log, `dmesg`, names what was "
+        "killed); else see what limits or supervises processes here.",
+        source="signal(7)",
+    ),
+    Cause(
         name="import crashes",
         group="installed",
         seen="the signal, or the exit code",
@@ -1175,6 +1184,14 @@ CAUSES: tuple[Cause, ...] = (
         "toolkit will not help.",
         remedy="Update the driver to one of CUDA {family}, or install a wheel of CUDA {major}.",
         source="CUDA Compatibility, minor version compatibility",
+    ),
+    Cause(
+        name="labelled for another machine",
+        group="installed",
+        seen="the local label of its version, where its libraries do not contradict it",
+        sentence="It is labelled {label}. {why}",
+        remedy="{remedy}",
+        source="the label, and the rules of `nox -s plan`",
     ),
     Cause(
         name="back ends not loaded",

@@ -17,11 +17,18 @@ PACKAGE = "llama_cpp"
 REPORT = "Report this with the output of `nox -s doctor -- --python … --json`."
 _ARCHIVE = re.compile(r"\.(zip|egg|whl|pyz)[/\\]", re.IGNORECASE)
 _FILE_MISSING = re.compile(r"cannot open(?! shared object file: Permission)|base name '\w+' not found|Failed to load '")
+# What no library can be the reason of.
+_OF_PYTHON_CODE = re.compile(
+    r"(SyntaxError|IndentationError|TabError|NameError|UnicodeDecodeError|TypeError|SystemExit)\b"
+)
 _NAMED_VERSION = re.compile(r"(?P<file>/\S+?): version [`'](?P<version>\w+?_[\w.]+)' not found")
 
 
-def diagnose_installed(installed: InstalledLlama, machine: Machine) -> list[Finding]:
-    """Why it does not import or offload; the one finding that holds is for an installation that does both."""
+def diagnose_installed(installed: InstalledLlama, machine: Machine, by_label: Sequence[Finding] = ()) -> list[Finding]:
+    """Why it does not import or offload; the one finding that holds is for an installation that does both.
+
+    ``by_label`` is what its version's label says against this machine.
+    """
     if not installed.folder:
         return [_absent(installed)]
     if not installed.origin or _is_other(installed):
@@ -32,6 +39,7 @@ def diagnose_installed(installed: InstalledLlama, machine: Machine) -> list[Find
     findings += _missing(installed)
     findings += _import(installed, findings)
     findings += _build(installed, machine)
+    findings += by_label
     if not findings:
         findings += _offload(installed, machine)
     return findings
@@ -151,6 +159,10 @@ def _foreign(installed: InstalledLlama) -> list[Finding]:
     for platform in dict.fromkeys(library.platform for library in installed.foreign_libraries):
         files = [library.file for library in installed.foreign_libraries if library.platform == platform]
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        of_nothing, _, why = platform.partition(": ")
+        if of_nothing in {"nothing", "nobody"}:
+            findings.append(cause("damaged library").finding(f"{files[0]}{more}: {why}"))
+            continue
         facts = {"files": files[0] + more, "are": "are" if more else "is", "platform": platform}
         findings.append(cause("library for another platform").finding(evidence, **facts))
     return findings
@@ -250,7 +262,9 @@ def _raised(installed: InstalledLlama, known: Sequence[Finding]) -> list[Finding
         return []
     if matched := by_text([installed.failure]):
         return [matched[0].finding(_evidence(installed))]
-    return [] if known else [cause("import fails").finding(installed.failure)]
+    if known and not _OF_PYTHON_CODE.match(installed.failure):
+        return []
+    return [cause("import fails").finding(installed.failure)]
 
 
 def _module_missing(module: str) -> Finding:
@@ -288,7 +302,11 @@ def _ended(end: ImportEnd, installed: InstalledLlama) -> Finding:
     if end.signal == "SIGILL":
         lacks = f"it lacks {', '.join(installed.lacks)}" if installed.lacks else ""
         return cause("import by an older processor").finding(", ".join(filter(None, (lacks, where))), what=what)
+    if end.signal == "SIGKILL":
+        return cause("import is killed").finding(where, what=what)
     how = _signal(end.signal) if end.signal else f"exit code {end.code}"
+    if known := by_text(installed.log):
+        return known[0].finding(f"{what} ended the process by {how} after {known[1].strip()!r}")
     evidence = ", ".join(filter(None, (where, _last(installed))))
     return cause("import crashes").finding(evidence, what=what, how=how)
 
@@ -345,8 +363,10 @@ def _offload(installed: InstalledLlama, machine: Machine) -> list[Finding]:
     if installed.offload:
         return [_claimed(installed, machine)]
     if installed.offload is None and installed.devices is None:
-        why = "this version does not say"
-        return [cause("not judged").finding(what=_what(installed), why=why, remedy="Update it.")]
+        why, remedy = "this version does not say", "Update it."
+        if installed.offload_failure:
+            why, remedy = f"llama_supports_gpu_offload() raised {installed.offload_failure}", REPORT
+        return [cause("not judged").finding(what=_what(installed), why=why, remedy=remedy)]
     return [_not_registered(installed, machine)]
 
 
@@ -371,7 +391,9 @@ def _claimed(installed: InstalledLlama, machine: Machine) -> Finding:
         reason = "it says so itself, but its CUDA version is not known, since the runtime is linked statically"
         remedy = "Load a model with n_gpu_layers=-1 and verbose=True: its log names the device."
     else:
-        return good("installed", f"llama_cpp {installed.version} says that it offloads; driver and GPU are fit for it.")
+        return good(
+            "installed", f"llama_cpp {installed.version} says that it offloads, and the driver serves it a GPU."
+        )
     return cause("not judged").finding(what=_what(installed), why=reason, remedy=remedy)
 
 

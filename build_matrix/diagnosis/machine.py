@@ -20,7 +20,7 @@ def diagnose(machine: Machine) -> list[Finding]:
     if findings[0] and findings[0].rule == FORWARD_COMPATIBILITY:
         findings.pop()  # the same cause, said by its consequence
     findings += [_platform(machine), *machine.compiler_problems]
-    if not (machine.compilers or machine.compiler_problems):
+    if machine.compilers_known and not (machine.compilers or machine.compiler_problems):
         findings.append(cause("no compiler").finding())
     findings += [
         cause("toolkit broken").finding(found_by=t.found_by, root=t.root, problem=t.problem)

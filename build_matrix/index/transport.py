@@ -192,7 +192,8 @@ def proxy_refused(proxy: str) -> CredentialsError:
     """The error for a proxy that answers 407."""
     return CredentialsError(
         f"The proxy {proxy} refuses the credentials, or got none (407).",
-        f"Check your credentials for {proxy}: HTTPS_PROXY, HTTP_PROXY and ALL_PROXY take http://USER:PASSWORD@HOST:PORT.",
+        f"Check your credentials for {proxy}: HTTPS_PROXY, HTTP_PROXY and ALL_PROXY take USER:PASSWORD, "
+        "with an @ after it, before the host.",
     )
 
 

@@ -16,7 +16,7 @@ import msgspec
 import psutil
 
 from build_matrix.errors import BuildMatrixError
-from build_matrix.model import Machine, Platform, Surroundings, supported_platform
+from build_matrix.model import COMPILERS, Machine, Platform, Surroundings, supported_platform
 from build_matrix.probe.compilers import CompilerSearch, find_compilers, search_compilers
 from build_matrix.probe.installed import examine_environment
 from build_matrix.probe.nvidia import NvidiaAnswer, probe_nvidia
@@ -58,7 +58,7 @@ def probe(store: Path, environ: Mapping[str, str] | None = None) -> Machine:
         nvidia = pool.submit(probe_nvidia, environ)
         toolkits = pool.submit(find_toolkits, environ)
         compilers = pool.submit(search_compilers, environ)
-        search = _part(problems, "the compilers", compilers.result, CompilerSearch())
+        search = _part(problems, COMPILERS, compilers.result, CompilerSearch())
         answer = _part(problems, "the driver and the GPUs", nvidia.result, NvidiaAnswer(problem=NOT_EXAMINED))
         machine = Machine(
             platform=platform_name(),
@@ -89,7 +89,7 @@ def _part(problems: list[str], what: str, ask: Callable[[], T], otherwise: T) ->
     except BuildMatrixError:
         raise
     except Exception as error:  # noqa: BLE001 - what nobody foresaw is data here: doctor must show the rest
-        problems.append(f"{what} ({type(error).__name__}: {error})")
+        problems.append(f"{what} ({f'{type(error).__name__}: {error}'.rstrip(': ')})")
         return otherwise
 
 

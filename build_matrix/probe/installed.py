@@ -166,6 +166,7 @@ def _assemble(python: Path, located: Mapping[str, Any], asked: _Answer, found: S
         loader_problems=found.loader_problems,
         imports=bool(facts.get("imported")),
         offload=facts.get("offload"),
+        offload_failure=_text(str(facts.get("offload_failure", ""))),
         devices=_devices(facts.get("devices")),
         system_info=str(facts.get("system_info", "")),
         end=end,

@@ -121,10 +121,12 @@ def distribution(found: Any) -> Iterator[dict[str, Any]]:
         normalized = re.sub(r"[-_.]+", "-", name).lower()
         record = found.read_text("RECORD") or ""
         top_level = found.read_text("top_level.txt") or ""
-        claims = re.search(r'(?m)^"?llama_cpp(/|$)', record + "\n" + top_level)
+        listing = record + "\n" + top_level
+        claims = re.search(r'(?m)^"?llama_cpp(/|$)', listing)
         place = os.path.abspath(str(found.locate_file("")))
-        other = "" if claims or normalized == PROJECT else other_module(normalized, record + "\n" + top_level, place)
-        if not claims and not other and normalized != PROJECT:
+        other = "" if claims or normalized == PROJECT else other_module(normalized, listing, place)
+        by_name = PROJECT in normalized and not listing.strip() and os.path.isdir(os.path.join(place, NAME))
+        if not (claims or other or by_name or normalized == PROJECT):
             return
         yield {
             "name": name,
@@ -262,9 +264,10 @@ def try_import(seconds: float, seconds_of_a_question: float) -> None:
         try:
             ask(module)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
-            tell(ask_problem=describe(error))
+            tell(**{step + "_failure": describe(error)})
     faulthandler.cancel_dump_traceback_later()
     tell(loaded=mapped(), step="end")
+    os._exit(0)  # all is answered: what the package does when Python ends may take any time
 
 
 def begin(step: str, seconds: float) -> None:
@@ -286,7 +289,7 @@ def describe(error: BaseException | None) -> str:
         if error is None:
             break
         if not any(str(error) in part for part in parts):
-            parts.append(type(error).__name__ + ": " + str(error))
+            parts.append((type(error).__name__ + ": " + str(error)).rstrip(": "))
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return " <- ".join(parts)[:LONGEST]
 

@@ -24,6 +24,7 @@ from build_matrix.model import (
     Toolkit,
 )
 from build_matrix.resolve.rules import (
+    CODE_RULE,
     DRIVER_RULE,
     ROOM_RULE,
     code_for_gpus,
@@ -40,6 +41,7 @@ from build_matrix.resolve.rules import (
 )
 
 __all__ = [
+    "CODE_RULE",
     "choose_release",
     "compiler_accepted",
     "make_plan",
@@ -313,18 +315,13 @@ def _judge(
 
 
 def _refused(machine: Machine) -> Finding:
-    """Why there is no compiler: the first one that was refused, or that there is none."""
-    return next(iter(machine.compiler_problems), _no_compiler())
-
-
-def _no_compiler() -> Finding:
-    return Finding(
-        rule="host compiler accepted",
-        kind="build",
-        passed=False,
-        fact="There is no C++ compiler on this machine.",
-        remedy="Install one: `apt install g++`, `dnf install gcc-c++`, or set CXX to one.",
-    )
+    """Why there is no compiler: the first one that was refused, or that there is none, or that nobody knows."""
+    fact = "There is no C++ compiler on this machine."
+    remedy = "Install one: `apt install g++`, `dnf install gcc-c++`, or set CXX to one."
+    if not machine.compilers_known:
+        fact, remedy = "The C++ compilers of this machine could not be examined.", "`nox -s doctor` says why."
+    missing = Finding(rule="host compiler accepted", kind="build", passed=False, fact=fact, remedy=remedy)
+    return next(iter(machine.compiler_problems), missing)
 
 
 def _compilers(toolkit: Toolkit, release: LlamaRelease, machine: Machine) -> list[HostCompiler]:

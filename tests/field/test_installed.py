@@ -274,8 +274,6 @@ def test_code_and_libraries_of_different_versions_are_told(stub: Stub, machine: 
     [
         ("libllama.dylib", b"\xcf\xfa\xed\xfe" + bytes(60), "macOS"),
         ("llama.dll", b"MZ" + bytes(60), "Windows"),
-        ("libllama.so", b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
-        ("libllama.so", b"", "no library"),
     ],
 )
 def test_libraries_that_no_loader_here_loads_are_named(
@@ -288,6 +286,22 @@ def test_libraries_that_no_loader_here_loads_are_named(
     assert found[0].rule == "library for another platform"
     assert platform in found[0].fact
     assert "py3-none-macosx_11_0_arm64" in found[0].fact
+    assert not any(finding.rule == "CPU build" for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "it is a pointer of Git LFS, not the file"),
+        (b"", "it is no library"),
+        (b"\x7fELF\x02\x01" + bytes(12) + b"\x3e\x00" + bytes(50), "it is cut off"),
+    ],
+)
+def test_a_library_for_no_platform_is_damaged(stub: Stub, machine: Machine, data: bytes, why: str) -> None:
+    (stub.package(LOADER) / "lib" / "libllama.so").write_bytes(data)
+    found = findings(stub, machine)
+    assert found[0].rule == "damaged library"
+    assert f"libllama.so: {why}" in found[0].fact
     assert not any(finding.rule == "CPU build" for finding in found)
 
 
@@ -444,6 +458,24 @@ def test_two_distributions_in_one_folder_are_named(stub: Stub, machine: Machine)
     assert "llama_cpp_python_binary 0.2.26" in found[0].fact
 
 
+def test_a_distribution_of_another_name_without_a_list_of_its_files_owns_the_folder_beside_it(stub: Stub) -> None:
+    stub.package(TRUE)
+    stub.distribution("0.3.16", "llama_cpp_python_cu12", record="")
+    (row,) = examine(stub).distributions
+    assert (row.name, row.version, row.module) == ("llama_cpp_python_cu12", "0.3.16", "")
+
+
+def test_what_no_library_can_be_the_reason_of_is_reported_beside_what_is_wrong_with_them(
+    stub: Stub, machine: Machine
+) -> None:
+    stub.package("def (")
+    stub.add("libggml-cuda.so", "libcudart.so.12")
+    (stub.site / "llama_cpp" / "lib" / "libllama.so").write_bytes(b"")
+    found = {finding.rule: finding.fact for finding in findings(stub, machine)}
+    assert "SyntaxError" in found["import fails"]
+    assert "libllama.so: it is no library" in found["damaged library"]
+
+
 def test_code_of_another_version_than_recorded_is_named(stub: Stub, machine: Machine) -> None:
     stub.package('__version__ = "0.2.90"\n' + TRUE)
     stub.distribution("0.3.16")
@@ -503,6 +535,18 @@ def test_an_import_that_does_not_end_is_stopped_and_placed(stub: Stub, machine: 
     assert answer.end.loading.endswith("libllama.so")
     finding = next(f for f in diagnose_installed(answer, machine) if f.rule == "import does not end")
     assert "did not return within 4 s: while it loaded" in finding.fact
+
+
+def test_what_a_package_does_when_python_ends_is_not_waited_for(stub: Stub) -> None:
+    stub.package(f"import atexit, time\natexit.register(time.sleep, 1000)\n{TRUE}")
+    answer = examine(stub)
+    assert (answer.imports, answer.offload, answer.end) == (True, True, None)
+
+
+def test_a_question_that_raises_is_reported_with_its_exception(stub: Stub, machine: Machine) -> None:
+    stub.package("def llama_supports_gpu_offload():\n    raise OSError('access violation')\n")
+    stub.add("libggml-cuda.so", "libcuda.so.1")
+    assert "raised OSError: access violation" in only(findings(stub, machine)).fact
 
 
 @pytest.mark.usefixtures("impatient")

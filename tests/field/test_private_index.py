@@ -451,6 +451,7 @@ def test_a_proxy_that_refuses_is_named(variable: str, tmp_path: Path, monkeypatc
         with pytest.raises(CredentialsError, match=f"proxy {proxy.host} refuses") as caught:
             fetch(tmp_path, given=IndexConfiguration(endpoints=("http://index.test/simple/",)))
     assert f"Check your credentials for {proxy.host}" in caught.value.remedy
+    assert redact.redact(caught.value.remedy) == caught.value.remedy  # nothing of the advice is taken for a secret
 
 
 def test_a_proxy_that_refuses_a_tunnel_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

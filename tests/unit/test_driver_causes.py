@@ -544,6 +544,11 @@ def test_one_cause_is_said_once(machine: Machine) -> None:
     assert wrong(refused) == ["forward compatibility"]
 
 
+def test_compilers_that_could_not_be_examined_are_not_called_missing(machine: Machine) -> None:
+    unknown = msgspec.structs.replace(works(machine), compilers=(), problems=("the compilers (MemoryError: )",))
+    assert wrong(unknown) == ["part not examined"]
+
+
 def test_every_part_of_the_machine_is_reported(machine: Machine) -> None:
     bad = msgspec.structs.replace(
         works(machine),

@@ -436,3 +436,24 @@ def test_the_rows_show_how_the_import_ended(facts: dict[str, Any], text: str) ->
 
 def test_an_environment_without_it_has_two_rows() -> None:
     assert [name for name, _ in installed_rows(InstalledLlama(python="/p"))] == ["environment", "llama_cpp"]
+
+
+def test_a_question_that_raises_is_no_old_version(machine: Machine) -> None:
+    (finding,) = diagnose_installed(with_(offload=None, offload_failure="OSError: access violation"), machine)
+    assert "llama_supports_gpu_offload() raised OSError: access violation" in finding.fact
+    assert "Update" not in finding.remedy
+
+
+def test_a_crash_after_a_line_that_is_known_is_that_cause(machine: Machine) -> None:
+    end = ImportEnd(step="import", signal="SIGABRT")
+    log = ("CUDA error: no kernel image is available for execution on the device",)
+    (finding,) = diagnose_installed(with_(imports=False, offload=None, end=end, log=log), machine)
+    assert finding.rule == "no code for this GPU"
+    assert "SIGABRT" in finding.fact
+
+
+def test_a_process_that_was_killed_is_no_broken_package(machine: Machine) -> None:
+    end = ImportEnd(step="import", signal="SIGKILL")
+    (finding,) = diagnose_installed(with_(imports=False, offload=None, end=end), machine)
+    assert "memory" in finding.fact
+    assert "pip install" not in finding.remedy

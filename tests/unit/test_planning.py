@@ -16,6 +16,7 @@ from build_matrix.errors import BuildMatrixError, ConfigurationError, MissingPre
 from build_matrix.locks import locked_llama_releases, locked_options
 from build_matrix.matrix import read_matrix
 from build_matrix.model import (
+    COMPILERS,
     Architecture,
     BuildInputs,
     Driver,
@@ -304,6 +305,13 @@ def test_what_rules_out_every_toolkit_is_printed_once(machine: Machine, capsys: 
 def test_what_of_cxx_is_left_out_is_a_note_of_the_plan(machine: Machine) -> None:
     here = msgspec.structs.replace(machine, compiler_notes=("CXX: ccache is left out",))
     assert "CXX: ccache is left out" in plan_of(here).notes
+
+
+def test_compilers_that_could_not_be_examined_are_not_called_missing(machine: Machine) -> None:
+    error = refused(msgspec.structs.replace(machine, compilers=(), problems=(f"{COMPILERS} (MemoryError: )",)))
+    assert isinstance(error, MissingPrerequisiteError)
+    assert error.problem == "The C++ compilers of this machine could not be examined."
+    assert "doctor" in error.remedy
 
 
 def test_of_two_accepted_compilers_the_first_is_taken(machine: Machine) -> None:

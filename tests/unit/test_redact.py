@@ -39,6 +39,8 @@ from build_matrix.report import LineReporter, RedactingConsole, TerminalReporter
         ("//u:s3cret@host/x", "//***@host/x"),
         ("http:/u:s3cret@host", "http:/***@host"),
         ("user:s3cret@proxy:3128", "***@proxy:3128"),
+        ("index 'user:s3cret@host/simple' has no scheme", "index '***@host/simple' has no scheme"),
+        ("there is no library in /etc/passwd: llama_cpp", "there is no library in /etc/passwd: llama_cpp"),
         ('"http:\\/\\/u:s3cret@host\\/"', '"http:\\/\\/***@host\\/"'),
         ("endpoint=http%3A%2F%2Fu%3As3cret%40host", "endpoint=http%3A%2F%2F***%40host"),
         ("https://h/f.whl?token=s3cret&x=1", "https://h/f.whl?token=***&x=1"),
@@ -119,6 +121,11 @@ def test_a_secret_in_another_one_does_not_uncover_it() -> None:
 def test_a_short_secret_is_hidden_only_as_a_whole() -> None:
     remember("cuda", "abc")
     assert redact("the cuda libcudart abc") == "the *** libcudart abc"
+
+
+def test_the_password_of_an_address_without_a_scheme_is_remembered_and_its_user_is_none() -> None:
+    remember_urls("user:s3cret-index@host", "someone-else@host")
+    assert redact("'s3cret-index' of someone-else") == "'***' of someone-else"
 
 
 def test_a_word_that_every_program_prints_is_no_secret() -> None:
