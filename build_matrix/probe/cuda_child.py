@@ -18,6 +18,7 @@ MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 NAME_BYTES = 256
 UUID_BYTES = 16
 UUID_GROUPS = (8, 4, 4, 4, 12)  # hexadecimal digits
+OLDEST = 1000  # CUDA 1.0; cuDriverGetVersion counts in thousandths of a major
 NODES = ("nvidiactl", "nvidia-uvm")
 GPU_NODE = re.compile(r"nvidia\d+|dxg")  # dxg is that of WSL
 
@@ -39,9 +40,11 @@ def main() -> None:
     number = ctypes.c_int()
     code = library.cuDriverGetVersion(ctypes.byref(number))
     if code:
-        tell(version_error=code, problem=f"the driver library does not say its version (error {code})")
-    else:
+        tell(version_error=code)
+    elif number.value >= OLDEST:
         tell(cuda=f"{number.value // 1000}.{number.value % 1000 // 10}")
+    else:
+        tell(version_odd=number.value)
     code = library.cuInit(0)
     tell(init_error=code)
     gpus = [] if code else devices(library)

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 
+OLDEST = 1000  # CUDA 1.0
 COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
 
 
@@ -28,7 +29,8 @@ def main() -> None:
     try:
         tell(driver=pynvml.nvmlSystemGetDriverVersion())
         number = pynvml.nvmlSystemGetCudaDriverVersion_v2()  # 13000 for CUDA 13.0
-        tell(cuda=f"{number // 1000}.{number % 1000 // 10}")
+        if number >= OLDEST:
+            tell(cuda=f"{number // 1000}.{number % 1000 // 10}")
     except pynvml.NVMLError as error:
         tell(nvml_cuda_problem=str(error))
     gpus, problems = [], []
