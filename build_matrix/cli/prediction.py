@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PROJECT = "llama-cpp-python"
 NO_DEFINES: Mapping[str, str] = {}
 UNKNOWN_DEFINES = "The options that it was built with are not known, since its record is not beside it."
+NO_FILE = "cannot be judged: this is not a file"
 RUNS = "runs here: nox -s verify"
 
 
@@ -51,7 +52,7 @@ def _misfit(tags: Collection[Tag]) -> str:
     from packaging.tags import platform_tags, sys_tags
 
     platforms = sorted({tag.platform for tag in tags})
-    if not set(platforms).intersection(platform_tags()):
+    if not set(platforms).intersection((*platform_tags(), "any")):
         return f"it is for {', '.join(platforms)}"
     if not set(tags).intersection(sys_tags()):
         return f"it is for Python {', '.join(sorted({tag.interpreter for tag in tags}))}"
@@ -66,7 +67,8 @@ def _by_rules(label: Label, machine: Machine, defines: Mapping[str, str] | None)
     results = results or {"": _findings(label, machine, (), defines)}
     bad = {name: [one.fact for one in findings if one.failed] for name, findings in results.items()}
     if all(bad.values()):
-        return " ".join(dict.fromkeys(fact for facts in bad.values() for fact in facts))
+        facts = dict.fromkeys(fact for facts in bad.values() for fact in facts)
+        return f"{'would' if machine.overrides else 'does'} not run here: {' '.join(facts)}"
     if machine.overrides:
         return "would run on what is claimed" if gpus else _not_judged("no GPU is claimed")
     if not evidence_of_use(machine):
