@@ -43,7 +43,7 @@ def predict_wheel(filename: str, machine: Machine, defines: Mapping[str, str] | 
     if label is None:
         return _not_judged("its name claims no CUDA version")
     if label.problem:
-        return _not_judged(label.problem)
+        return _refused_by_driver(label, machine) or _not_judged(label.problem)
     return _by_rules(label, machine, defines)
 
 
@@ -59,6 +59,19 @@ def _misfit(tags: Collection[Tag]) -> str:
     return ""
 
 
+def _refused_by_driver(label: Label, machine: Machine) -> str:
+    """Whether the driver rules it out by its CUDA version alone, whatever else of its label is not understood."""
+    from build_matrix.resolve import predict
+    from build_matrix.resolve.rules import DRIVER_RULE
+
+    findings = predict(label.cuda, label.architectures, machine, {})
+    return next((_does_not_run(one.fact, machine) for one in findings if one.failed and one.rule == DRIVER_RULE), "")
+
+
+def _does_not_run(facts: str, machine: Machine) -> str:
+    return f"{'would' if machine.overrides else 'does'} not run here: {facts}"
+
+
 def _by_rules(label: Label, machine: Machine, defines: Mapping[str, str] | None) -> str:
     from build_matrix.diagnosis import evidence_of_use, usable
 
@@ -68,7 +81,7 @@ def _by_rules(label: Label, machine: Machine, defines: Mapping[str, str] | None)
     bad = {name: [one.fact for one in findings if one.failed] for name, findings in results.items()}
     if all(bad.values()):
         facts = dict.fromkeys(fact for facts in bad.values() for fact in facts)
-        return f"{'would' if machine.overrides else 'does'} not run here: {' '.join(facts)}"
+        return _does_not_run(" ".join(facts), machine)
     if machine.overrides:
         return "would run on what is claimed" if gpus else _not_judged("no GPU is claimed")
     if not evidence_of_use(machine):

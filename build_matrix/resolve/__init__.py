@@ -348,8 +348,8 @@ def _choose(candidates: Iterable[Candidate], machine: Machine, notes: list[str],
     own = [c for c in usable if c.cuda.partition(".")[0] == machine.driver.cuda.partition(".")[0]]
     if own:
         notes.append(
-            f"CUDA {own[0].cuda}: newer than the driver's {machine.driver.cuda}, since no older one serves every GPU "
-            "here; its machine code runs by minor-version compatibility, PTX would not"
+            f"CUDA {own[0].cuda}: newer than the driver's {machine.driver.cuda}, since no older one can be built here "
+            "for every GPU; its machine code runs by minor-version compatibility, PTX would not"
         )
         return own[0]
     notes.append(f"CUDA {usable[0].cuda}: this machine's driver cannot run it")

@@ -86,6 +86,9 @@ def _other_target(toolkit: Toolkit, architectures: Sequence[Architecture]) -> st
     if all(any(_targets(other, a) for other in toolkits().values()) for a in architectures):
         return f"{own}; no toolkit compiles for all of yours: build several wheels, or leave out what you do not need."
     numbers = [int(number) for number in toolkit.architectures]
+    oldest = min(int(number) for other in toolkits().values() for number in other.architectures)
+    if any(a.number < oldest for a in architectures):
+        return f"{own}; no toolkit of the catalog compiles for less than {oldest / 10}: leave that GPU out."
     if any(a.number > numbers[-1] for a in architectures):
         ptx = max(number for number in numbers if number not in BLACKWELL)  # which some sources compile for it alone
         return f"{own}; for a GPU newer than the toolkit, the driver compiles PTX at the start: --arch {ptx}-virtual."

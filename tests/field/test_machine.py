@@ -204,6 +204,8 @@ JUDGED = {
     "llama_cpp_python-0.3.16+cu128.sm89-py3-none-macosx_11_0_arm64.whl": "not run here: it is for macosx_11_0_arm64",
     "llama_cpp_python-0.3.16+cu128.sm89-py3-none-manylinux_2_999_x86_64.whl": "it is for manylinux_2_999_x86_64",
     "llama_cpp_python-0.3.16+cu128.sm89-cp36-cp36m-linux_x86_64.whl": "not run here: it is for Python cp36",
+    "llama_cpp_python-0.3.16+cu130-py3-none-linux_x86_64.whl": "does not run here: Driver 576.52 speaks CUDA 12.9",
+    "llama_cpp_python-0.3.16+cu13.basic-py3-none-linux_x86_64.whl": "does not run here: Driver 576.52 speaks CUDA 12.9",
     "llama_cpp_python-0.3.16-py3-none-linux_x86_64.whl": "cannot be judged: its name claims no CUDA version",
     "llama_cpp_python-0.3.16+cu128.sm89.turbo-py3-none-linux_x86_64.whl": "cannot be judged: its label",
     "llama_cpp_python-0.3.16+cu128-py3-none-linux_x86_64.whl": "cannot be judged: its label",
