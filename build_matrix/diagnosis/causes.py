@@ -455,8 +455,8 @@ CAUSES: tuple[Cause, ...] = (
         rule="no driver",
         group="driver",
         seen="a container; the loader's error `file too short`",
-        sentence="This container was given no GPU: the libcuda.so.1 of its image is an empty file, which stands where "
-        "the host's library is put.",
+        sentence="This container was given no GPU: the libcuda.so.1 of its image is empty, or too short for a "
+        "library; with a GPU, the host's library takes its place.",
         remedy="Start the container with the GPU (`docker run --gpus all`, `podman run --device nvidia.com/gpu=all`).",
         source="https://github.com/warmshao/FasterLivePortrait/issues/37",
     ),

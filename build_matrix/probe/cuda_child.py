@@ -19,6 +19,11 @@ NAME_BYTES = 256
 UUID_BYTES = 16
 UUID_GROUPS = (8, 4, 4, 4, 12)  # hexadecimal digits
 OLDEST = 1000  # CUDA 1.0; cuDriverGetVersion counts in thousandths of a major
+NEEDED = (
+    "cuDriverGetVersion",
+    "cuInit",
+)
+NAMELESS = "GPU without a name"
 NODES = ("nvidiactl", "nvidia-uvm")
 GPU_NODE = re.compile(r"nvidia\d+|dxg")  # dxg is that of WSL
 
@@ -37,6 +42,9 @@ def main() -> None:
         tell(missing=True, library_error=str(error), nodes=nodes(Path("/dev")))
         return
     tell(library=loaded_file(Path("/proc/self/maps")))
+    if lacking := [name for name in NEEDED if not hasattr(library, name)]:
+        tell(problem=f"the driver library lacks {lacking[0]}, so it is not NVIDIA's, or damaged")
+        return
     number = ctypes.c_int()
     code = library.cuDriverGetVersion(ctypes.byref(number))
     if code:
@@ -123,7 +131,7 @@ def _device(library: ctypes.CDLL, index: int) -> dict[str, object]:
     gpu, instance = _uuid(library, "cuDeviceGetUuid", device), _uuid(library, "cuDeviceGetUuid_v2", device)
     mig = bool(instance) and instance != gpu  # the second version gives the UUID of a MIG instance
     return {
-        "name": name.value.decode("utf-8", "replace"),
+        "name": name.value.decode("utf-8", "replace").strip() or NAMELESS,
         "uuid": f"MIG-{instance}" if mig else f"GPU-{gpu}" if gpu else "",
         "compute_capability": f"{major.value}.{minor.value}",
         "memory": _memory(library, device),

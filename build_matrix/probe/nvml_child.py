@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 
+NAMELESS = "GPU without a name"
 OLDEST = 1000  # CUDA 1.0
 COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
 
@@ -53,7 +54,7 @@ def gpu(handle: object) -> dict[str, object]:
 
     major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
     facts: dict[str, object] = {
-        "name": pynvml.nvmlDeviceGetName(handle),
+        "name": name_of(handle),
         "uuid": pynvml.nvmlDeviceGetUUID(handle),
         "compute_capability": f"{major}.{minor}",
     }
@@ -72,6 +73,16 @@ def gpu(handle: object) -> dict[str, object]:
     except pynvml.NVMLError:
         facts["compute_mode"] = "unknown"
     return facts
+
+
+def name_of(handle: object) -> str:
+    """The GPU's name; one that is no text, which the bindings cannot read, is none."""
+    import pynvml
+
+    try:
+        return str(pynvml.nvmlDeviceGetName(handle)).strip() or NAMELESS
+    except UnicodeDecodeError:
+        return NAMELESS
 
 
 def mig_devices(handle: object) -> Iterator[str]:

@@ -328,3 +328,26 @@ def test_without_a_driver_library_the_files_of_the_system_tell_why(
     answer = probe_nvidia({"PATH": "/usr/bin:/bin"}, tmp_path)
     assert answer.driver is None
     assert sentence in answer.problem
+
+
+def test_a_library_that_lacks_a_function_says_which(tmp_path: Path) -> None:
+    (tmp_path / "odd.c").write_text("int cuDriverGetVersion(int *version) { *version = 12090; return 0; }\n")
+    (tmp_path / "lib").mkdir()
+    library = tmp_path / "lib" / "libcuda.so.1"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "odd.c"], check=True)
+    shown = doctor(Lab(libraries=()), tmp_path, LD_LIBRARY_PATH=str(library.parent)).stdout
+    assert "the driver library lacks cuInit, so it is not NVIDIA's, or damaged." in shown
+    assert "ended the process" not in shown
+
+
+def test_a_gpu_without_a_name_is_called_so(tmp_path: Path) -> None:
+    shown = doctor(Lab("576.52", 12090, (LabGpu(""),)), tmp_path).stdout
+    assert "GPU       GPU without a name, sm_89" in shown
+    assert f"{NOTHING}: the driver library answers, and shows this process GPU without a name." in shown
+
+
+def test_a_name_that_is_no_text_does_not_silence_nvml(tmp_path: Path) -> None:
+    shown = doctor(Lab("576.52", 12090, (LabGpu("NVIDIA \\377 X"),)), tmp_path).stdout
+    assert "576.52, speaks CUDA 12.9" in shown
+    assert "ended the process" not in shown
+    assert NOTHING in shown
