@@ -280,6 +280,7 @@ class Gpu(Record, frozen=True, kw_only=True):
 
 NO_DRIVER = "no NVIDIA driver"
 COMPILERS = "the compilers"  # how Machine.problems begins where their examination failed
+UNKNOWN = "unknown"  # version of a driver that nothing tells
 CLAIMED = "claimed"  # version of a driver, and beginning of a GPU's UUID, that stand for what another machine has
 
 
@@ -295,6 +296,18 @@ class Driver(Record, frozen=True, kw_only=True):
     cuda: str
     kernel_cuda: str = ""
     init_error: int = 0
+
+    @property
+    def name(self) -> str:
+        """What a sentence calls it: ``driver 580.95.05``."""
+        if self.version == CLAIMED:
+            return "the claimed driver"
+        return f"driver {self.version}" if self.version != UNKNOWN else "the driver (of unknown version)"
+
+    @property
+    def title(self) -> str:
+        """Its name at the beginning of a sentence."""
+        return self.name[:1].upper() + self.name[1:]
 
 
 class InstalledToolkit(Record, frozen=True, kw_only=True):
@@ -344,6 +357,7 @@ class DriverEvidence(Record, frozen=True, kw_only=True):
     ``library`` is the file that was loaded as libcuda.so.1, ``library_error`` why none was, ``found`` where else it
     lies. ``version_error`` and ``init_error`` are the results of cuDriverGetVersion and cuInit, ``nvml_error`` that of
     nvmlInit (None: no result), ``cuda_problem`` and ``nvml_problem`` what became of the processes that asked.
+    ``version_odd`` is the number that cuDriverGetVersion gave, where it is no version of CUDA.
     ``visible`` are the GPUs that CUDA shows this process, ``numbered`` those that it shows without
     CUDA_VISIBLE_DEVICES; both in CUDA's order. ``nodes`` are the device files with "ok", "missing" or the error of
     opening them; ``pci`` is None where the bus cannot be read. ``address_space`` is the process's limit of virtual
@@ -355,6 +369,7 @@ class DriverEvidence(Record, frozen=True, kw_only=True):
     library_error: str = ""
     found: tuple[FoundLibrary, ...] = ()
     version_error: int = 0
+    version_odd: int | None = None
     init_error: int | None = None
     cuda_problem: str = ""
     nvml_error: int | None = None
@@ -372,6 +387,19 @@ class DriverEvidence(Record, frozen=True, kw_only=True):
     def works(self) -> bool:
         """Whether the driver library answered, and shows this process a GPU."""
         return self.init_error == 0 and bool(self.visible)
+
+    @property
+    def library_absent(self) -> bool:
+        """Whether the loader finds no driver library, by its own message; one that it cannot load is not absent."""
+        return self.library_error.endswith("No such file or directory") or "not find" in self.library_error
+
+    @property
+    def hints(self) -> bool:
+        """Whether anything hints at an NVIDIA GPU or at its driver, whatever answers."""
+        files = any(state != "missing" for name, state in self.nodes.items() if name.startswith("nvidia"))
+        broken = bool(self.library_error) and not self.library_absent
+        parts = (self.library, self.found, self.cuda_problem, self.nvml_problem, self.pci, "nvidia" in self.modules)
+        return files or broken or any(parts)
 
 
 class Machine(Record, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from build_matrix.cli.options import (
     WheelsOption,
     override_variables,
 )
-from build_matrix.model import Finding, Machine
+from build_matrix.model import UNKNOWN, Finding, Machine
 
 
 def command(
@@ -32,7 +32,7 @@ def command(
 ) -> None:
     """Say what is on this machine, what is wrong with it, and what to do."""
     from build_matrix.cli.installed_rows import print_installed
-    from build_matrix.cli.prediction import judge_installed, predict_wheel
+    from build_matrix.cli.prediction import NO_FILE, judge_installed, predict_wheel
     from build_matrix.diagnosis import diagnose, diagnose_installed
     from build_matrix.probe import examine_environment, probe
     from build_matrix.recorded import recorded_defines
@@ -44,7 +44,7 @@ def command(
     if installed:
         findings += diagnose_installed(installed, machine, judge_installed(installed, machine))
     wheels = {
-        wheel.name: predict_wheel(wheel.name, machine, recorded_defines(wheel))
+        wheel.name: predict_wheel(wheel.name, machine, recorded_defines(wheel)) if wheel.is_file() else NO_FILE
         for wheel in sorted(folder.glob("*.whl"))
     }
     if as_json:
@@ -116,7 +116,8 @@ def _driver_rows(machine: Machine) -> Iterator[tuple[str, str]]:
     driver, evidence = machine.driver, machine.evidence
     if driver:
         kernel = f"; its kernel module CUDA {driver.kernel_cuda}" if driver.kernel_cuda not in {"", driver.cuda} else ""
-        yield "driver", f"{driver.version}, speaks CUDA {driver.cuda}{kernel}"
+        version = "unknown version" if driver.version == UNKNOWN else driver.version
+        yield "driver", f"{version}, speaks CUDA {driver.cuda}{kernel}"
     else:
         yield "driver", machine.driver_problem
     if works := evidence_of_use(machine):
@@ -129,7 +130,8 @@ def _gpu_rows(machine: Machine) -> Iterator[tuple[str, str]]:
     from build_matrix.diagnosis import usable
 
     left = {choice.gpu.uuid for choice in usable(machine)}
-    restricted = machine.surroundings.visible_devices is not None and all(gpu.uuid for gpu in machine.gpus)
+    identified = "" not in left and all(gpu.uuid for gpu in machine.gpus)
+    restricted = machine.surroundings.visible_devices is not None and identified
     for gpu in machine.gpus:
         mig = ", MIG" if gpu.mig else ""
         gone = restricted and not left.intersection((gpu.uuid, *gpu.mig_devices)) and not gpu.mig

@@ -21,6 +21,7 @@ UNKNOWN_DEFINES = "The options that it was built with are not known, since its r
 HIDE = (
     "Build one that has code for it (`nox -s build`), or hide it with CUDA_VISIBLE_DEVICES where another GPU remains."
 )
+NO_FILE = "cannot be judged: this is not a file"
 RUNS = "runs here: nox -s verify"
 
 
@@ -45,7 +46,7 @@ def predict_wheel(filename: str, machine: Machine, defines: Mapping[str, str] | 
     if label is None:
         return _not_judged("its name claims no CUDA version")
     if label.problem:
-        return _not_judged(label.problem)
+        return _refused_by_driver(label, machine) or _not_judged(label.problem)
     return _by_rules(label, machine, defines)
 
 
@@ -90,11 +91,24 @@ def _misfit(tags: Collection[Tag]) -> str:
     from packaging.tags import platform_tags, sys_tags
 
     platforms = sorted({tag.platform for tag in tags})
-    if not set(platforms).intersection(platform_tags()):
+    if not set(platforms).intersection((*platform_tags(), "any")):
         return f"it is for {', '.join(platforms)}"
     if not set(tags).intersection(sys_tags()):
         return f"it is for Python {', '.join(sorted({tag.interpreter for tag in tags}))}"
     return ""
+
+
+def _refused_by_driver(label: Label, machine: Machine) -> str:
+    """Whether the driver rules it out by its CUDA version alone, whatever else of its label is not understood."""
+    from build_matrix.resolve import predict
+    from build_matrix.resolve.rules import DRIVER_RULE
+
+    findings = predict(label.cuda, label.architectures, machine, {})
+    return next((_does_not_run(one.fact, machine) for one in findings if one.failed and one.rule == DRIVER_RULE), "")
+
+
+def _does_not_run(facts: str, machine: Machine) -> str:
+    return f"{'would' if machine.overrides else 'does'} not run here: {facts}"
 
 
 def _by_rules(label: Label, machine: Machine, defines: Mapping[str, str] | None) -> str:
@@ -105,7 +119,8 @@ def _by_rules(label: Label, machine: Machine, defines: Mapping[str, str] | None)
     results = results or {"": _findings(label, machine, (), defines)}
     bad = {name: [one.fact for one in findings if one.failed] for name, findings in results.items()}
     if all(bad.values()):
-        return " ".join(dict.fromkeys(fact for facts in bad.values() for fact in facts))
+        facts = dict.fromkeys(fact for facts in bad.values() for fact in facts)
+        return _does_not_run(" ".join(facts), machine)
     if machine.overrides:
         return "would run on what is claimed" if gpus else _not_judged("no GPU is claimed")
     if not evidence_of_use(machine):

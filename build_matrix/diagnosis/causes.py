@@ -241,8 +241,7 @@ CAUSES: tuple[Cause, ...] = (
         rule="kernel module",
         group="driver",
         seen="error 803, or NVML's error 18",
-        sentence="The driver's library and its loaded kernel module are of different versions (CUDA error 803, NVML "
-        "error 18).",
+        sentence="The driver's library and its loaded kernel module are of different versions.",
         remedy="Reboot after a driver update; if that does not help, leave only one version of the driver installed.",
         codes=(803,),
         pattern=_driver_log(803, name="CUDA_ERROR_SYSTEM_DRIVER_MISMATCH")
@@ -456,8 +455,8 @@ CAUSES: tuple[Cause, ...] = (
         rule="no driver",
         group="driver",
         seen="a container; the loader's error `file too short`",
-        sentence="This container was given no GPU: the libcuda.so.1 of its image is an empty file, which stands where "
-        "the host's library is put.",
+        sentence="This container was given no GPU: the libcuda.so.1 of its image is empty, or too short for a "
+        "library; with a GPU, the host's library takes its place.",
         remedy="Start the container with the GPU (`docker run --gpus all`, `podman run --device nvidia.com/gpu=all`).",
         source="https://github.com/warmshao/FasterLivePortrait/issues/37",
     ),
@@ -469,6 +468,25 @@ CAUSES: tuple[Cause, ...] = (
         "(error 2).",
         remedy="Lift the limit: `ulimit -v unlimited`, or in the settings of the batch system.",
         source="seen with driver 580.159.04: 8 GB are too few, 40 GB are enough",
+    ),
+    Cause(
+        name="driver out of memory",
+        group="driver",
+        seen="error 2 of cuInit, and no limit of virtual memory",
+        sentence="The driver library answers error 2 to cuInit: it gets too little memory from the system.",
+        remedy="See what is free (`free -h`) and the limits of this process (`ulimit -a`) and of its container or "
+        "batch job; the GPU's own memory plays no part in it.",
+        source=CUDA_ERRORS,
+    ),
+    Cause(
+        name="driver without version",
+        group="driver",
+        seen="cuInit does not fail, and cuDriverGetVersion gives an error, or a number that is no version of CUDA",
+        sentence="The driver library does not report which CUDA version it supports: cuDriverGetVersion answers "
+        "{answer}.",
+        remedy="See that libcuda.so.1 is NVIDIA's own and of the loaded kernel module's version (`nvidia-smi` shows "
+        "it); else install the driver again.",
+        source="CUDA driver API, cuDriverGetVersion",
     ),
     Cause(
         name="container without driver",
@@ -710,7 +728,7 @@ CAUSES: tuple[Cause, ...] = (
         name="other driver error",
         group="driver",
         seen="any other result of cuInit",
-        sentence="The driver library answers error {code} to {function}, which is not known here.",
+        sentence="The driver library answers error {code} to cuInit, which this tool does not know.",
         remedy="Look it up in enum cudaError_enum of CUDA's driver API; `nvidia-smi` and `dmesg` may say more.",
         source=CUDA_ERRORS,
     ),
@@ -747,6 +765,15 @@ CAUSES: tuple[Cause, ...] = (
         sentence="{gpu} is in compute mode {mode}.",
         remedy="Set it back: `nvidia-smi -c DEFAULT`.",
         source="NVML API, nvmlDeviceGetComputeMode",
+    ),
+    Cause(
+        name="NVML fails",
+        rule="NVML",
+        group="GPU",
+        seen="NVML's errors 4, 15, 16 and 18, though the driver library works",
+        sentence="NVML does not answer, though the driver library does: {problem}.",
+        remedy="nvidia-smi, and what else asks NVML, fails too. {remedy}",
+        source=NVML_ERRORS,
     ),
     Cause(
         name="GPU without answer",
@@ -1180,7 +1207,7 @@ CAUSES: tuple[Cause, ...] = (
         rule="driver too old",
         group="installed",
         seen="the CUDA runtime that its libraries need, and what the driver library answers",
-        sentence="It is built with CUDA {family}, but driver {version} speaks CUDA {cuda}. Rebuilding with the same "
+        sentence="It is built with CUDA {family}, but {driver} speaks CUDA {cuda}. Rebuilding with the same "
         "toolkit will not help.",
         remedy="Update the driver to one of CUDA {family}, or install a wheel of CUDA {major}.",
         source="CUDA Compatibility, minor version compatibility",

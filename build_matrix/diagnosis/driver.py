@@ -43,16 +43,34 @@ def explain(evidence: DriverEvidence, surroundings: Surroundings, listed: Sequen
     """
     if evidence.library_error:
         return _not_loaded(evidence, surroundings)
-    code = evidence.init_error or evidence.version_error
-    known_to_nvml = NVML_CAUSES.get(evidence.nvml_error or 0)
-    if known_to_nvml and (code in GENERAL_CODES or (evidence.cuda_problem and not code)):
-        return _device_files(code, evidence, surroundings) or cause(known_to_nvml).finding(evidence.nvml_problem)
-    if code:
-        return _refused(code, evidence, surroundings, listed)
+    if code := evidence.init_error:
+        return _known_to_nvml(evidence, surroundings) or _refused(code, evidence, surroundings, listed)
     if evidence.cuda_problem:
-        return cause("driver without answer").finding(problem=evidence.cuda_problem)
+        return _known_to_nvml(evidence, surroundings) or cause("driver without answer").finding(
+            problem=evidence.cuda_problem
+        )
     if evidence.init_error == 0 and not evidence.visible:
         return _no_gpu(evidence, surroundings, listed)
+    return _without_version(evidence)
+
+
+def _known_to_nvml(evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
+    """What NVML says of a failure for which the driver library has a general code, or no answer at all."""
+    code = evidence.init_error or 0
+    name = NVML_CAUSES.get(evidence.nvml_error or 0)
+    if not name or (code and code not in GENERAL_CODES):
+        return None
+    return _device_files(code, evidence, surroundings) or cause(name).finding(evidence.nvml_problem)
+
+
+def _without_version(evidence: DriverEvidence) -> Finding | None:
+    """Whether the driver library gives no CUDA version, though cuInit does not fail."""
+    if evidence.version_error == STUB:
+        return cause("stub library").finding(evidence=evidence.library)
+    if evidence.version_error:
+        return cause("driver without version").finding(answer=f"error {evidence.version_error}")
+    if evidence.version_odd is not None:
+        return cause("driver without version").finding(answer=f"{evidence.version_odd}")
     return None
 
 
@@ -69,7 +87,7 @@ def unknown_order(evidence: DriverEvidence, surroundings: Surroundings) -> Findi
 
 def _not_loaded(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
     error = evidence.library_error
-    if not error.endswith("No such file or directory") and "not find" not in error:
+    if not evidence.library_absent:
         if surroundings.container not in {"", *WITHOUT_DRIVER} and error.endswith("file too short"):
             return cause("empty library in the image").finding()
         return cause("broken library").finding(error=error.removeprefix("libcuda.so.1: "))
@@ -161,12 +179,13 @@ def _device_files_refused(code: int, evidence: DriverEvidence, surroundings: Sur
 
 
 def _by_result(code: int, evidence: DriverEvidence) -> Finding:
-    if code == OUT_OF_MEMORY and evidence.address_space:
-        return cause("address space limited").finding(limit=f"{evidence.address_space / 2**30:.1f} GiB")
+    if code == OUT_OF_MEMORY:  # cuInit takes memory of this process, and none of the GPU
+        if evidence.address_space:
+            return cause("address space limited").finding(limit=f"{evidence.address_space / 2**30:.1f} GiB")
+        return cause("driver out of memory").finding()
     if row := by_code(code):
         return row.finding(evidence=evidence.library if _is_compat(evidence.library) else "")
-    function = "cuInit" if evidence.init_error else "cuDriverGetVersion"
-    return cause("other driver error").finding(code=code, function=function)
+    return cause("other driver error").finding(code=code)
 
 
 def _mismatch(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
@@ -180,7 +199,7 @@ def _mismatch(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
     if surroundings.container and versions and evidence.library_version != evidence.module_version:
         lxc = surroundings.container == "lxc"
         return cause("driver of another version in LXC" if lxc else "driver in the image").finding(evidence=versions)
-    return cause("driver mismatch").finding(evidence=versions)
+    return cause("driver mismatch").finding(evidence=", ".join(filter(None, (f"error {DRIVER_MISMATCH}", versions))))
 
 
 def _no_gpu(evidence: DriverEvidence, surroundings: Surroundings, listed: Sequence[Gpu]) -> Finding:

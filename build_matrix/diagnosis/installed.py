@@ -347,7 +347,7 @@ def _build(installed: InstalledLlama, machine: Machine) -> list[Finding]:
     major = int(driver.cuda.partition(".")[0])
     if installed.cuda_family > major:
         newer = cause("newer CUDA than the driver's")
-        return [newer.finding(family=installed.cuda_family, version=driver.version, cuda=driver.cuda, major=major)]
+        return [newer.finding(family=installed.cuda_family, driver=driver.name, cuda=driver.cuda, major=major)]
     return []
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from build_matrix.diagnosis.causes import by_code, cause
-from build_matrix.diagnosis.driver import explain, explain_nvml, unknown_order, without_driver
+from build_matrix.diagnosis.driver import NVML_CAUSES, explain, explain_nvml, unknown_order, without_driver
 from build_matrix.diagnosis.visible import hides_every_gpu, selection, usable
 from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.model import Finding, Machine
@@ -27,7 +28,7 @@ def diagnose(machine: Machine) -> list[Finding]:
         for t in machine.toolkits
         if t.problem
     ]
-    findings += [explain_nvml(text) for text in machine.gpu_problems]
+    findings += [nvml_failure(machine), *(explain_nvml(text) for text in machine.gpu_problems)]
     findings += [
         cause("compute mode").finding(gpu=gpu.name, mode=gpu.compute_mode)
         for gpu in machine.gpus
@@ -59,8 +60,17 @@ def why_driver_fails(machine: Machine) -> Finding | None:
     if driver:
         row = by_code(driver.init_error)
         return row.finding() if row else _unknown_code(driver.init_error)
-    missing = without_driver(machine.surroundings) if machine.surroundings.container else cause("no driver").finding()
+    here = machine.surroundings.container and not claimed
+    missing = without_driver(machine.surroundings) if here else cause("no driver").finding()
     return _no_driver(missing, machine.driver_problem)
+
+
+def nvml_failure(machine: Machine) -> Finding | None:
+    """What NVML alone reports, where the driver library works; None for nothing that it names by a code of its own."""
+    name = NVML_CAUSES.get(machine.evidence.nvml_error or 0)
+    if not name or machine.overrides or not machine.evidence.works:
+        return None
+    return cause("NVML fails").finding(problem=machine.evidence.nvml_problem, remedy=cause(name).remedy)
 
 
 def _no_driver(finding: Finding, problem: str) -> Finding:
@@ -69,7 +79,7 @@ def _no_driver(finding: Finding, problem: str) -> Finding:
 
 
 def _unknown_code(code: int) -> Finding:
-    return cause("other driver error").finding(code=code, function="cuInit")
+    return cause("other driver error").finding(code=code)
 
 
 def _platform(machine: Machine) -> Finding | None:
@@ -83,7 +93,7 @@ def _platform(machine: Machine) -> Finding | None:
 
 def _driver(machine: Machine) -> Finding | None:
     driver = machine.driver
-    return good("driver", f"Driver {driver.version} speaks CUDA {driver.cuda}.") if driver else None
+    return good("driver", f"{driver.title} speaks CUDA {driver.cuda}.") if driver else None
 
 
 def hidden(machine: Machine) -> Finding | None:
@@ -125,7 +135,8 @@ def evidence_of_use(machine: Machine) -> str:
     """What shows that CUDA works for this process, as a clause; an empty text where nothing does."""
     if machine.overrides or not machine.evidence.works or hides_every_gpu(machine):
         return ""
-    names = ", ".join(choice.gpu.name for choice in usable(machine))
+    counted = Counter(choice.gpu.name for choice in usable(machine))
+    names = ", ".join(name if number == 1 else f"{number} x {name}" for name, number in counted.items())
     return f"the driver library answers, and shows this process {names}"
 
 

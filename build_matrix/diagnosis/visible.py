@@ -100,12 +100,13 @@ def _reader(first: str, gpus: Sequence[Gpu], *, ordered: bool) -> Callable[[str]
 def _by_number(entry: str, gpus: Sequence[Gpu], *, ordered: bool) -> Named:
     match = NUMBER.match(entry)
     if not match:
-        return Named(why="is not a number" if entry.strip() else "is empty")
+        return Named(why="is not a number" if entry.strip() else "is blank" if entry else "is empty")
     number = _as_int(int(match[1]))
     if number < 0:
         return Named(why="is not the number of a GPU")
     if number >= len(gpus):
-        return Named(why=f"is not the number of a GPU (0 to {len(gpus) - 1})", known=bool(gpus))
+        numbers = "only 0" if len(gpus) == 1 else f"0 to {len(gpus) - 1}"
+        return Named(why=f"is not the number of a GPU ({numbers})", known=bool(gpus))
     alike = len({(gpu.name, gpu.compute_capability) for gpu in gpus}) == 1
     return Named(gpu=gpus[number], identity=number, known=ordered or (alike and not any(gpu.mig for gpu in gpus)))
 

@@ -16,7 +16,7 @@ import msgspec
 import psutil
 
 from build_matrix.errors import BuildMatrixError
-from build_matrix.model import COMPILERS, Machine, Platform, Surroundings, supported_platform
+from build_matrix.model import COMPILERS, DriverEvidence, Machine, Platform, Surroundings, supported_platform
 from build_matrix.probe.compilers import CompilerSearch, find_compilers, search_compilers
 from build_matrix.probe.installed import examine_environment
 from build_matrix.probe.nvidia import NvidiaAnswer, probe_nvidia
@@ -29,6 +29,7 @@ __all__ = ["apply_overrides", "examine_environment", "find_compilers", "named_pr
 
 T = TypeVar("T")
 NOT_EXAMINED = "the driver cannot be examined"
+UNEXAMINED = NvidiaAnswer(problem=NOT_EXAMINED, evidence=DriverEvidence(cuda_problem=NOT_EXAMINED))
 NO_MEMORY_INFO = (OSError, psutil.Error, ValueError, KeyError)  # no /proc, or an odd one
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
@@ -59,7 +60,7 @@ def probe(store: Path, environ: Mapping[str, str] | None = None) -> Machine:
         toolkits = pool.submit(find_toolkits, environ)
         compilers = pool.submit(search_compilers, environ)
         search = _part(problems, COMPILERS, compilers.result, CompilerSearch())
-        answer = _part(problems, "the driver and the GPUs", nvidia.result, NvidiaAnswer(problem=NOT_EXAMINED))
+        answer = _part(problems, "the driver and the GPUs", nvidia.result, UNEXAMINED)
         machine = Machine(
             platform=platform_name(),
             python=platform.python_version(),

@@ -21,7 +21,8 @@ SECONDS = 10.0  # for each question to a compiler
 TRIAL_SECONDS = 60.0
 RULE = "host compiler works"
 CHANGE_CXX = "Unset CXX, or set it to g++ or clang++."
-# Programs that stand before a compiler or in its place. They are left out: the build has a compile cache of its own.
+# Programs that stand before a compiler or in its place, and are left out.
+LEFT_OUT = "is left out: the build has a compile cache of its own, and compiles on this machine"
 LAUNCHERS = frozenset({"ccache", "sccache", "distcc", "icecc", "buildcache"})
 SYSTEM_FOLDERS = (Path("/usr/bin"), Path("/bin"))  # with the compiler's own folder, the PATH of the compilation
 
@@ -201,11 +202,11 @@ def _named_program(named: str, folders: Sequence[Path], notes: list[str]) -> Pat
     except ValueError as error:
         raise _RefusedError(f"it cannot be read ({error})") from error
     while words and Path(words[0]).name in LAUNCHERS:
-        notes.append(f"CXX: {Path(words.pop(0)).name} is left out; the build has a compile cache of its own")
+        notes.append(f"CXX: {Path(words.pop(0)).name} {LEFT_OUT}")
     if not words:
         raise _RefusedError("no compiler follows it")
     if len(words) > 1:
-        program = words[0] if Path(words[0]).name != "env" else "the compiler"
+        program = words[0] if words[1].startswith("-") else "the compiler"  # not env, zig, or another launcher
         raise _RefusedError(
             f"it holds more than a program ({shlex.join(words[1:])}), and this tool chooses the options itself",
             f"Set CXX to {program} alone; options go into --define CMAKE_CXX_FLAGS=VALUE.",
@@ -231,7 +232,7 @@ def _without_masquerade(path: Path, folders: Sequence[Path], notes: list[str]) -
     launcher, found = path.resolve().name, _which(path.name, folders)
     if not found:
         raise _RefusedError(f"it is {launcher} by another name, and there is no {path.name} on the PATH")
-    notes.append(f"CXX: {launcher} is left out; the build has a compile cache of its own")
+    notes.append(f"CXX: {launcher} {LEFT_OUT}")
     return found
 
 

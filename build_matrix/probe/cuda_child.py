@@ -18,6 +18,12 @@ MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 NAME_BYTES = 256
 UUID_BYTES = 16
 UUID_GROUPS = (8, 4, 4, 4, 12)  # hexadecimal digits
+OLDEST = 1000  # CUDA 1.0; cuDriverGetVersion counts in thousandths of a major
+NEEDED = (
+    "cuDriverGetVersion",
+    "cuInit",
+)
+NAMELESS = "GPU without a name"
 NODES = ("nvidiactl", "nvidia-uvm")
 GPU_NODE = re.compile(r"nvidia\d+|dxg")  # dxg is that of WSL
 
@@ -36,12 +42,17 @@ def main() -> None:
         tell(missing=True, library_error=str(error), nodes=nodes(Path("/dev")))
         return
     tell(library=loaded_file(Path("/proc/self/maps")))
+    if lacking := [name for name in NEEDED if not hasattr(library, name)]:
+        tell(problem=f"the driver library lacks {lacking[0]}, so it is not NVIDIA's, or damaged")
+        return
     number = ctypes.c_int()
     code = library.cuDriverGetVersion(ctypes.byref(number))
     if code:
-        tell(version_error=code, problem=f"the driver library does not say its version (error {code})")
-    else:
+        tell(version_error=code)
+    elif number.value >= OLDEST:
         tell(cuda=f"{number.value // 1000}.{number.value % 1000 // 10}")
+    else:
+        tell(version_odd=number.value)
     code = library.cuInit(0)
     tell(init_error=code)
     gpus = [] if code else devices(library)
@@ -120,7 +131,7 @@ def _device(library: ctypes.CDLL, index: int) -> dict[str, object]:
     gpu, instance = _uuid(library, "cuDeviceGetUuid", device), _uuid(library, "cuDeviceGetUuid_v2", device)
     mig = bool(instance) and instance != gpu  # the second version gives the UUID of a MIG instance
     return {
-        "name": name.value.decode("utf-8", "replace"),
+        "name": name.value.decode("utf-8", "replace").strip() or NAMELESS,
         "uuid": f"MIG-{instance}" if mig else f"GPU-{gpu}" if gpu else "",
         "compute_capability": f"{major.value}.{minor.value}",
         "memory": _memory(library, device),

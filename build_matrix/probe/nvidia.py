@@ -13,7 +13,7 @@ import msgspec
 
 from build_matrix.catalog import cuda_of_driver
 from build_matrix.diagnosis.driver import explain, unknown_order
-from build_matrix.model import NO_DRIVER, Driver, DriverEvidence, Gpu, Record
+from build_matrix.model import NO_DRIVER, UNKNOWN, Driver, DriverEvidence, Gpu, Record
 from build_matrix.probe import cuda_child, nvml_child
 from build_matrix.probe.evidence import as_text, library_version, read_evidence
 from build_matrix.probe.surroundings import find_surroundings
@@ -85,7 +85,7 @@ def _problem(evidence: DriverEvidence, listed: tuple[Gpu, ...], environ: Mapping
 def _driver(nvml: Mapping[str, Any], cuda: Mapping[str, Any], evidence: DriverEvidence) -> Driver | None:
     """The driver, if one of the libraries says something of it."""
     version = str(nvml.get("driver", ""))
-    if not version and not cuda.get("cuda"):
+    if not (version or cuda.get("cuda")):
         return None
     version = version or evidence.module_version or evidence.library_version
     kernel_cuda = cuda_of_driver(version)
@@ -93,7 +93,7 @@ def _driver(nvml: Mapping[str, Any], cuda: Mapping[str, Any], evidence: DriverEv
     if not library_cuda:
         return None
     return Driver(
-        version=version or "unknown",
+        version=version or UNKNOWN,
         cuda=library_cuda,
         kernel_cuda=kernel_cuda,
         init_error=int(cuda.get("init_error", 0)),
@@ -116,6 +116,7 @@ def _evidence(
         library_error=str(cuda.get("library_error", "")),
         found=files.found,
         version_error=int(cuda.get("version_error", 0)),
+        version_odd=cuda.get("version_odd"),
         init_error=cuda.get("init_error"),
         cuda_problem=str(cuda.get("problem", "")),
         nvml_error=code,

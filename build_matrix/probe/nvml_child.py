@@ -6,6 +6,8 @@ import json
 import sys
 from collections.abc import Iterator
 
+NAMELESS = "GPU without a name"
+OLDEST = 1000  # CUDA 1.0
 COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
 
 
@@ -28,7 +30,8 @@ def main() -> None:
     try:
         tell(driver=pynvml.nvmlSystemGetDriverVersion())
         number = pynvml.nvmlSystemGetCudaDriverVersion_v2()  # 13000 for CUDA 13.0
-        tell(cuda=f"{number // 1000}.{number % 1000 // 10}")
+        if number >= OLDEST:
+            tell(cuda=f"{number // 1000}.{number % 1000 // 10}")
     except pynvml.NVMLError as error:
         tell(nvml_cuda_problem=str(error))
     gpus, problems = [], []
@@ -51,7 +54,7 @@ def gpu(handle: object) -> dict[str, object]:
 
     major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
     facts: dict[str, object] = {
-        "name": pynvml.nvmlDeviceGetName(handle),
+        "name": name_of(handle),
         "uuid": pynvml.nvmlDeviceGetUUID(handle),
         "compute_capability": f"{major}.{minor}",
     }
@@ -70,6 +73,16 @@ def gpu(handle: object) -> dict[str, object]:
     except pynvml.NVMLError:
         facts["compute_mode"] = "unknown"
     return facts
+
+
+def name_of(handle: object) -> str:
+    """The GPU's name; one that is no text, which the bindings cannot read, is none."""
+    import pynvml
+
+    try:
+        return str(pynvml.nvmlDeviceGetName(handle)).strip() or NAMELESS
+    except UnicodeDecodeError:
+        return NAMELESS
 
 
 def mig_devices(handle: object) -> Iterator[str]:

@@ -40,7 +40,9 @@ def _with_driver(machine: Machine, cuda: str) -> Machine:
     if cuda.lower() == "none":
         return msgspec.structs.replace(machine, driver=None, driver_problem=NO_DRIVER, gpus=())
     if not _CUDA.fullmatch(cuda):
-        raise ConfigurationError(f"{DRIVER_CUDA}={cuda} is not a CUDA version.", "Write it as 12.9, or as none.")
+        raise ConfigurationError(
+            f"{DRIVER_CUDA}={cuda} (--driver-cuda) is not a CUDA version.", "Write it as 12.9, or as none."
+        )
     driver = Driver(version=CLAIMED, cuda=cuda)
     return msgspec.structs.replace(machine, driver=driver, driver_problem="")
 

@@ -51,9 +51,6 @@ __all__ = [
     "why_not_compiled",
 ]
 
-# What Machine.driver_problem says where nothing hints at an NVIDIA GPU.
-_NO_SIGN = re.compile(rf"({NO_DRIVER}( in this container| that Windows gives to this WSL)?)?")
-
 CROSS = "--cross builds it anyway, for another machine."
 
 
@@ -210,7 +207,8 @@ def _architectures(wanted: Sequence[str], machine: Machine, notes: list[str]) ->
             "with the driver.",
         )
     default = default_architecture()
-    why = "no GPU is claimed" if _claimed(machine) else f"there is {machine.driver_problem or NO_DRIVER}"
+    where = " in this container" if machine.surroundings.container else ""
+    why = "no GPU is claimed" if _claimed(machine) else f"there is {NO_DRIVER}{where}"
     notes.append(f"architecture {default}: the default, since {why} (--arch changes it)")
     return (Architecture.parse(default),)
 
@@ -228,11 +226,11 @@ def _sign_of_gpu(machine: Machine) -> str:
             or machine.driver_problem
             or "There is a driver, but no GPU answers"
         )
-    if not _NO_SIGN.fullmatch(machine.driver_problem):
-        return machine.driver_problem
-    if machine.evidence.pci:
+    if not machine.evidence.hints:
+        return ""
+    if machine.driver_problem in {"", NO_DRIVER} and machine.evidence.pci:
         return f"there is an NVIDIA device ({machine.evidence.pci[0].address}), but no driver that answers"
-    return ""
+    return machine.driver_problem or NO_DRIVER
 
 
 _SPELLING = re.compile(
@@ -249,7 +247,7 @@ def parse_architectures(wanted: Sequence[str], own: Sequence[Architecture] = ())
     Raises ConfigurationError for anything else.
     """
     parsed: dict[Architecture, None] = {}
-    for text in (word.strip() for item in wanted for word in re.split(r"[,;]", item)):
+    for text in (word for item in wanted for word in re.split(r"\s*[,;]\s*|\s+", item.strip())):
         if text.lower() == "native" and own:
             parsed |= dict.fromkeys(own)
         else:
@@ -266,7 +264,9 @@ def _parse_architecture(text: str) -> tuple[Architecture, ...]:
     kinds = {{"sm": "real", "compute": "virtual", "ptx": "virtual"}.get(code, ""), (match["kind"] or "").lstrip("-")}
     kinds -= {""}
     if len(kinds) > 1 or (kinds and match["ptx"]):
-        raise ConfigurationError(f"{text!r} names both machine code and PTX.", "Write 89 for the one, 89-virtual else.")
+        raise ConfigurationError(
+            f"{text!r} names both machine code and PTX.", "Write 89, 89-virtual, or 8.9+PTX for both."
+        )
     if match["ptx"]:
         kinds = {"real", "virtual"}
     spelled = [f"{number}{feature}-{kind}" for kind in sorted(kinds or {"real"})]
@@ -345,8 +345,8 @@ def _choose(candidates: Iterable[Candidate], machine: Machine, notes: list[str],
     own = [c for c in usable if c.cuda.partition(".")[0] == machine.driver.cuda.partition(".")[0]]
     if own:
         notes.append(
-            f"CUDA {own[0].cuda}: newer than the driver's {machine.driver.cuda}, since no older one serves every GPU "
-            "here; its machine code runs by minor-version compatibility, PTX would not"
+            f"CUDA {own[0].cuda}: newer than the driver's {machine.driver.cuda}, since no older one can be built here "
+            "for every GPU; its machine code runs by minor-version compatibility, PTX would not"
         )
         return own[0]
     notes.append(f"CUDA {usable[0].cuda}: this machine's driver cannot run it")

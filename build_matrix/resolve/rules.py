@@ -78,16 +78,20 @@ def _targets(toolkit: Toolkit, architecture: Architecture) -> bool:
 
 def _other_target(toolkit: Toolkit, architectures: Sequence[Architecture]) -> str:
     """What this toolkit compiles for, and the toolkits that compile for all of these architectures."""
-    own = f"It can for {', '.join(toolkit.architectures)}"
+    own = f"It compiles for {', '.join(toolkit.architectures)}"
     others = [other.cuda for other in toolkits().values() if all(_targets(other, a) for a in architectures)]
     if others:
-        return f"{own}; for all of yours can --cuda {others[0]}{f' to {others[-1]}' if len(others) > 1 else ''}."
+        span = f"{others[0]} to {others[-1]} do" if len(others) > 1 else f"{others[0]} does"
+        return f"{own}; for all of yours, --cuda {span}."
     if all(any(_targets(other, a) for other in toolkits().values()) for a in architectures):
-        return f"{own}; no toolkit can for all of yours: build several wheels, or leave out what you do not need."
+        return f"{own}; no toolkit compiles for all of yours: build several wheels, or leave out what you do not need."
     numbers = [int(number) for number in toolkit.architectures]
+    oldest = min(int(number) for other in toolkits().values() for number in other.architectures)
+    if any(a.number < oldest for a in architectures):
+        return f"{own}; no toolkit of the catalog compiles for less than {oldest / 10}: leave that GPU out."
     if any(a.number > numbers[-1] for a in architectures):
         ptx = max(number for number in numbers if number not in BLACKWELL)  # which some sources compile for it alone
-        return f"{own}; a GPU that is newer than the toolkit compiles PTX when it starts: --arch {ptx}-virtual."
+        return f"{own}; for a GPU newer than the toolkit, the driver compiles PTX at the start: --arch {ptx}-virtual."
     return f"{own}; the compute capability 8.9 is --arch 89 (`nvidia-smi --query-gpu=compute_cap --format=csv`)."
 
 
@@ -177,7 +181,7 @@ def driver_answers(machine: Machine) -> Finding:
     if driver is None:
         return _not_known(ANSWER_RULE, _no_driver(machine), DOCTOR)
     if machine.overrides or code == 0:
-        return Finding(rule=ANSWER_RULE, kind="run", passed=True, fact=f"Driver {driver.version} answers.")
+        return Finding(rule=ANSWER_RULE, kind="run", passed=True, fact=f"{driver.title} answers.")
     why = machine.driver_problem or (f"cuInit answers error {code}" if code else "the driver library did not answer")
     return _not_known(ANSWER_RULE, f"Whether CUDA works here is not known: {why}.", DOCTOR)
 
@@ -198,8 +202,7 @@ def driver_accepts(toolkit: Toolkit, machine: Machine) -> Finding:
         rule=DRIVER_RULE,
         kind="run",
         passed=passed,
-        fact=f"Driver {driver.version} speaks CUDA {driver.cuda}; CUDA {toolkit.cuda} programs need driver {minimum} "
-        "or newer.",
+        fact=f"{driver.title} speaks CUDA {driver.cuda}; CUDA {toolkit.cuda} programs need driver {minimum} or newer.",
         remedy="" if passed else f"Update the driver to {minimum} or newer.",
     )
 
@@ -218,7 +221,7 @@ def unknown_toolkit(cuda: str, driver: Driver | None) -> Finding:
             rule=DRIVER_RULE,
             kind="run",
             passed=False,
-            fact=f"Driver {driver.version} speaks CUDA {driver.cuda}; this is CUDA {cuda}.",
+            fact=f"{driver.title} speaks CUDA {driver.cuda}; this is CUDA {cuda}.",
             remedy=f"Update the driver to one that speaks CUDA {cuda}.",
         )
     fact = f"CUDA {cuda} is not in the catalog" if cuda else "The CUDA version is not understood"
@@ -244,8 +247,8 @@ def compressed_code_read(toolkit: Toolkit, machine: Machine, defines: dict[str, 
         rule=rule,
         kind="run",
         passed=passed,
-        fact=f"CUDA {toolkit.cuda} compresses machine code, which driver {minimum} and newer read; here is "
-        f"{driver.version}.",
+        fact=f"CUDA {toolkit.cuda} compresses machine code, which driver {minimum} and newer read; this is "
+        f"{driver.name}.",
         remedy="" if passed else f"Add --define {COMPRESSION}=none, or update the driver.",
     )
 

@@ -121,6 +121,29 @@ def test_one_error_one_sentence_one_remedy(
     assert not any(word in shown for word in never), shown
 
 
+@pytest.mark.parametrize("cuda", [0, -1, 999])
+def test_a_number_that_is_no_cuda_version_is_a_problem_and_the_module_tells_it(tmp_path: Path, cuda: int) -> None:
+    answer = report(Lab("576.52", cuda, obeys=True), tmp_path)
+    assert problems(answer) == ["driver without version"]
+    assert answer["machine"]["driver"]["cuda"] == "12.9"
+    (finding,) = (one for one in answer["findings"] if not one["passed"])
+    assert f"cuDriverGetVersion answers {cuda}." in finding["fact"]
+
+
+def test_an_error_of_one_function_is_not_told_of_another(tmp_path: Path) -> None:
+    shown = doctor(Lab("576.52", 12090, version_error=999), tmp_path).stdout
+    assert "cuDriverGetVersion answers error 999." in shown
+    assert "to cuInit" not in shown
+    assert NOTHING not in shown
+
+
+def test_a_folder_is_no_wheel(tmp_path: Path) -> None:
+    (tmp_path / "wheels" / OURS).mkdir(parents=True)
+    shown = doctor(ONE, tmp_path, "--wheels", str(tmp_path / "wheels")).stdout
+    assert "cannot be judged: this is not a file" in shown
+    assert "runs here" not in shown
+
+
 def test_nvml_failing_is_not_no_gpu(tmp_path: Path) -> None:
     answer = report(Lab("580.65.06", 13000, nvml_error=999, obeys=True), tmp_path)
     assert problems(answer) == []
@@ -144,7 +167,8 @@ def test_an_empty_library_is_what_an_image_holds_in_the_place_of_the_hosts(
 
 def test_a_limit_of_virtual_memory_is_not_a_full_gpu(tmp_path: Path) -> None:
     shown = doctor(Lab(init_error=2), tmp_path).stdout
-    assert "not enough free memory" in shown
+    assert "too little memory from the system" in shown
+    assert "free memory" not in shown
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (64 << 30, before[1]))
     try:
@@ -175,14 +199,17 @@ def test_mig_is_shown_and_left_to_the_driver(tmp_path: Path) -> None:
 JUDGED = {
     OURS: "runs here: nox -s verify",
     "llama_cpp_python-0.3.16+cu130.sm89-py3-none-linux_x86_64.whl": "Driver 576.52 speaks CUDA 12.9",
-    "llama_cpp_python-0.3.16+cu128.sm75-py3-none-linux_x86_64.whl": "runs nothing of sm75",
+    "llama_cpp_python-0.3.16+cu128.sm75-py3-none-linux_x86_64.whl": "does not run here: NVIDIA GeForce RTX 4090",
     "llama_cpp_python-0.3.20+cuda13.0.sm100.sm120.blackwell-py3-none-win_amd64.whl": "it is for win_amd64",
     "llama_cpp_python-0.3.16+cu128.sm89-py3-none-macosx_11_0_arm64.whl": "not run here: it is for macosx_11_0_arm64",
     "llama_cpp_python-0.3.16+cu128.sm89-py3-none-manylinux_2_999_x86_64.whl": "it is for manylinux_2_999_x86_64",
     "llama_cpp_python-0.3.16+cu128.sm89-cp36-cp36m-linux_x86_64.whl": "not run here: it is for Python cp36",
+    "llama_cpp_python-0.3.16+cu130-py3-none-linux_x86_64.whl": "does not run here: Driver 576.52 speaks CUDA 12.9",
+    "llama_cpp_python-0.3.16+cu13.basic-py3-none-linux_x86_64.whl": "does not run here: Driver 576.52 speaks CUDA 12.9",
     "llama_cpp_python-0.3.16-py3-none-linux_x86_64.whl": "cannot be judged: its name claims no CUDA version",
     "llama_cpp_python-0.3.16+cu128.sm89.turbo-py3-none-linux_x86_64.whl": "cannot be judged: its label",
     "llama_cpp_python-0.3.16+cu128-py3-none-linux_x86_64.whl": "cannot be judged: its label",
+    "llama_cpp_python-0.3.4+cu124-py3-none-any.whl": "its label 'cu124' names no architecture",
     "torch-2.9.0+cu128-py3-none-linux_x86_64.whl": "cannot be judged: this is a wheel of torch",
     "junk.whl": "cannot be judged: this is not the name of a wheel",
     "[red]x.whl": "cannot be judged: this is not the name of a wheel",
@@ -301,3 +328,26 @@ def test_without_a_driver_library_the_files_of_the_system_tell_why(
     answer = probe_nvidia({"PATH": "/usr/bin:/bin"}, tmp_path)
     assert answer.driver is None
     assert sentence in answer.problem
+
+
+def test_a_library_that_lacks_a_function_says_which(tmp_path: Path) -> None:
+    (tmp_path / "odd.c").write_text("int cuDriverGetVersion(int *version) { *version = 12090; return 0; }\n")
+    (tmp_path / "lib").mkdir()
+    library = tmp_path / "lib" / "libcuda.so.1"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "odd.c"], check=True)
+    shown = doctor(Lab(libraries=()), tmp_path, LD_LIBRARY_PATH=str(library.parent)).stdout
+    assert "the driver library lacks cuInit, so it is not NVIDIA's, or damaged." in shown
+    assert "ended the process" not in shown
+
+
+def test_a_gpu_without_a_name_is_called_so(tmp_path: Path) -> None:
+    shown = doctor(Lab("576.52", 12090, (LabGpu(""),)), tmp_path).stdout
+    assert "GPU       GPU without a name, sm_89" in shown
+    assert f"{NOTHING}: the driver library answers, and shows this process GPU without a name." in shown
+
+
+def test_a_name_that_is_no_text_does_not_silence_nvml(tmp_path: Path) -> None:
+    shown = doctor(Lab("576.52", 12090, (LabGpu("NVIDIA \\377 X"),)), tmp_path).stdout
+    assert "576.52, speaks CUDA 12.9" in shown
+    assert "ended the process" not in shown
+    assert NOTHING in shown

@@ -44,7 +44,7 @@ def test_a_placeholder_without_its_fact_is_an_error() -> None:
 
 def test_a_finding_has_sentence_evidence_and_remedy() -> None:
     finding = cause("driver mismatch").finding(evidence=" library 580.1, module 575.2. ")
-    assert finding.fact.endswith("(CUDA error 803, NVML error 18): library 580.1, module 575.2.")
+    assert finding.fact.endswith("of different versions: library 580.1, module 575.2.")
     assert (finding.rule, finding.kind, finding.passed) == ("kernel module", "run", False)
     assert finding.remedy == cause("driver mismatch").remedy
     plain = cause("no driver").finding()

@@ -243,7 +243,9 @@ def test_a_cxx_that_names_no_compiler_is_refused_with_why(cxx: str, why: str) ->
     assert why in fact
 
 
-@pytest.mark.parametrize(("cxx", "better"), [("g++ -m64", "g++"), ("env A=1 g++", "the compiler")])
+@pytest.mark.parametrize(
+    ("cxx", "better"), [("g++ -m64", "g++"), ("env A=1 g++", "the compiler"), ("zig c++", "the compiler")]
+)
 def test_the_remedy_for_options_names_the_program_alone(cxx: str, better: str) -> None:
     assert named(cxx).problems[0].remedy.startswith(f"Set CXX to {better} alone; ")
 

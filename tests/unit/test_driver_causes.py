@@ -115,13 +115,18 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"cuda_problem": "the driver library did not answer within 10 s"}, {}, "driver without answer", "within 10 s"),
     ({"cuda_problem": "it ended by signal 11", "init_error": 0}, {}, "driver without answer", "signal 11"),
     ({"cuda_problem": "it crashed", "init_error": 802}, {}, "fabric manager", "802"),
-    ({"cuda_problem": "it crashed", "version_error": 999}, {}, "unknown error", "999"),
+    ({"cuda_problem": "it crashed", "version_error": 999}, {}, "driver without answer", "it crashed"),
     ({"library_error": "Could not find module 'nvcuda.dll' (or one of its dependencies)."}, {}, "no driver", "NVIDIA"),
     # NVML knows better
     ({"init_error": 999, "nvml_error": 15, "nvml_problem": "GPU is lost"}, {}, "GPU lost", "GPU is lost"),
     ({"cuda_problem": "no answer", "nvml_error": 15}, {}, "GPU lost", "stopped answering"),
     ({"init_error": 100, "nvml_error": 16}, {}, "GPU needs a reset", "reset"),
-    ({"init_error": 3, "nvml_error": 18}, {}, "driver mismatch", "NVML error 18"),
+    (
+        {"init_error": 3, "nvml_error": 18, "nvml_problem": "mismatch (NVML error 18)"},
+        {},
+        "driver mismatch",
+        "different versions: mismatch (NVML error 18).",
+    ),
     ({"init_error": 999, "nvml_error": 4}, {}, "not permitted", "does not let"),
     (
         {"init_error": 999, "nvml_error": 4, "nodes": OPEN | {"nvidiactl": "EACCES"}},
@@ -162,9 +167,9 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         PLAIN | {"init_error": 803, "library_version": "580.65.06"},
         {"container": "lxc"},
         "driver mismatch",
-        "error 18).",
+        "different versions: error 803.",
     ),
-    (PLAIN | {"init_error": 803, "module_version": "580.65.06"}, {"container": "lxc"}, "driver mismatch", "error 18)."),
+    (PLAIN | {"init_error": 803, "module_version": "580.65.06"}, {"container": "lxc"}, "driver mismatch", "error 803."),
     (
         PLAIN | {"init_error": 803, "library_version": "580.65.06", "module_version": "575.57.08"},
         {"container": "lxc"},
@@ -192,7 +197,7 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "given no GPU",
     ),
     ({"init_error": 100}, {"wsl": True}, "WSL without a GPU", "Windows"),
-    (PLAIN | {"init_error": 2}, {"wsl": True}, "out of GPU memory", "memory"),
+    (PLAIN | {"init_error": 2}, {"wsl": True}, "driver out of memory", "error 2 to cuInit"),
     ({"init_error": 100, "library": "/usr/lib/wsl/lib/libcuda.so.1"}, {"wsl": True}, "WSL without a GPU", "Windows"),
     ({"init_error": 500, "library": "/usr/lib/wsl/lib/libcuda.so.1"}, {"wsl": True}, "library incomplete", "500"),
     # no GPU is shown
@@ -323,7 +328,7 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"init_error": 802, "nodes": OPEN | {"nvidia-uvm": "missing"}}, {}, "fabric manager", "Fabric Manager"),
     # the rest by the result alone
     ({"init_error": 3}, {}, "driver not initialized", "error 3"),
-    ({"init_error": 2}, {}, "out of GPU memory", "free memory"),
+    ({"init_error": 2}, {}, "driver out of memory", "from the system"),
     ({"init_error": 2, "address_space": 8 << 30}, {}, "address space limited", "8.0 GiB"),
     ({"init_error": 999, "address_space": 8 << 30}, {}, "unknown error", "999"),
     ({"init_error": 101}, {}, "invalid GPU number", "101"),
@@ -333,7 +338,11 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"init_error": 46}, {}, "GPU busy", "46"),
     ({"init_error": 801}, {}, "not supported", "801"),
     ({"init_error": 12345}, {}, "other driver error", "error 12345 to cuInit"),
-    ({"version_error": 12345}, {}, "other driver error", "error 12345 to cuDriverGetVersion"),
+    ({"version_error": 12345}, {}, "driver without version", "cuDriverGetVersion answers error 12345."),
+    ({"version_error": 999, "init_error": 0, "visible": (GPU,)}, {}, "driver without version", "answers error 999."),
+    ({"version_error": 34, "init_error": 0, "visible": (GPU,)}, {}, "stub library", "error 34"),
+    ({"version_odd": 0, "init_error": 0, "visible": (GPU,)}, {}, "driver without version", "answers 0."),
+    ({"version_odd": -1, "init_error": 100}, {}, "no GPU", "no GPU."),
 ]
 
 
@@ -561,3 +570,54 @@ def test_every_part_of_the_machine_is_reported(machine: Machine) -> None:
     finding = why_no_gpu(bad)
     assert finding is not None
     assert finding.rule == "GPU lost"
+
+
+@pytest.mark.parametrize("code", [4, 15, 16, 18])
+def test_what_nvml_names_is_a_problem_though_cuda_works(machine: Machine, code: int) -> None:
+    here = works(machine)
+    evidence = msgspec.structs.replace(here.evidence, nvml_error=code, nvml_problem=f"it fails (NVML error {code})")
+    (finding,) = (one for one in diagnose(msgspec.structs.replace(here, evidence=evidence)) if not one.passed)
+    assert finding.rule == "NVML"
+    assert finding.fact == f"NVML does not answer, though the driver library does: it fails (NVML error {code})."
+    assert finding.remedy.startswith("nvidia-smi, and what else asks NVML, fails too.")
+    assert "{" not in finding.remedy
+
+
+@pytest.mark.parametrize("code", [0, 9, 12, 999, None])
+def test_other_results_of_nvml_are_no_problem_where_cuda_works(machine: Machine, code: int | None) -> None:
+    here = works(machine)
+    evidence = msgspec.structs.replace(here.evidence, nvml_error=code)
+    assert wrong(msgspec.structs.replace(here, evidence=evidence)) == []
+
+
+def test_gpus_of_one_name_are_counted(machine: Machine) -> None:
+    here = works(machine)
+    gpus = tuple(
+        Gpu(name=name, uuid=f"GPU-{number}", compute_capability="9.0")
+        for number, name in enumerate(["NVIDIA H100", "NVIDIA L4", "NVIDIA H100"])
+    )
+    many = msgspec.structs.replace(here, gpus=gpus, evidence=DriverEvidence(init_error=0, visible=gpus))
+    assert evidence_of_use(many) == "the driver library answers, and shows this process 2 x NVIDIA H100, NVIDIA L4"
+
+
+def test_a_claimed_absence_of_the_driver_does_not_blame_this_container(machine: Machine) -> None:
+    claimed = msgspec.structs.replace(
+        machine,
+        surroundings=Surroundings(container="docker"),
+        overrides={"BUILD_MATRIX_DRIVER_CUDA": "none"},
+    )
+    finding = why_driver_fails(claimed)
+    assert finding is not None
+    assert "--gpus all" not in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("version", "title"),
+    [
+        ("580.95.05", "Driver 580.95.05"),
+        ("unknown", "The driver (of unknown version)"),
+        ("claimed", "The claimed driver"),
+    ],
+)
+def test_a_driver_is_called_by_what_is_known_of_it(version: str, title: str) -> None:
+    assert Driver(version=version, cuda="12.9").title == title

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -101,18 +102,21 @@ def test_the_plans_json_says_what_is_not_known(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("problem", "pci", "why"),
+    ("problem", "evidence", "why"),
     [
-        ("NVML: Driver/library version mismatch", None, "version mismatch"),
-        ("the driver library did not answer within 10 s", (), "within 10 s"),
-        ("no NVIDIA driver at work: the GPU (0000:01:00.0) belongs to nouveau", (), "nouveau"),
-        ("no NVIDIA driver", (PciGpu(address="0000:01:00.0"),), "0000:01:00.0"),
+        ("Driver/library version mismatch", {"nvml_problem": "Driver/library version mismatch"}, "version mismatch"),
+        ("no answer within 10 s", {"cuda_problem": "no answer within 10 s"}, "within 10 s"),
+        ("the GPU uses nouveau", {"pci": (PciGpu(address="0000:01:00.0"),)}, "nouveau"),
+        ("no NVIDIA driver", {"pci": (PciGpu(address="0000:01:00.0"),)}, "0000:01:00.0"),
+        ("", {"modules": ("nvidia",)}, "o NVIDIA driver"),
+        ("it is closed", {"nodes": {"nvidiactl": "EACCES"}}, "closed"),
+        ("it is broken", {"library_error": "libcuda.so.1: file too short"}, "broken"),
     ],
 )
 def test_a_gpu_that_cannot_be_read_is_not_taken_for_none(
-    machine: Machine, problem: str, pci: tuple[PciGpu, ...] | None, why: str
+    machine: Machine, problem: str, evidence: dict[str, Any], why: str
 ) -> None:
-    here = msgspec.structs.replace(machine, driver_problem=problem, evidence=DriverEvidence(pci=pci))
+    here = msgspec.structs.replace(machine, driver_problem=problem, evidence=DriverEvidence(**evidence))
     with pytest.raises(ConfigurationError) as caught:
         plan_of(here)
     assert why in caught.value.problem
@@ -129,12 +133,23 @@ def test_a_driver_without_a_gpu_asks_for_the_architecture_with_what_is_wrong(mac
             plan_of(machine_)
 
 
-@pytest.mark.parametrize("problem", ["", "no NVIDIA driver", "no NVIDIA driver in this container"])
-def test_where_nothing_hints_at_a_gpu_the_default_is_taken_and_the_note_is_true(machine: Machine, problem: str) -> None:
-    plan = plan_of(msgspec.structs.replace(machine, driver_problem=problem), cuda="13")
+@pytest.mark.parametrize(
+    ("surroundings", "where"),
+    [({}, ""), ({"container": "docker"}, " in this container"), ({"container": "lxc"}, " in this container")],
+)
+@pytest.mark.parametrize("problem", ["", "no NVIDIA driver", "Windows gives this WSL no NVIDIA driver and no GPU"])
+def test_where_nothing_hints_at_a_gpu_the_default_is_taken_and_the_note_is_true(
+    machine: Machine, problem: str, surroundings: dict[str, Any], where: str
+) -> None:
+    missing = "libcuda.so.1: cannot open shared object file: No such file or directory"
+    evidence = DriverEvidence(library_error=missing, nodes={"nvidiactl": "missing", "dxg": "ok"}, pci=())
+    here = msgspec.structs.replace(
+        machine, driver_problem=problem, evidence=evidence, surroundings=Surroundings(**surroundings)
+    )
+    plan = plan_of(here, cuda="13")
     assert plan.cell is not None
     assert plan.cell.label == "cu130.sm89"
-    note = f"architecture 89: the default, since there is {problem or 'no NVIDIA driver'} (--arch changes it)"
+    note = f"architecture 89: the default, since there is no NVIDIA driver{where} (--arch changes it)"
     assert plan.notes == (note,)
 
 
@@ -413,3 +428,14 @@ def test_a_release_whose_options_are_not_locked_says_so() -> None:
 def test_a_prediction_of_a_label_without_architectures_is_not_known(machine: Machine) -> None:
     findings = predict("12.4", (), with_gpus(machine, "8.9", "13.0", "580.65.06"), {})
     assert [finding.rule for finding in findings if not finding.known] == ["code for the GPU"]
+
+
+@pytest.mark.parametrize("spelled", ["8.9 9.0", "89, 90", "89;90", " 89  90 ", "8.9 ; 9.0"])
+def test_architectures_are_split_at_commas_semicolons_and_blanks(spelled: str) -> None:
+    assert [one.label for one in parse_architectures((spelled,))] == ["sm89", "sm90"]
+
+
+@pytest.mark.parametrize("spelled", ["", "89,", ",89", "89,,90"])
+def test_an_empty_architecture_is_refused(spelled: str) -> None:
+    with pytest.raises(ConfigurationError, match="'' is not a CUDA architecture"):
+        parse_architectures((spelled,))

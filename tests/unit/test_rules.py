@@ -115,7 +115,7 @@ def test_a_toolkit_compiles_for_what_its_ptxas_names(cuda: str, code: str, targe
 
 def test_the_remedy_names_the_toolkits_that_compile_for_all(toolkit: Toolkit) -> None:
     remedy = toolkit_targets(toolkits()["12.4"], [arch("75"), arch("121")]).remedy
-    assert "for all of yours can --cuda 12.9 to 13.5" in remedy
+    assert "for all of yours, --cuda 12.9 to 13.5 do" in remedy
     assert "build several wheels" in toolkit_targets(toolkits()["13.0"], [arch("61"), arch("107")]).remedy
     assert "--arch 89" in toolkit_targets(toolkits()["13.0"], [arch("77")]).remedy
     assert "--arch 110-virtual" in toolkit_targets(toolkits()["13.0"], [arch("130")]).remedy
@@ -369,3 +369,9 @@ def test_a_rule_that_is_not_known_cannot_hold() -> None:
 def test_a_device_on_the_bus_is_not_a_gpu_that_is_known(machine: Machine) -> None:
     here = msgspec.structs.replace(machine, evidence=DriverEvidence(pci=(PciGpu(address="0000:01:00.0"),)))
     assert [answer(one) for one in predict("13.0", [arch("89")], here, {})] == [UNKNOWN, UNKNOWN, YES, UNKNOWN]
+
+
+def test_a_gpu_older_than_every_toolkit_is_left_out() -> None:
+    finding = toolkit_targets(toolkits()["13.0"], [arch("20")])
+    assert "compiles for less than 3.5: leave that GPU out" in finding.remedy
+    assert "--arch 89" in toolkit_targets(toolkits()["13.0"], [arch("81")]).remedy

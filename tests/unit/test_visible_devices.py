@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from build_matrix.cli.doctor import rows
 from build_matrix.cli.verify import visible_gpus
 from build_matrix.diagnosis import diagnose, evidence_of_use
 from build_matrix.diagnosis.machine import hidden, why_driver_fails, why_no_gpu
@@ -189,6 +190,7 @@ def test_one_entry_that_is_not_known_makes_the_list_unknown() -> None:
 def test_why_an_entry_names_no_gpu_is_told() -> None:
     reasons = {
         "": "is empty",
+        " ": "is blank",
         "x": "is not a number",
         "-1": "is not the number of a GPU",
         "2": "is not the number of a GPU (0 to 1)",
@@ -320,3 +322,22 @@ def test_what_is_claimed_is_not_what_the_driver_was_asked_about(machine: Machine
     )
     assert names(usable(here)) == [A.name]
     assert not evidence_of_use(here)
+
+
+def test_the_number_of_the_only_gpu_is_named() -> None:
+    assert select("1", (A,), ordered=True).why == "is not the number of a GPU (only 0)"
+
+
+def test_a_gpu_is_called_hidden_only_where_the_driver_tells_gpus_apart(machine: Machine) -> None:
+    twins = tuple(Gpu(name="NVIDIA H100", uuid=f"GPU-{letter}", compute_capability="9.0") for letter in "ab")
+    for uuid, marks in (("GPU-b", [True, False]), ("", [False, False])):
+        visible = (Gpu(name="NVIDIA H100", uuid=uuid, compute_capability="9.0"),)
+        here = msgspec.structs.replace(
+            machine,
+            driver=Driver(version="580.1", cuda="13.0"),
+            gpus=twins,
+            surroundings=Surroundings(visible_devices="1"),
+            evidence=DriverEvidence(init_error=0, visible=visible),
+        )
+        shown = [text for name, text in rows(here) if name == "GPU"]
+        assert ["hidden" in text for text in shown] == marks
