@@ -131,10 +131,10 @@ def test_missing_cuda_libraries_and_a_shadowing_package_are_named(
     assert diagnose_run(shadowed.facts, shadowed.checks, machine, None, 13).rule == "shadowed"
 
 
-def test_a_back_end_that_nothing_can_load_is_named(installed: Bench, tmp_path: Path, machine: Machine) -> None:
+def test_a_back_end_that_is_cut_off_is_named(installed: Bench, tmp_path: Path, machine: Machine) -> None:
     replace_file(site_of(installed) / "llama_cpp" / "lib" / "libggml-cuda.so", b"cut off on its way here")
     finding = tried_with_a_gpu(installed, tmp_path, machine)
-    assert (finding.rule, "libggml-cuda.so: file too short" in finding.fact) == ("module not loaded", True), finding
+    assert (finding.rule, "libggml-cuda.so: file too short" in finding.fact) == ("damaged library", True), finding
 
 
 def test_an_instruction_that_the_processor_does_not_know_is_named(
