@@ -43,6 +43,7 @@ def command(
     findings = diagnose(machine)
     if installed:
         findings += diagnose_installed(installed, machine, judge_installed(installed, machine))
+        findings = list(dict.fromkeys(findings))  # what the machine shows may be all that is wrong with the package
     wheels = {
         wheel.name: predict_wheel(wheel.name, machine, recorded_defines(wheel)) if wheel.is_file() else NO_FILE
         for wheel in sorted(folder.glob("*.whl"))

@@ -14,6 +14,7 @@ from build_matrix.diagnosis.machine import evidence_of_use, good, why_no_gpu, wh
 from build_matrix.model import Distribution, Finding, ImportEnd, InstalledLlama, Machine, MissingLibrary
 
 PACKAGE = "llama_cpp"
+OF_THE_MACHINE = ("driver", "GPU")  # groups of causes for which the machine is examined too
 REPORT = "Report this with the output of `nox -s doctor -- --python … --json`."
 _ARCHIVE = re.compile(r"\.(zip|egg|whl|pyz)[/\\]", re.IGNORECASE)
 _FILE_MISSING = re.compile(r"cannot open(?! shared object file: Permission)|base name '\w+' not found|Failed to load '")
@@ -400,12 +401,14 @@ def _claimed(installed: InstalledLlama, machine: Machine) -> Finding:
 def _not_registered(installed: InstalledLlama, machine: Machine) -> Finding:
     """It has a back end for a GPU, and registers none: its log says why, or the machine does, or nobody."""
     backends = " and ".join(_gpu_backends(installed)) or "GPU"
+    why = why_no_gpu(machine) if "CUDA" in installed.backends else None
     if known := by_text(installed.log) or by_text(installed.loader_problems):
+        if why and known[0].group in OF_THE_MACHINE:  # the machine itself shows more of the same cause
+            return why
         return known[0].finding(known[1])
     if installed.modules and installed.devices is not None and not installed.log:
         devices = ", ".join(device.name for device in installed.devices) or "nothing"
         return cause("back ends not loaded").finding(backends=backends, devices=devices)
-    why = why_no_gpu(machine) if "CUDA" in installed.backends else None
     if why:
         return cause("no GPU registered").finding(why.fact, backends=backends, remedy=why.remedy)
     remedy = f"Check that GPU's driver, and that it is not hidden. {REPORT}"

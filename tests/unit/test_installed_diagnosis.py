@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from build_matrix.cli.installed_rows import installed_rows
-from build_matrix.diagnosis import diagnose_installed
+from build_matrix.diagnosis import diagnose, diagnose_installed
 from build_matrix.diagnosis.causes import CAUSES, by_text
 from build_matrix.model import (
     BackendDevice,
@@ -22,6 +22,7 @@ from build_matrix.model import (
     InstalledLlama,
     Machine,
     MissingLibrary,
+    Surroundings,
 )
 
 GPU = BackendDevice(name="CUDA0", description="NVIDIA H100", backend="CUDA", gpu=True)
@@ -405,6 +406,18 @@ def test_the_loaders_own_text_names_the_cause(line: str, name: str) -> None:
 
 def test_every_cause_with_a_pattern_needs_no_further_fact() -> None:
     assert [row.name for row in CAUSES if row.pattern and row.placeholders] == []
+
+
+def test_a_log_that_follows_from_the_machines_own_problem_is_that_problem_and_no_second_one(machine: Machine) -> None:
+    gpu = Gpu(name="NVIDIA H100", uuid="GPU-1", compute_capability="9.0")
+    here = msgspec.structs.replace(driven(machine, "13.0"), gpus=(gpu,), surroundings=Surroundings(visible_devices=""))
+    log = ("ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected",)
+    found = diagnose_installed(with_(log=log), here)
+    assert rules(found) == ["hidden"]
+    assert found[0] in diagnose(here)
+    assert rules(diagnose_installed(with_(log=("CUDA error: out of memory",)), driven(machine, "13.0"))) == [
+        "out of GPU memory"
+    ]
 
 
 def test_the_rows_show_version_folder_back_ends_and_devices() -> None:
