@@ -17,7 +17,7 @@ import pytest
 from build_matrix.cli.installed_rows import installed_rows
 from build_matrix.diagnosis import diagnose_installed
 from build_matrix.errors import ConfigurationError
-from build_matrix.model import Finding, InstalledLlama, Machine
+from build_matrix.model import Driver, Finding, InstalledLlama, Machine
 from build_matrix.probe import examine_environment, installed
 from llama_stub import ASKING, FALSE, LOADER, TRUE, Stub, Workshop, registry
 
@@ -698,7 +698,9 @@ def test_the_reason_in_its_log_is_the_cause(stub: Stub, machine: Machine) -> Non
         "    return False\n"
     )
     stub.add("libggml-cuda.so", "libcuda.so.1")
-    assert only(findings(stub, machine)).rule == "no GPU"
+    driven = msgspec.structs.replace(machine, driver=Driver(version="580.95.05", cuda="13.0"), driver_problem="")
+    assert only(findings(stub, driven)).rule == "no GPU"
+    assert only(findings(stub, machine)).rule == "no driver"  # which the machine shows, and the log follows from
 
 
 # --- the interpreter --------------------------------------------------------------------------------------------
