@@ -382,7 +382,7 @@ def test_an_archive_beside_the_index_has_the_same_settings(
     sent: list[Sent], store: Store, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BUILD_MATRIX_REDIST", "https://redist.test/cuda")
-    monkeypatch.setenv("BUILD_MATRIX_DEBIAN", "https://debian.test/debian")
+    monkeypatch.setenv("BUILD_MATRIX_DEBIAN", "https://archive.test/debian")
     configuration = IndexConfiguration(
         endpoints=(), proxy="http://proxy.test:3128", trusted_hosts=("redist.test",), bundles=(("x", certifi.where()),)
     )
