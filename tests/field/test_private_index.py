@@ -19,7 +19,7 @@ import certifi
 import msgspec
 import pytest
 from commands import ROOT, run_tool
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from odd_server import LOGIN, OddServer, drop, reply, serving, silent, trickle, trickle_body
 from pip_settings import pip_settings
@@ -169,8 +169,13 @@ def uv_variables(home: Path, server: OddServer, user: str, password: str) -> dic
     return {"UV_CONFIG_FILE": str(home / "uv.toml"), **named}
 
 
+NEEDS_QUOTES = re.compile(r"[\s\"#\\]")  # in netrc, of which Python 3.10 takes them for a part of the password
+
+
 def netrc(home: Path, server: OddServer, user: str, password: str) -> dict[str, str]:
-    quoted = '"' + password.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    quoted = (
+        '"' + password.replace("\\", "\\\\").replace('"', '\\"') + '"' if NEEDS_QUOTES.search(password) else password
+    )
     (home / ".netrc").write_text(f"machine 127.0.0.1\nlogin {user}\npassword {quoted}\n", encoding="utf-8")
     (home / ".netrc").chmod(0o600)
     return {"UV_DEFAULT_INDEX": f"{server.url}/simple"}
@@ -348,6 +353,7 @@ def test_no_credential_is_in_any_output(
 ) -> None:
     redact.forget()
     secret = f"Qz7{secret.strip()}"
+    assume(way != "netrc" or sys.version_info >= (3, 11) or not NEEDS_QUOTES.search(secret))
     folder = tmp_path_factory.mktemp("secret")
     odd.answer = ANSWERS[answer]
     with pytest.MonkeyPatch.context() as patch:
