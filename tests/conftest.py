@@ -223,9 +223,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """What this shell names for the tool is not for its tests, nor for the programs that they start."""
     for name in SURROUNDINGS:
         os.environ.pop(name, None)
-    if not os.access(config.rootpath, os.W_OK):  # where hypothesis keeps its examples otherwise
-        hypothesis.settings.register_profile("read-only checkout", database=None)
-        hypothesis.settings.load_profile("read-only checkout")
+    # The same examples in every run, none kept in the checkout, no deadline on a machine that others use too.
+    hypothesis.settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
+    hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
