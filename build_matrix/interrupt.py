@@ -1,7 +1,7 @@
 """A request to end (Ctrl-C, SIGTERM, SIGHUP): every thread can see it, and the second request ends the process at once.
 
-A signal reaches the main thread alone. Whoever waits in another one (a program's output, a lock, the pause before a
-retry) asks ``requested()`` or calls ``check()`` at least twice a second.
+A signal reaches the main thread alone. Whoever waits in another one (for a program's output, for a lock) asks
+``requested()`` or calls ``check()`` at least twice a second.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from types import FrameType
 
 INSIST_SECONDS = 0.3  # a terminal and a parent (Nox, uv) may both pass on the same Ctrl-C
+WAKE_SECONDS = 0.1  # in which the main thread should have answered a signal
 EXIT_CODE = 130
 
 _requested = threading.Event()
@@ -25,6 +26,8 @@ def install() -> None:
     """Answer these signals from now on; one that this process was started to ignore (nohup) stays ignored."""
     _silence_threads()
     answer = _Answer()
+    if os.name == "posix":
+        _wake_main_thread()
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
@@ -42,12 +45,6 @@ def check() -> None:
         raise KeyboardInterrupt
 
 
-def pause(seconds: float) -> None:
-    """Sleep, no longer than until this process is asked to end; raises KeyboardInterrupt then."""
-    _requested.wait(seconds)
-    check()
-
-
 def add_group(group: int) -> None:
     """Name a process group that must not outlive this process."""
     _groups.add(group)
@@ -56,6 +53,25 @@ def add_group(group: int) -> None:
 def remove_group(group: int) -> None:
     """Take back a name: that process group has ended."""
     _groups.discard(group)
+
+
+def _wake_main_thread() -> None:
+    """Send a signal on to the main thread until it answers.
+
+    Python only notes a signal; one that comes just before the main thread starts to wait for a lock, a thread or a
+    process does not end that wait (https://docs.python.org/3/library/signal.html#execution-of-python-signal-handlers).
+    """
+    received, noted = os.pipe()
+    os.set_blocking(noted, False)
+    signal.set_wakeup_fd(noted, warn_on_full_buffer=False)
+    main = threading.main_thread().ident
+
+    def watch() -> None:
+        number = os.read(received, 1)[0]
+        while not _requested.wait(WAKE_SECONDS) and main is not None:
+            signal.pthread_kill(main, number)
+
+    threading.Thread(target=watch, name="signals", daemon=True).start()
 
 
 def _silence_threads() -> None:

@@ -57,6 +57,21 @@ sys.argv[1:] = ["doctor"]
 runpy.run_module("build_matrix", run_name="__main__", alter_sys=True)
 """
 
+# The signal comes to another thread, as it may, and the main thread waits for a lock without a time limit.
+ELSEWHERE = """
+import signal, threading
+from build_matrix import interrupt
+
+interrupt.install()
+lock = threading.Lock()
+lock.acquire()
+threading.Timer(0.3, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)).start()
+try:
+    lock.acquire()
+except KeyboardInterrupt:
+    print("interrupted", interrupt.requested())
+"""
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the signals are those of POSIX")
 
 
@@ -195,6 +210,12 @@ def test_a_second_ctrl_c_ends_the_command_and_what_it_started_at_once(
     while left_over(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left_over(tmp_path)
+
+
+def test_a_signal_that_comes_to_another_thread_ends_a_wait_of_the_main_thread() -> None:
+    argv = [*as_in_a_terminal(), sys.executable, "-c", ELSEWHERE]
+    ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "interrupted True\n"
 
 
 def test_nohup_is_respected(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
