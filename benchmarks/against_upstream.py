@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 from build_matrix.cli.build import build_wheel
-from build_matrix.index import Downloads
+from build_matrix.downloads import Downloads
 from build_matrix.locks import available_toolkits, ingredient_choices, locked_llama_releases
 from build_matrix.model import Cell, Conditions, HostCompiler, Request, Toolchain
 from build_matrix.probe import probe

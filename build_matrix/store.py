@@ -14,8 +14,8 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 from platformdirs import user_cache_path
 
-from build_matrix import interrupt
 from build_matrix.errors import DiskFullError, NoLocksError, StoreNotWritableError, explain_os_error
+from build_matrix.process import interrupt
 
 KEY_LENGTH = 24
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENOLCK, errno.ENOTCONN, errno.EFBIG} | {

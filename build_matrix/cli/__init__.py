@@ -10,10 +10,10 @@ from typing import NoReturn, ParamSpec
 
 import typer
 
-from build_matrix import interrupt
 from build_matrix.cli import build, doctor, fetch, figures, lock, plan, reproduce, verify
 from build_matrix.cli.terminal import output_problem, prepare_streams, write_error
 from build_matrix.errors import BuildMatrixError, MissingPrerequisiteError, RunInterruptedError
+from build_matrix.process import interrupt
 from build_matrix.redact import guard_output
 
 P = ParamSpec("P")

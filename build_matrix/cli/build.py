@@ -48,7 +48,7 @@ from build_matrix.model import (
 )
 
 if TYPE_CHECKING:
-    from build_matrix.index import Downloads
+    from build_matrix.downloads import Downloads
     from build_matrix.report import Reporter
     from build_matrix.store import Store
 
@@ -85,7 +85,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Build a wheel, install it in a fresh environment, and test it as far as this machine allows."""
     from build_matrix.cli.common import open_store
     from build_matrix.compile import choose_jobs
-    from build_matrix.index import Downloads
+    from build_matrix.downloads import Downloads
     from build_matrix.probe import probe, this_platform
     from build_matrix.report import make_reporter
     from build_matrix.store import default_store

@@ -35,8 +35,8 @@ def command(
     from build_matrix.cli.prediction import NO_FILE, judge_installed, predict_wheel
     from build_matrix.diagnosis import diagnose, diagnose_installed
     from build_matrix.probe import examine_environment, probe
-    from build_matrix.recorded import recorded_defines
     from build_matrix.store import default_store
+    from build_matrix.wheelfile.recorded import recorded_defines
 
     machine = probe(store_folder or default_store(), override_variables(driver_cuda, compute_capability))
     installed = examine_environment(python, os.environ) if python else None

@@ -25,7 +25,7 @@ from build_matrix.cli.options import (
 from build_matrix.model import Cell, Component, HostCompiler, Machine, Record, Request
 
 if TYPE_CHECKING:
-    from build_matrix.index import Downloads
+    from build_matrix.downloads import Downloads
     from build_matrix.locks.needed import Target
     from build_matrix.report import Reporter
 
@@ -72,8 +72,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Download all that a build needs into a folder, each file checked by sha256: for a machine without network."""
     from build_matrix.cli.build import requests_of_matrix
     from build_matrix.cli.common import open_store, print_json
+    from build_matrix.downloads import Downloads
     from build_matrix.errors import ConfigurationError
-    from build_matrix.index import Downloads
     from build_matrix.locks.needed import Target
     from build_matrix.probe import probe, this_platform
     from build_matrix.report import make_reporter
@@ -187,8 +187,8 @@ def put(files: list[Component], folder: Path, downloads: Downloads) -> None:
 
 def explain(files: list[Component], folder: Path, reporter: Reporter) -> None:
     """Say what is there now, and which variables make pip, Nox and this tool use it."""
-    from build_matrix.index.origins import DEBIAN as DEBIAN_VARIABLE
-    from build_matrix.index.origins import REDIST as REDIST_VARIABLE
+    from build_matrix.downloads.origins import DEBIAN as DEBIAN_VARIABLE
+    from build_matrix.downloads.origins import REDIST as REDIST_VARIABLE
     from build_matrix.locks.needed import DEBIAN, REDIST
 
     root = folder.absolute()
@@ -203,8 +203,8 @@ def explain(files: list[Component], folder: Path, reporter: Reporter) -> None:
 
 def row(file: Component) -> FileRow:
     """The file as a row of the list."""
+    from build_matrix.downloads.purl import purl
     from build_matrix.locks.needed import place
-    from build_matrix.purl import purl
 
     return FileRow(
         filename=file.filename,

@@ -32,7 +32,7 @@ def command(
     from build_matrix.cli.build import Job, build_one
     from build_matrix.cli.common import open_store
     from build_matrix.compile import choose_jobs
-    from build_matrix.index import Downloads
+    from build_matrix.downloads import Downloads
     from build_matrix.model import Conditions
     from build_matrix.probe import probe
     from build_matrix.report import make_reporter

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from build_matrix.cli.options import StoreOption
 
 if TYPE_CHECKING:
-    from build_matrix.index import Downloads
+    from build_matrix.downloads import Downloads
     from build_matrix.locks import ReleaseOptions
     from build_matrix.store import Store
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def command(store_folder: StoreOption = None) -> None:
     """Resolve locks/inputs.toml against your package index and write the locks."""
     from build_matrix.cli.common import open_store
-    from build_matrix.index import Downloads, read_configuration
+    from build_matrix.downloads import Downloads, read_configuration
     from build_matrix.locks import locked_llama_releases, locked_options, read_lock
     from build_matrix.locks.update import Updater, write_options
     from build_matrix.report import make_reporter

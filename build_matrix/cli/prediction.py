@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from packaging.tags import Tag
 
-    from build_matrix.verify.static import Label
+    from build_matrix.wheelfile.label import Label
 
 PROJECT = "llama-cpp-python"
 NO_DEFINES: Mapping[str, str] = {}
@@ -32,7 +32,7 @@ def predict_wheel(filename: str, machine: Machine, defines: Mapping[str, str] | 
     """
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-    from build_matrix.verify import parse_label
+    from build_matrix.wheelfile.label import parse_label
 
     try:
         project, version, _, tags = parse_wheel_filename(filename)
@@ -59,7 +59,7 @@ def judge_installed(installed: InstalledLlama, machine: Machine) -> list[Finding
     from build_matrix.diagnosis import usable
     from build_matrix.diagnosis.causes import BUILD, cause
     from build_matrix.resolve import CODE_RULE
-    from build_matrix.verify import parse_label
+    from build_matrix.wheelfile.label import parse_label
 
     label = parse_label(installed.version.partition("+")[2])
     if label is None or not machine.driver or not _holds_cuda(installed, label, machine.driver):
@@ -136,8 +136,8 @@ def _findings(
     label: Label, machine: Machine, gpus: tuple[Gpu, ...], defines: Mapping[str, str] | None
 ) -> list[Finding]:
     """The rules' results; one that the options decide is not known where those are not."""
-    from build_matrix.recorded import MAY_RUN
     from build_matrix.resolve import predict
+    from build_matrix.wheelfile.recorded import MAY_RUN
 
     alone = structs.replace(machine, gpus=gpus)
     if defines is not None:

@@ -32,7 +32,7 @@ from build_matrix.model import Cell, Conditions, Difference, HostCompiler, Machi
 from build_matrix.redact import redact
 
 if TYPE_CHECKING:
-    from build_matrix.index import Downloads
+    from build_matrix.downloads import Downloads
     from build_matrix.report import Reporter
     from build_matrix.reproduce import Variation
     from build_matrix.store import Store
@@ -58,7 +58,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Build a wheel again from its record, or a cell twice under other conditions, and compare (exit 8: different)."""
     from build_matrix.cli.common import open_store
     from build_matrix.compile import choose_jobs
-    from build_matrix.index import Downloads
+    from build_matrix.downloads import Downloads
     from build_matrix.probe import probe
     from build_matrix.report import make_reporter
 
@@ -209,7 +209,7 @@ def _build(
     options: list[str],
 ) -> Path:
     """The wheel of one build by a process of its own, in a store of its own that shares only the downloads."""
-    from build_matrix.runner import run
+    from build_matrix.process.runner import run
 
     (folder / "store").mkdir(parents=True, exist_ok=True)
     (folder / "store" / "files").symlink_to(store.root / "files")

@@ -33,7 +33,7 @@ def command(
     import msgspec
 
     from build_matrix.cli.common import open_store, print_json, print_verdicts, raise_for
-    from build_matrix.index import Downloads
+    from build_matrix.downloads import Downloads
     from build_matrix.model import Verdict
     from build_matrix.probe import probe
     from build_matrix.report import make_reporter
@@ -66,9 +66,10 @@ def targets(wheel: Path, machine: Machine) -> tuple[Target, ...]:
     """
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-    from build_matrix.recorded import MAY_RUN, recorded_defines
     from build_matrix.resolve import predict
-    from build_matrix.verify import Target, parse_label
+    from build_matrix.verify import Target
+    from build_matrix.wheelfile.label import parse_label
+    from build_matrix.wheelfile.recorded import MAY_RUN, recorded_defines
 
     try:
         label = parse_label(parse_wheel_filename(wheel.name)[1].local or "")

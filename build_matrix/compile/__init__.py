@@ -31,6 +31,7 @@ from build_matrix.compile.flags import FIXED, WORK, command, definitions, enviro
 from build_matrix.compile.isolation import View, fixed_places, real_places, why_not_isolated
 from build_matrix.compile.jobs import choose_jobs
 from build_matrix.compile.remote import Remote, parse_remote
+from build_matrix.compile.sccache_server import FAILED
 from build_matrix.digests import code_digest
 from build_matrix.model import (
     BuildFacts,
@@ -41,10 +42,9 @@ from build_matrix.model import (
     RawWheel,
     digest_of,
 )
+from build_matrix.process.runner import Completed, end_leftovers, run
+from build_matrix.process.sandbox import NETWORK
 from build_matrix.report import Meter, Reporter
-from build_matrix.runner import Completed, end_leftovers, run
-from build_matrix.sandbox import NETWORK
-from build_matrix.sccache_server import FAILED
 from build_matrix.store import Store, require_room
 
 __all__ = ["FIXED", "choose_jobs", "compile_wheel", "parse_remote"]

@@ -21,9 +21,9 @@ from typing import NamedTuple
 import msgspec
 
 from build_matrix.compile.remote import Remote
+from build_matrix.compile.sccache_server import SOCKET, with_server
 from build_matrix.model import BuildInputs, CacheProgram, CompileCache, digest_of
-from build_matrix.nvcc_launcher import BEHIND, CACHE, IDENTITY
-from build_matrix.sccache_server import SOCKET, with_server
+from build_matrix.process.nvcc_launcher import BEHIND, CACHE, IDENTITY
 
 SIZE = "10G"  # for each program; a cell of three architectures leaves 0.2 GB
 COMPILER_LAUNCHERS = ("CMAKE_C_COMPILER_LAUNCHER", "CMAKE_CXX_COMPILER_LAUNCHER")

@@ -16,12 +16,12 @@ from build_matrix.compile.cache import SCCACHE_STATISTICS, CacheChoice, cache_en
 from build_matrix.compile.flags import WORK, anywhere, definitions
 from build_matrix.digests import code_digest
 from build_matrix.model import BuildInputs, CacheProgram, CompileCache, digest_of, file_sha256
-from build_matrix.runner import Completed, run
+from build_matrix.process.runner import Completed, run
 from build_matrix.store import Store
 
 CODE = (
-    "compile/cache_probe.py", "compile/cache.py", "compile/flags.py", "compile/remote.py", "nvcc_launcher.py",
-    "sccache_server.py",
+    "compile/cache_probe.py", "compile/cache.py", "compile/flags.py", "compile/remote.py", "process/nvcc_launcher.py",
+    "compile/sccache_server.py",
 )  # fmt: skip
 SECONDS = 120
 WHY = "why-not"

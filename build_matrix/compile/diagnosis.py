@@ -7,7 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from build_matrix.errors import BuildMatrixError, CompileError, DiskFullError, NetworkAccessError
-from build_matrix.runner import NO_SPACE
+from build_matrix.process.runner import NO_SPACE
 
 _KILLED = re.compile(r"died due to signal 9|Killed signal terminated program|out of memory allocating")
 _ERRORS = (

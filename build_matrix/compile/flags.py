@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from build_matrix import nvcc_launcher
 from build_matrix.catalog import toolkits
 from build_matrix.model import BuildEnvironment, BuildInputs, HostCompiler, Record, file_sha256
-from build_matrix.nvcc_launcher import launcher
+from build_matrix.process import nvcc_launcher
+from build_matrix.process.nvcc_launcher import launcher
 
 EPOCH = "315532800"  # 1980-01-01, the first moment that a zip file can hold
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import msgspec
 
 from build_matrix.model import BuildInputs
-from build_matrix.runner import run
-from build_matrix.sandbox import ROOT, sandbox
+from build_matrix.process.runner import run
+from build_matrix.process.sandbox import ROOT, sandbox
 
 SECONDS = 30
 WORK, TOOLKIT, SYSROOT = (ROOT / name for name in ("work", "toolkit", "sysroot"))

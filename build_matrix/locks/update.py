@@ -18,9 +18,9 @@ from packaging.utils import (
 from packaging.version import Version
 
 from build_matrix.catalog import project_of, sources
+from build_matrix.downloads import Downloads, IndexConfiguration
+from build_matrix.downloads.install import resolve, uv_compile
 from build_matrix.errors import ConfigurationError, DownloadError
-from build_matrix.index import Downloads, IndexConfiguration
-from build_matrix.index.install import resolve, uv_compile
 from build_matrix.locks import FOLDER, Options, ReleaseOptions, wheel_platform
 from build_matrix.model import Lock, LockedFile, LockedPackage, Record
 from build_matrix.report import Reporter

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from build_matrix.model import Finding, HostCompiler, Record, digest_of
-from build_matrix.runner import Completed, run
+from build_matrix.process.runner import Completed, run
 
 SECONDS = 10.0  # for each question to a compiler
 TRIAL_SECONDS = 60.0

@@ -16,10 +16,10 @@ from build_matrix.catalog import llama_releases
 from build_matrix.catalog.installations import forks, is_gpu
 from build_matrix.errors import ConfigurationError
 from build_matrix.model import BackendDevice, Distribution, ImportEnd, InstalledLlama
-from build_matrix.native import newest_version
 from build_matrix.probe import installed_child
 from build_matrix.probe.libraries import Environment, Survey, family_of, survey, with_named
-from build_matrix.runner import Completed, run
+from build_matrix.process.runner import Completed, run
+from build_matrix.wheelfile.native import newest_version
 
 LOCATE_SECONDS = 10.0  # to start Python, and to find llama_cpp without importing it
 IMPORT_SECONDS = 12.0

@@ -12,8 +12,8 @@ import msgspec
 
 from build_matrix.catalog.installations import backends, places
 from build_matrix.model import ForeignLibrary, MissingLibrary, Record
-from build_matrix.native import LibraryFile, inspect_library, interpreter_of, platform_of
-from build_matrix.runner import run
+from build_matrix.process.runner import run
+from build_matrix.wheelfile.native import LibraryFile, inspect_library, interpreter_of, platform_of
 
 SECONDS = 10.0  # for one library: the loader only maps files
 WORKERS = 4

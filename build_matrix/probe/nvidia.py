@@ -17,7 +17,7 @@ from build_matrix.model import NO_DRIVER, UNKNOWN, Driver, DriverEvidence, Gpu, 
 from build_matrix.probe import cuda_child, nvml_child
 from build_matrix.probe.evidence import as_text, library_version, read_evidence
 from build_matrix.probe.surroundings import find_surroundings
-from build_matrix.runner import run
+from build_matrix.process.runner import run
 
 SECONDS = 10.0
 VISIBLE = "CUDA_VISIBLE_DEVICES"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from build_matrix.model import InstalledToolkit
 from build_matrix.probe.programs import exists, expand, named_program, resolve
-from build_matrix.runner import run
+from build_matrix.process.runner import run
 
 SECONDS = 10.0
 VARIABLES = ("CUDACXX", "CUDA_PATH", "CUDA_HOME", "CUDA_ROOT", "CUDAToolkit_ROOT")

@@ -6,11 +6,11 @@ import platform
 from pathlib import Path
 
 from build_matrix.digests import code_digest
-from build_matrix.index import Downloads, create_environment, install_wheels
+from build_matrix.downloads import Downloads, create_environment, install_wheels
 from build_matrix.model import BuildEnvironment, Component, digest_of
 from build_matrix.store import Store
 
-CODE = ("provision/environment.py", "index/install.py")
+CODE = ("provision/environment.py", "downloads/install.py")
 READY = "environment"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from build_matrix.catalog import project_of, toolkits
 from build_matrix.errors import ConfigurationError, MissingPrerequisiteError
 from build_matrix.model import Component, digest_of, file_sha256
-from build_matrix.runner import run
+from build_matrix.process.runner import run
 
 SECONDS = 30
 # What of it a build may see. Not include/nvtx3, whose headers no package has: CUB compiles otherwise where they are.

@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 from build_matrix.catalog import TargetPlatform, target_platform
 from build_matrix.digests import code_digest, content_digest, library_versions, note_content, tree_digest
+from build_matrix.downloads import Downloads, install_wheels
 from build_matrix.errors import BuildMatrixError, DiskFullError, MissingPrerequisiteError
-from build_matrix.index import Downloads, install_wheels
 from build_matrix.model import Component, HostCompiler, Platform, Sysroot, digest_of, file_sha256
-from build_matrix.runner import run
+from build_matrix.process.runner import run
 from build_matrix.store import Store, require_room
 
-CODE = ("provision/sysroot.py", "provision/compat.c", "index/install.py")
+CODE = ("provision/sysroot.py", "provision/compat.c", "downloads/install.py")
 ROOM = 700_000_000  # bytes; zig's package unpacked, for as long as it is needed
 SECONDS = 600
 COMPAT = Path(__file__).with_name("compat.c")

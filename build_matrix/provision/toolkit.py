@@ -10,8 +10,8 @@ import msgspec
 
 from build_matrix.catalog import project_of, sources, toolkits
 from build_matrix.digests import code_digest, content_digest, note_content
+from build_matrix.downloads import Downloads
 from build_matrix.errors import BuildMatrixError, ConfigurationError, DiskFullError, MissingPrerequisiteError
-from build_matrix.index import Downloads
 from build_matrix.model import (
     Architecture,
     Cell,
@@ -23,16 +23,16 @@ from build_matrix.model import (
     digest_of,
     file_sha256,
 )
-from build_matrix.nvcc_launcher import launcher
+from build_matrix.process.nvcc_launcher import launcher
+from build_matrix.process.runner import run
 from build_matrix.provision.installed import copy_installed, read_installed
 from build_matrix.provision.manifest import is_manifest, read_manifest
 from build_matrix.provision.unpack import stand_in, unpack_toolkit
-from build_matrix.runner import run
 from build_matrix.store import Store, require_room
 
 CODE = (
     "provision/toolkit.py", "provision/unpack.py", "provision/installed.py", "provision/manifest.py", "unpacking.py",
-    "index/install.py", "nvcc_launcher.py",
+    "downloads/install.py", "process/nvcc_launcher.py",
 )  # fmt: skip
 ROOT = "toolkit"  # folder in the result
 UNPACKED_RATIO = 2.2  # measured: 13.0 is 520 MB packed, 1.1 GB unpacked

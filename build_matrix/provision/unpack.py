@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from build_matrix.catalog import sources
+from build_matrix.downloads import install_wheels
 from build_matrix.errors import UnsafeArchiveError
-from build_matrix.index import install_wheels
 from build_matrix.unpacking import unpack_archive, unpack_deb
 
 PARTS = ("bin", "include", "lib", "nvvm")

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from build_matrix.archive import read_members
 from build_matrix.model import Difference
-from build_matrix.runner import run
+from build_matrix.process.runner import run
+from build_matrix.wheelfile.archive import read_members
 
 TEXTS = 5  # of each side, in a summary
 LONGEST = 120  # characters of one

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from build_matrix.archive import record_path
 from build_matrix.errors import ConfigurationError, NotReproducibleError
 from build_matrix.model import AppliedPatch, WheelRecord, file_sha256
+from build_matrix.wheelfile.archive import record_path
 
 
 def read_record(wheel: Path) -> WheelRecord:

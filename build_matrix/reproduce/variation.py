@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from build_matrix.process.runner import run
 from build_matrix.reproduce import disturb
-from build_matrix.runner import run
 
 SECONDS = 60
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}

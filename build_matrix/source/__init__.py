@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from build_matrix.digests import code_digest, content_digest, library_versions, note_content
+from build_matrix.downloads import Downloads
 from build_matrix.errors import ConfigurationError, UnsafeArchiveError
-from build_matrix.index import Downloads
 from build_matrix.model import AppliedPatch, Component, SourceTree, digest_of, file_sha256
 from build_matrix.source.options import check_defines, check_values, declared_options, declared_switches
 from build_matrix.source.patches import apply_patch, read_headers

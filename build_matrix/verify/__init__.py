@@ -11,11 +11,10 @@ from pathlib import Path
 import msgspec
 
 import build_matrix
-from build_matrix.archive import record_path, verdict_path
 from build_matrix.diagnosis import diagnose_run, diagnose_static, hides_every_gpu
 from build_matrix.digests import code_digest, library_versions
+from build_matrix.downloads import Downloads
 from build_matrix.errors import ConfigurationError, InstallError
-from build_matrix.index import Downloads
 from build_matrix.model import (
     NO_DRIVER,
     Check,
@@ -35,19 +34,20 @@ from build_matrix.report import Reporter
 from build_matrix.store import KEY_LENGTH, Store, write_atomically
 from build_matrix.verify.cubins import check_cubins
 from build_matrix.verify.smoke import Bench, install_wheel, prepare_bench, run_on_cpu, run_on_gpu
-from build_matrix.verify.static import Label, check_static, parse_label
+from build_matrix.verify.static import check_static
+from build_matrix.wheelfile.archive import record_path, verdict_path
+from build_matrix.wheelfile.label import Label
 
 __all__ = [
     "Target",
     "known_verdict",
-    "parse_label",
     "read_verdict",
     "verify_wheel",
 ]
 
 CODE = (
-    "verify", "diagnosis", "resolve", "cli/verify.py", "recorded.py", "catalog", "locks", "archive.py", "unpacking.py",
-    "native.py", "platform_policy.py", "runner.py", "index/install.py",
+    "verify", "wheelfile", "diagnosis", "resolve", "cli/verify.py", "catalog", "locks", "unpacking.py",
+    "process/runner.py", "downloads/install.py",
 )  # fmt: skip
 LIBRARIES = ("auditwheel", "gguf", "lief", "numpy", "nvidia-ml-py", "packaging", "psutil")
 LOG_LINES = 80  # of a failed run, in its verdict

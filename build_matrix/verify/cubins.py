@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from build_matrix.archive import read_members
 from build_matrix.digests import code_digest
+from build_matrix.downloads import Downloads, install_wheels
 from build_matrix.errors import MissingPrerequisiteError
-from build_matrix.index import Downloads, install_wheels
 from build_matrix.locks import read_lock, select_wheels
 from build_matrix.model import Check, digest_of
-from build_matrix.runner import run
+from build_matrix.process.runner import run
 from build_matrix.store import Store
-from build_matrix.verify.static import Label
+from build_matrix.wheelfile.archive import read_members
+from build_matrix.wheelfile.label import Label
 
-CODE = ("index/install.py",)  # unpacks the wheels of cuobjdump; nothing else decides what is kept
+CODE = ("downloads/install.py",)  # unpacks the wheels of cuobjdump; nothing else decides what is kept
 SECONDS = 300
 _ELF = re.compile(r"\.(?P<code>sm_\d+[af]?)\.cubin\s*$")
 _PTX = re.compile(r"\.(?P<code>(?:sm|compute)_\d+[af]?)\.ptx\s*$")

@@ -12,10 +12,10 @@ import msgspec
 from msgspec import structs
 
 from build_matrix.digests import code_digest, library_versions
-from build_matrix.index import Downloads, create_environment, install_wheels
+from build_matrix.downloads import Downloads, create_environment, install_wheels
 from build_matrix.locks import locked_toolkits, read_lock, select_platform, select_wheels
 from build_matrix.model import Check, Gpu, Platform, Record, RunFacts, digest_of
-from build_matrix.runner import Completed, run
+from build_matrix.process.runner import Completed, run
 from build_matrix.store import Store
 from build_matrix.verify import child, model_file, reference
 from build_matrix.verify.model_file import (
@@ -30,7 +30,7 @@ from build_matrix.verify.model_file import (
 from build_matrix.verify.numbers import ALONE, BOUNDS, PRODUCT, Agreement, compare, read_logits
 from build_matrix.verify.reference import write_references
 from build_matrix.verify.sample import Watch
-from build_matrix.verify.static import Label
+from build_matrix.wheelfile.label import Label
 
 SECONDS = 180.0  # for one child
 MODEL_SECONDS = 1800.0  # with a model of the user's

@@ -11,7 +11,6 @@ import msgspec
 from packaging.utils import parse_wheel_filename
 
 import build_matrix
-from build_matrix.archive import Members, dist_info, read_members, record_path, relabel, retag, write_wheel
 from build_matrix.catalog import library_finder, nvidia_libraries
 from build_matrix.digests import code_digest, library_versions
 from build_matrix.errors import VerificationError
@@ -27,17 +26,18 @@ from build_matrix.model import (
     file_sha256,
     readable_json,
 )
-from build_matrix.native import read_library
-from build_matrix.platform_policy import known_system_needs
-from build_matrix.sandbox import ROOT
+from build_matrix.process.sandbox import ROOT
 from build_matrix.store import Store, copy_atomically, disk_errors, write_atomically
 from build_matrix.wheel.hygiene import check_members
+from build_matrix.wheelfile.archive import Members, dist_info, read_members, record_path, relabel, retag, write_wheel
+from build_matrix.wheelfile.native import read_library
+from build_matrix.wheelfile.platform_policy import known_system_needs
 
 __all__ = ["finish_wheel"]
 
 CODE = (
-    "wheel/__init__.py", "wheel/hygiene.py", "wheel/sbom.py", "purl.py", "archive.py", "unpacking.py", "native.py",
-    "platform_policy.py",
+    "wheel/__init__.py", "wheel/hygiene.py", "wheel/sbom.py", "downloads/purl.py", "wheelfile/archive.py",
+    "unpacking.py", "wheelfile/native.py", "wheelfile/platform_policy.py",
 )  # fmt: skip
 LIBRARIES = ("auditwheel", "cyclonedx-python-lib", "deflate", "lief", "packageurl-python")
 TOOL = f"build-matrix {build_matrix.__version__}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from build_matrix.archive import dist_info
 from build_matrix.errors import VerificationError
 from build_matrix.model import digest_of
-from build_matrix.native import Library, read_library
+from build_matrix.wheelfile.archive import dist_info
+from build_matrix.wheelfile.native import Library, read_library
 
 PACKAGE = "llama_cpp"
 ADVICE = "Report this with the wheel's record; the build's result is kept in the store."

@@ -11,9 +11,9 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
+from build_matrix.downloads.purl import purl
 from build_matrix.model import BuildInputs, digest_of
 from build_matrix.model import Component as Input
-from build_matrix.purl import purl
 
 NAME = "sboms/build-matrix.cdx.json"
 _NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")  # RFC 9562's for URLs

@@ -19,16 +19,16 @@ import pytest
 from main_job import JOB, MINUTES, ROOT, Place
 from rich.console import Console
 
-from build_matrix.archive import read_members, record_path, verdict_path
 from build_matrix.compile.isolation import why_not_isolated
-from build_matrix.index import Downloads
+from build_matrix.downloads import Downloads
 from build_matrix.model import Verdict, WheelRecord, file_sha256
-from build_matrix.native import read_library
 from build_matrix.probe import examine_environment
 from build_matrix.report import LineReporter
 from build_matrix.store import Store
 from build_matrix.verify.smoke import install_wheel
 from build_matrix.verify.static import check_static
+from build_matrix.wheelfile.archive import read_members, record_path, verdict_path
+from build_matrix.wheelfile.native import read_library
 from lab import FOUNDING, Lab
 
 pytestmark = [pytest.mark.build, pytest.mark.compiler, pytest.mark.index]

@@ -14,14 +14,14 @@ from main_job import Place
 from rich.console import Console
 from small_model import write_small_model
 
-from build_matrix.archive import read_members, record_hash, verdict_path
 from build_matrix.diagnosis import diagnose_run
-from build_matrix.index import Downloads
+from build_matrix.downloads import Downloads
 from build_matrix.model import Driver, Finding, Gpu, Machine, Verdict
 from build_matrix.report import LineReporter
 from build_matrix.store import Store
 from build_matrix.verify.smoke import Bench, install_wheel, prepare_bench, run_on_cpu, run_on_gpu
 from build_matrix.verify.static import check_static
+from build_matrix.wheelfile.archive import read_members, record_hash, verdict_path
 from lab import Lab, LabGpu
 
 pytestmark = [pytest.mark.build, pytest.mark.compiler, pytest.mark.index]

@@ -18,14 +18,14 @@ from main_job import ROOT, Place
 from rich.console import Console
 from small_model import CONTEXT, COUNT, PROMPT, expected, write_small_model
 
-from build_matrix.archive import dist_info, read_members
-from build_matrix.index import Downloads, create_environment, install_wheels
+from build_matrix.downloads import Downloads, create_environment, install_wheels
 from build_matrix.locks import read_lock, select_wheels
 from build_matrix.report import LineReporter
 from build_matrix.source import patches_for
 from build_matrix.store import Store
 from build_matrix.verify.smoke import install_wheel
 from build_matrix.verify.static import check_static
+from build_matrix.wheelfile.archive import dist_info, read_members
 from lab import FOUNDING, Lab
 
 pytestmark = [pytest.mark.build, pytest.mark.compiler, pytest.mark.index]

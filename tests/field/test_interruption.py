@@ -60,7 +60,7 @@ runpy.run_module("build_matrix", run_name="__main__", alter_sys=True)
 # The signal comes to another thread, as it may, and the main thread waits for a lock without a time limit.
 ELSEWHERE = """
 import signal, threading
-from build_matrix import interrupt
+from build_matrix.process import interrupt
 
 interrupt.install()
 lock = threading.Lock()

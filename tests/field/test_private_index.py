@@ -26,6 +26,16 @@ from pip_settings import pip_settings
 from rich.table import Table
 
 from build_matrix import redact
+from build_matrix.downloads import (
+    Downloads,
+    IndexConfiguration,
+    configuration,
+    download,
+    locations,
+    pages,
+    read_configuration,
+)
+from build_matrix.downloads.install import resolve
 from build_matrix.errors import (
     ArchiveUnreachableError,
     BuildMatrixError,
@@ -36,19 +46,9 @@ from build_matrix.errors import (
     InstallError,
     NotAnIndexError,
 )
-from build_matrix.index import (
-    Downloads,
-    IndexConfiguration,
-    configuration,
-    download,
-    locations,
-    pages,
-    read_configuration,
-)
-from build_matrix.index.install import resolve
 from build_matrix.model import Component, readable_json
+from build_matrix.process.runner import run
 from build_matrix.report import LineReporter, RedactingConsole
-from build_matrix.runner import run
 from build_matrix.store import Store
 
 JSON = "application/vnd.pypi.simple.v1+json"
@@ -74,7 +74,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "BACKOFF", 0.01)
-    monkeypatch.setattr("build_matrix.index.transport.BACKOFF", 0.01)
+    monkeypatch.setattr("build_matrix.downloads.transport.BACKOFF", 0.01)
     for name in [*PROXIES, *OTHERS, *(name for name in os.environ if name.startswith(("PIP_", "UV_")))]:
         monkeypatch.delenv(name, raising=False)
 
@@ -674,10 +674,10 @@ import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where the tests run
 from pathlib import Path
 from build_matrix.errors import RunInterruptedError
-from build_matrix.index import Downloads, IndexConfiguration
+from build_matrix.downloads import Downloads, IndexConfiguration
 from build_matrix.model import Component
 from build_matrix.report import make_reporter
-from build_matrix.runner import run
+from build_matrix.process.runner import run
 from build_matrix.store import Store
 endpoint, store, sha256 = sys.argv[1:]
 wanted = [Component(project="thing", version="1.0", filename="thing-1.0.zip", sha256=sha256, size=1000000)]

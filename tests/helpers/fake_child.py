@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from build_matrix.runner import Completed
+from build_matrix.process.runner import Completed
 from build_matrix.verify import child
 from build_matrix.verify.model_file import MODELS, VOCABULARY
 from build_matrix.verify.sample import Watch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from build_matrix.index import Downloads
+from build_matrix.downloads import Downloads
 from build_matrix.locks import select_sdist
 from build_matrix.report import Reporter
 from build_matrix.source import prepare_source

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from build_matrix.archive import Members, record_hash, relabel, retag, write_wheel
+from build_matrix.wheelfile.archive import Members, record_hash, relabel, retag, write_wheel
 
 METADATA = (
     "Metadata-Version: 2.1\nName: llama_cpp_python\nVersion: 0.3.16\nRequires-Dist: numpy>=1.20.0\n"

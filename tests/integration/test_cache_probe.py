@@ -10,7 +10,7 @@ import pytest
 
 from build_matrix.compile.cache import cache_program
 from build_matrix.compile.cache_probe import why_unfit
-from build_matrix.index import Downloads
+from build_matrix.downloads import Downloads
 from build_matrix.locks import ingredient_choices
 from build_matrix.model import Architecture, BuildInputs, CacheProgram, Cell
 from build_matrix.probe import find_compilers

@@ -12,7 +12,7 @@ import pytest
 import uv
 
 from build_matrix.catalog import llama_releases, project_of, target_platform, toolkits
-from build_matrix.index import read_configuration, uv_environment
+from build_matrix.downloads import read_configuration, uv_environment
 from build_matrix.locks import read_lock
 from build_matrix.model import Architecture, Toolkit
 from build_matrix.store import Store

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from build_matrix.index import Downloads
+from build_matrix.downloads import Downloads
 from build_matrix.locks import ingredient_choices, locked_llama_releases
 from build_matrix.model import Architecture, Cell, Toolchain
 from build_matrix.probe.compilers import find_compilers
+from build_matrix.process.runner import run
 from build_matrix.provision import provision_toolkit
 from build_matrix.report import make_reporter
-from build_matrix.runner import run
 from build_matrix.store import Store
 from tests.helpers.sources import ggml_sources
 

@@ -48,7 +48,7 @@ def test_a_disk_without_room_is_one_sentence_and_exit_code_3(small: Path) -> Non
 PROVISION = """
 from pathlib import Path
 from build_matrix.errors import BuildMatrixError
-from build_matrix.index import Downloads
+from build_matrix.downloads import Downloads
 from build_matrix.locks import read_lock, select_wheels
 from build_matrix.provision import provision_environment
 from build_matrix.report import make_reporter

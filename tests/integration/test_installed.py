@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from build_matrix.diagnosis import diagnose_installed
+from build_matrix.downloads import create_environment
 from build_matrix.errors import ConfigurationError
-from build_matrix.index import create_environment
 from build_matrix.model import Driver, Machine
 from build_matrix.probe import examine_environment
 from libraries import library

@@ -12,8 +12,8 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from build_matrix.downloads import Downloads
 from build_matrix.errors import ArchiveUnreachableError
-from build_matrix.index import Downloads
 from build_matrix.locks import ingredient_choices
 from build_matrix.model import Architecture, Cell, Component, Ingredients, Toolchain, file_sha256
 from build_matrix.probe import find_compilers

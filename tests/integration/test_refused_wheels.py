@@ -15,9 +15,8 @@ from libraries import RUNPATH, library
 from wheels import REQUIREMENTS, make_wheel, raw_members
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from build_matrix.archive import read_members, relabel
+from build_matrix.downloads import Downloads
 from build_matrix.errors import VerificationError
-from build_matrix.index import Downloads
 from build_matrix.locks import ingredient_choices
 from build_matrix.model import Architecture, Cell, Toolchain
 from build_matrix.probe import find_compilers
@@ -26,6 +25,7 @@ from build_matrix.store import Store
 from build_matrix.verify.cubins import check_cubins
 from build_matrix.verify.static import check_static
 from build_matrix.wheel.hygiene import check_members
+from build_matrix.wheelfile.archive import read_members, relabel
 
 pytestmark = pytest.mark.compiler
 

@@ -18,10 +18,10 @@ from build_matrix.compile.cache import CacheChoice, CacheUse, cache_environment,
 from build_matrix.compile.flags import NOWHERE
 from build_matrix.compile.isolation import why_not_isolated
 from build_matrix.compile.remote import parse_remote
+from build_matrix.compile.sccache_server import FAILED, with_server
 from build_matrix.model import BuildInputs, CompileCache
-from build_matrix.runner import run
-from build_matrix.sandbox import ROOT, sandbox
-from build_matrix.sccache_server import FAILED, with_server
+from build_matrix.process.runner import run
+from build_matrix.process.sandbox import ROOT, sandbox
 
 HERE = Path(sys.executable)
 pytestmark = [

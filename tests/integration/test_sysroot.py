@@ -10,15 +10,15 @@ import msgspec
 import pytest
 
 from build_matrix.catalog import target_platform
+from build_matrix.downloads import Downloads
 from build_matrix.errors import MissingPrerequisiteError
-from build_matrix.index import Downloads
 from build_matrix.locks import read_lock, select_wheels
 from build_matrix.model import HostCompiler, Sysroot
-from build_matrix.native import read_library
-from build_matrix.platform_policy import promises_too_much, read_system_needs
 from build_matrix.probe import find_compilers
 from build_matrix.provision import provision_sysroot
 from build_matrix.store import Store
+from build_matrix.wheelfile.native import read_library
+from build_matrix.wheelfile.platform_policy import promises_too_much, read_system_needs
 from wheels import make_wheel
 
 pytestmark = [pytest.mark.index, pytest.mark.compiler]

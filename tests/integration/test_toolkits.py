@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from packaging.requirements import Requirement
 
+from build_matrix.downloads import Downloads, IndexConfiguration, read_configuration
+from build_matrix.downloads.install import resolve
 from build_matrix.errors import ArchiveUnreachableError, ConfigurationError, MissingPrerequisiteError
-from build_matrix.index import Downloads, IndexConfiguration, read_configuration
-from build_matrix.index.install import resolve
 from build_matrix.locks import ingredient_choices, read_lock, select_ingredients
 from build_matrix.locks.update import check_same_release
 from build_matrix.model import Architecture, Cell, LockedPackage, Sysroot, Toolchain

@@ -13,7 +13,7 @@ from commands import run_tool
 
 from build_matrix import errors
 from build_matrix.cli import main
-from build_matrix.index import transport
+from build_matrix.downloads import transport
 
 
 def tool(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -9,8 +9,8 @@ import pytest
 from elf import ADDRESS, make_elf
 
 from build_matrix.model import Difference
+from build_matrix.process.runner import Completed
 from build_matrix.reproduce import compare, compare_wheels, full_report
-from build_matrix.runner import Completed
 from wheels import make_wheel
 
 BASE = {".text": b"\1\2\3\4", ".rodata": b"one text\0another text\0"}

@@ -25,6 +25,7 @@ from build_matrix.compile.flags import anywhere, definitions, environment, porta
 from build_matrix.compile.isolation import fixed_places
 from build_matrix.compile.jobs import choose_jobs
 from build_matrix.compile.remote import parse_remote
+from build_matrix.compile.sccache_server import SOCKET
 from build_matrix.errors import CompileError, ConfigurationError, DiskFullError, NetworkAccessError
 from build_matrix.locks import locked_llama_releases
 from build_matrix.model import (
@@ -39,9 +40,8 @@ from build_matrix.model import (
     Toolchain,
     digest_of,
 )
-from build_matrix.nvcc_launcher import BEHIND, CACHE, IDENTITY
 from build_matrix.probe import free_memory
-from build_matrix.sccache_server import SOCKET
+from build_matrix.process.nvcc_launcher import BEHIND, CACHE, IDENTITY
 
 INSTRUCTION_SETS = {
     "GGML_SSE42", "GGML_AVX", "GGML_AVX2", "GGML_BMI2", "GGML_FMA", "GGML_F16C", "GGML_AVX_VNNI", "GGML_AVX512",

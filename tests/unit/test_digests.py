@@ -13,10 +13,10 @@ import msgspec
 import pytest
 
 from build_matrix import compile as compiling
-from build_matrix import digests, nvcc_launcher, platform_policy, verify, wheel
+from build_matrix import digests, verify, wheel
 from build_matrix.compile import cache_probe, digest_of_inputs, flags
 from build_matrix.digests import CONTENT, PACKAGE, code_digest, content_digest, note_content, tree_digest
-from build_matrix.index import Downloads, IndexConfiguration
+from build_matrix.downloads import Downloads, IndexConfiguration
 from build_matrix.locks import select_sdist
 from build_matrix.model import (
     AppliedPatch,
@@ -27,11 +27,13 @@ from build_matrix.model import (
     Machine,
     RawWheel,
 )
+from build_matrix.process import nvcc_launcher
 from build_matrix.provision import provision_environment
 from build_matrix.provision import toolkit as toolkits
 from build_matrix.source import prepare_source
 from build_matrix.store import Store
 from build_matrix.verify import model_file, numbers, reference, smoke
+from build_matrix.wheelfile import platform_policy
 
 replace = msgspec.structs.replace
 
@@ -204,8 +206,9 @@ SOURCE_MODULES = [
 # What the results do not depend on: how they are kept, reported, downloaded and checked by hash; and what is in the
 # digests by its value (records, rows of the catalog and of the locks).
 NEUTRAL = (
-    "__init__.py", "digests.py", "errors.py", "model.py", "redact.py", "relay.py", "report.py", "runner.py",
-    "sandbox.py", "store.py", "catalog/__init__.py", "locks/__init__.py", "index/",
+    "__init__.py", "digests.py", "errors.py", "model/", "redact.py", "process/relay.py", "report.py",
+    "process/runner.py",
+    "process/sandbox.py", "store.py", "catalog/__init__.py", "locks/__init__.py", "downloads/",
 )  # fmt: skip
 # Modules whose result is less than all that they do.
 PART = {
@@ -328,7 +331,7 @@ def test_a_filled_store_is_not_asked_for_what_other_code_made(
         "smoke-model": lambda: smoke.prepare_bench(Path("python"), tmp_path, 1, None, store),
     }
     before = {stage: ask(asked, stage, call) for stage, call in stages.items()}
-    for module in ("source", "provision.environment", "provision.toolkit", "platform_policy", "wheel", "verify.smoke",
+    for module in ("source", "provision.environment", "provision.toolkit", "wheelfile.platform_policy", "wheel", "verify.smoke",
                    "compile.cache_probe"):  # fmt: skip
         monkeypatch.setattr(f"build_matrix.{module}.code_digest", lambda *_: "other code")
     after = {stage: ask(asked, stage, call) for stage, call in stages.items()}

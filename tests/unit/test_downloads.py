@@ -20,6 +20,9 @@ from pytest_httpserver import HTTPServer
 from requests.adapters import HTTPAdapter
 from werkzeug import Request, Response
 
+from build_matrix.downloads import Downloads, IndexConfiguration, download, transport
+from build_matrix.downloads.tasks import Watch
+from build_matrix.downloads.transport import Transport
 from build_matrix.errors import (
     ArchiveUnreachableError,
     ConfigurationError,
@@ -30,9 +33,6 @@ from build_matrix.errors import (
     IndexUnreachableError,
     StoreNotWritableError,
 )
-from build_matrix.index import Downloads, IndexConfiguration, download, transport
-from build_matrix.index.tasks import Watch
-from build_matrix.index.transport import Transport
 from build_matrix.model import Component
 from build_matrix.report import Reporter
 from build_matrix.store import Store

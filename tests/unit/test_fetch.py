@@ -14,8 +14,8 @@ from commands import run_tool
 
 from build_matrix.cli import fetch
 from build_matrix.cli.fetch import SUMS, cell_files, choose_cell, put
+from build_matrix.downloads import Downloads, IndexConfiguration
 from build_matrix.errors import ArchiveUnreachableError, ConfigurationError, FileMissingError
-from build_matrix.index import Downloads, IndexConfiguration
 from build_matrix.locks import ingredient_choices, read_lock, select_wheels
 from build_matrix.locks.needed import Target, build_files, place, read_tool_lock, tool_files
 from build_matrix.locks.update import PYTHONS

@@ -12,7 +12,6 @@ import pytest
 
 import build_matrix
 from build_matrix import wheel as stage
-from build_matrix.archive import Members, headers, read_members, record_path, relabel, write_wheel
 from build_matrix.catalog import library_finder
 from build_matrix.errors import VerificationError
 from build_matrix.model import (
@@ -28,11 +27,12 @@ from build_matrix.model import (
     WheelRecord,
     file_sha256,
 )
-from build_matrix.native import Library
 from build_matrix.store import Store
 from build_matrix.wheel import finish_wheel, hygiene
 from build_matrix.wheel.hygiene import check_members
 from build_matrix.wheel.sbom import write_sbom
+from build_matrix.wheelfile.archive import Members, headers, read_members, record_path, relabel, write_wheel
+from build_matrix.wheelfile.native import Library
 from wheels import raw_members
 
 CUDA, BASE = b"\x7fELF cuda", b"\x7fELF base"

@@ -12,8 +12,8 @@ import pytest
 from pip_settings import pip_settings
 from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
+from build_matrix.downloads import configuration, install, read_configuration
 from build_matrix.errors import BuildMatrixError, ConfigurationError, CredentialsError, InstallError
-from build_matrix.index import configuration, install, read_configuration
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from build_matrix.catalog.installations import backends, is_gpu, project_of_module, provider_of
-from build_matrix.native import LibraryFile, inspect_library
 from build_matrix.probe.libraries import Environment, backends_of, family_of, holding, parse_trace
+from build_matrix.wheelfile.native import LibraryFile, inspect_library
 
 LDD = """\
 	linux-vdso.so.1 (0x00007f3323043000)

@@ -13,7 +13,7 @@ from build_matrix.catalog import llama_releases
 from build_matrix.model import Distribution, ImportEnd
 from build_matrix.probe import installed, installed_child
 from build_matrix.probe.installed import SYMBOL_VERSION, crashed_frames, fork_of, how_it_ended
-from build_matrix.runner import Completed
+from build_matrix.process.runner import Completed
 
 CRASH = """\
 Fatal Python error: Illegal instruction

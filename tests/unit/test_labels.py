@@ -9,8 +9,7 @@ from packaging.version import Version
 
 from build_matrix.catalog import toolkits
 from build_matrix.model import Architecture, Cell, label_of
-from build_matrix.verify import parse_label
-from build_matrix.verify.static import Label
+from build_matrix.wheelfile.label import Label, parse_label
 
 CUDA = st.sampled_from(tuple(toolkits())) | st.builds(
     "{}.{}".format, st.integers(10, 49), st.integers(0, 20)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from build_matrix.nvcc_launcher import BEHIND, CACHE, IDENTITY, SEED, additions, launcher
+from build_matrix.process.nvcc_launcher import BEHIND, CACHE, IDENTITY, SEED, additions, launcher
 
 MAPS = ("/x/src=/src", "/x/build=/build")
 

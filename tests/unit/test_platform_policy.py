@@ -10,11 +10,11 @@ import pytest
 from auditwheel import wheel_abi
 from auditwheel.error import NonPlatformWheelError
 
-from build_matrix import platform_policy
 from build_matrix.errors import VerificationError
 from build_matrix.model import SystemNeeds
-from build_matrix.platform_policy import known_system_needs, newest, promises_too_much, read_system_needs
 from build_matrix.store import Store
+from build_matrix.wheelfile import platform_policy
+from build_matrix.wheelfile.platform_policy import known_system_needs, newest, promises_too_much, read_system_needs
 
 
 @pytest.mark.parametrize(

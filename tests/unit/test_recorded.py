@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from build_matrix.archive import record_path
 from build_matrix.cli.prediction import predict_wheel
 from build_matrix.cli.verify import targets
 from build_matrix.model import (
@@ -24,7 +23,8 @@ from build_matrix.model import (
     WheelRecord,
     file_sha256,
 )
-from build_matrix.recorded import recorded_defines
+from build_matrix.wheelfile.archive import record_path
+from build_matrix.wheelfile.recorded import recorded_defines
 
 NONE = {"GGML_CUDA_COMPRESSION_MODE": "none"}
 SMALL = {"GGML_CUDA_COMPRESSION_MODE": "size"}

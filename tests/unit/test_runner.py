@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from build_matrix import interrupt
-from build_matrix.runner import LINE_LENGTH, TAIL_LENGTH, end_leftovers, run
+from build_matrix.process import interrupt
+from build_matrix.process.runner import LINE_LENGTH, TAIL_LENGTH, end_leftovers, run
 
 PYTHON = sys.executable
 
@@ -147,7 +147,7 @@ def test_a_time_limit_ends_what_has_a_process_group_of_its_own_as_ninjas_compile
 def test_an_interruption_reaches_what_a_program_started_in_a_session_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("build_matrix.runner.GRACE_SECONDS", 0.2)
+    monkeypatch.setattr("build_matrix.process.runner.GRACE_SECONDS", 0.2)
     child = "import os, signal, time; os.setsid(); signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(600)"
     script = (
         "import signal, subprocess; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from build_matrix.compile.isolation import why_not_isolated
-from build_matrix.runner import Completed, run
-from build_matrix.sandbox import NETWORK, ROOT, UNAVAILABLE, network_attempts, sandbox
+from build_matrix.process.runner import Completed, run
+from build_matrix.process.sandbox import NETWORK, ROOT, UNAVAILABLE, network_attempts, sandbox
 
 HERE = Path(sys.executable)
 needs_namespaces = pytest.mark.skipif(bool(why_not_isolated(HERE)), reason=why_not_isolated(HERE))

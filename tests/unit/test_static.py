@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from build_matrix.archive import Members, read_members, write_wheel
 from build_matrix.errors import VerificationError
 from build_matrix.model import Architecture, Check, SystemNeeds
-from build_matrix.native import Library
 from build_matrix.store import Store
 from build_matrix.verify import static
-from build_matrix.verify.static import check_static, parse_label
+from build_matrix.verify.static import check_static
+from build_matrix.wheelfile.archive import Members, read_members, write_wheel
+from build_matrix.wheelfile.label import parse_label
+from build_matrix.wheelfile.native import Library
 from wheels import make_wheel, raw_members, repack
 
 INFO = "llama_cpp_python-0.3.16+cu130.sm89.dist-info"

@@ -14,9 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from build_matrix import interrupt
 from build_matrix import store as store_module
 from build_matrix.errors import DiskFullError, MissingPrerequisiteError, NoLocksError, StoreNotWritableError
+from build_matrix.process import interrupt
 from build_matrix.store import (
     Store,
     copy_atomically,

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from build_matrix.index.tasks import CancelledError, Watch, outcomes
+from build_matrix.downloads.tasks import CancelledError, Watch, outcomes
 
 
 def test_each_call_has_its_outcome_and_its_position() -> None:

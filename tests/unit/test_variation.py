@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from build_matrix.process.runner import Completed
 from build_matrix.reproduce import choose_variations, disturb, variation
 from build_matrix.reproduce.variation import Variation, surroundings
-from build_matrix.runner import Completed
 
 INSIDE = ("load", "dates of the sources", "host name", "clock", "order of folders")
 

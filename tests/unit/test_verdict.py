@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from build_matrix.archive import verdict_path
 from build_matrix.cli.verify import visible_gpus
 from build_matrix.errors import ConfigurationError
 from build_matrix.model import Check, Finding, Gpu, GpuVerdict, Machine, Offload, Surroundings, Verdict, file_sha256
 from build_matrix.verify import _judge, known_verdict, read_verdict
+from build_matrix.wheelfile.archive import verdict_path
 
 GOOD = [Check(name="RECORD", passed=True, detail="")]
 RULE = Finding(rule="gpu", kind="run", passed=False, fact="no code for sm_75", remedy="Build for 75.")

@@ -15,10 +15,9 @@ from records import make_record
 
 import build_matrix
 from build_matrix import verify
-from build_matrix.archive import record_path, verdict_path
 from build_matrix.cli.common import print_verdicts, raise_for
+from build_matrix.downloads import Downloads
 from build_matrix.errors import ConfigurationError, InstallError, VerificationError
-from build_matrix.index import Downloads
 from build_matrix.model import (
     Check,
     Driver,
@@ -34,7 +33,8 @@ from build_matrix.model import (
 from build_matrix.store import Store
 from build_matrix.verify import Target, known_verdict, read_verdict, verify_wheel
 from build_matrix.verify.smoke import Bench, CpuResult, GpuResult
-from build_matrix.verify.static import Label, parse_label
+from build_matrix.wheelfile.archive import record_path, verdict_path
+from build_matrix.wheelfile.label import Label, parse_label
 from wheels import make_wheel
 
 L4 = Gpu(name="NVIDIA L4", uuid="GPU-l4", compute_capability="8.9")

@@ -8,6 +8,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from build_matrix.downloads.configuration import IndexConfiguration, read_configuration
+from build_matrix.downloads.download import Download, not_carried
+from build_matrix.downloads.locations import Locations
+from build_matrix.downloads.origins import NAMES, addresses
+from build_matrix.downloads.tasks import Watch, outcomes
+from build_matrix.downloads.transport import Transport
 from build_matrix.errors import (
     ArchiveLacksFileError,
     ArchiveUnreachableError,
@@ -15,12 +21,6 @@ from build_matrix.errors import (
     HashMismatchError,
     IndexUnreachableError,
 )
-from build_matrix.index.configuration import IndexConfiguration, read_configuration
-from build_matrix.index.download import Download, not_carried
-from build_matrix.index.locations import Locations
-from build_matrix.index.origins import NAMES, addresses
-from build_matrix.index.tasks import Watch, outcomes
-from build_matrix.index.transport import Transport
 from build_matrix.model import Component, file_sha256
 from build_matrix.report import Meter, Reporter
 from build_matrix.store import Store, disk_errors, require_room

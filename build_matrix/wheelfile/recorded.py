@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from build_matrix.archive import record_path
 from build_matrix.model import WheelRecord, digest_of, file_sha256
+from build_matrix.wheelfile.archive import record_path
 
 # Options with which no rule keeps a wheel from running: for one whose own are not known.
 MAY_RUN = {"GGML_CUDA_COMPRESSION_MODE": "none"}

@@ -16,7 +16,7 @@ import requests
 from requests.auth import AuthBase, HTTPBasicAuth
 from requests.utils import get_netrc_auth
 
-from build_matrix.index.urls import user_info
+from build_matrix.downloads.urls import user_info
 from build_matrix.redact import remember
 
 KEYRING_SECONDS = 30

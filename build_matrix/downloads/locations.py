@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from packaging.utils import canonicalize_name
 
+from build_matrix.downloads.configuration import IndexConfiguration
+from build_matrix.downloads.origins import NAMES, SETTINGS
+from build_matrix.downloads.pages import INDEX_SECONDS, Answer, File, folder_files, is_absent, read_page, unreachable
+from build_matrix.downloads.tasks import Watch, outcomes
+from build_matrix.downloads.transport import Transport
+from build_matrix.downloads.urls import host_of
 from build_matrix.errors import DownloadError, FileMissingError, NotAnIndexError
-from build_matrix.index.configuration import IndexConfiguration
-from build_matrix.index.origins import NAMES, SETTINGS
-from build_matrix.index.pages import INDEX_SECONDS, Answer, File, folder_files, is_absent, read_page, unreachable
-from build_matrix.index.tasks import Watch, outcomes
-from build_matrix.index.transport import Transport
-from build_matrix.index.urls import host_of
 from build_matrix.model import Component
 
 PARALLEL_PAGES = 8

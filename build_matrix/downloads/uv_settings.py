@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from build_matrix.downloads.credentials import Authenticate
 from build_matrix.errors import ConfigurationError
-from build_matrix.index.credentials import Authenticate
 from build_matrix.redact import remember
 
 _NAMED = re.compile(r"([A-Za-z0-9._-]+)=(.+)", re.DOTALL)  # uv takes NAME=URL; in a bare URL a ":" comes first

@@ -12,8 +12,8 @@ from pathlib import Path
 import uv
 
 from build_matrix.errors import BuildMatrixError, CredentialsError, DiskFullError, InstallError
+from build_matrix.process.runner import run
 from build_matrix.redact import redact
-from build_matrix.runner import run
 
 UV_SECONDS = 600
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import msgspec
 
-from build_matrix.archive import Members
 from build_matrix.digests import code_digest, library_versions
 from build_matrix.errors import VerificationError
 from build_matrix.model import SystemNeeds, digest_of
-from build_matrix.native import is_library
 from build_matrix.store import Store
+from build_matrix.wheelfile.archive import Members
+from build_matrix.wheelfile.native import is_library
 
-CODE = ("platform_policy.py", "native.py", "archive.py", "unpacking.py")
+CODE = ("wheelfile/platform_policy.py", "wheelfile/native.py", "wheelfile/archive.py", "unpacking.py")
 NEEDS = "needs.json"
 
 _MANYLINUX = re.compile(r"manylinux_(?P<major>\d+)_(?P<minor>\d+)_(?P<architecture>\w+)")

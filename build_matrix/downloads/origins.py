@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from build_matrix.catalog import sources
+from build_matrix.downloads.urls import is_url
 from build_matrix.errors import ConfigurationError
-from build_matrix.index.urls import is_url
 from build_matrix.model import Origin
 
 REDIST = "BUILD_MATRIX_REDIST"

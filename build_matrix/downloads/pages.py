@@ -13,9 +13,8 @@ from urllib.parse import urlsplit
 
 import requests
 
-from build_matrix.errors import CredentialsError, DownloadError, IndexUnreachableError, NotAnIndexError
-from build_matrix.index.tasks import Watch
-from build_matrix.index.transport import (
+from build_matrix.downloads.tasks import Watch
+from build_matrix.downloads.transport import (
     CONNECT_SECONDS,
     FAILURES,
     PROXY_AUTHENTICATION,
@@ -24,7 +23,8 @@ from build_matrix.index.transport import (
     proxy_refused,
     reason,
 )
-from build_matrix.index.urls import host_of
+from build_matrix.downloads.urls import host_of
+from build_matrix.errors import CredentialsError, DownloadError, IndexUnreachableError, NotAnIndexError
 
 if TYPE_CHECKING:
     from pypi_simple import ProjectPage

@@ -20,7 +20,7 @@ from typing import TextIO
 
 import psutil
 
-from build_matrix import interrupt
+from build_matrix.process import interrupt
 from build_matrix.redact import redact
 
 TAIL_LINES = 400

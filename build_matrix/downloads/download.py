@@ -9,17 +9,10 @@ from pathlib import Path
 
 import requests
 
-from build_matrix.errors import (
-    ArchiveLacksFileError,
-    ArchiveUnreachableError,
-    DownloadError,
-    IndexUnreachableError,
-    NotAnIndexError,
-)
-from build_matrix.index.origins import NAMES, SETTINGS
-from build_matrix.index.pages import credentials_error
-from build_matrix.index.tasks import Watch
-from build_matrix.index.transport import (
+from build_matrix.downloads.origins import NAMES, SETTINGS
+from build_matrix.downloads.pages import credentials_error
+from build_matrix.downloads.tasks import Watch
+from build_matrix.downloads.transport import (
     CONNECT_SECONDS,
     FAILURES,
     PROXY_AUTHENTICATION,
@@ -29,7 +22,14 @@ from build_matrix.index.transport import (
     proxy_refused,
     reason,
 )
-from build_matrix.index.urls import host_of
+from build_matrix.downloads.urls import host_of
+from build_matrix.errors import (
+    ArchiveLacksFileError,
+    ArchiveUnreachableError,
+    DownloadError,
+    IndexUnreachableError,
+    NotAnIndexError,
+)
 from build_matrix.model import Component
 from build_matrix.store import disk_errors
 

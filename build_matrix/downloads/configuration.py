@@ -15,10 +15,10 @@ from urllib.request import url2pathname
 
 import msgspec
 
+from build_matrix.downloads.credentials import Credential, KeyringProvider
+from build_matrix.downloads.urls import is_url, user_info, without_user_info
+from build_matrix.downloads.uv_settings import TRUE, Index, UvSettings, read_uv_settings
 from build_matrix.errors import ConfigurationError
-from build_matrix.index.credentials import Credential, KeyringProvider
-from build_matrix.index.urls import is_url, user_info, without_user_info
-from build_matrix.index.uv_settings import TRUE, Index, UvSettings, read_uv_settings
 from build_matrix.model import Record
 from build_matrix.redact import redact, remember_environment, remember_urls
 

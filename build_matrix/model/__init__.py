@@ -1,0 +1,110 @@
+"""The records that pass from stage to stage: frozen, typed, one definition for Python, TOML and JSON."""
+
+from build_matrix.model.base import Record, digest_of, file_sha256, readable_json
+from build_matrix.model.catalog import BLACKWELL, CompilerRange, DriverBranch, Limit, LlamaRelease, Toolkit
+from build_matrix.model.compile import BuildFacts, BuildInputs, CacheProgram, CompileCache, Conditions, RawWheel
+from build_matrix.model.cuda import Architecture, label_of
+from build_matrix.model.finding import Answer, Finding, RuleKind
+from build_matrix.model.installed import (
+    BackendDevice,
+    Distribution,
+    ForeignLibrary,
+    ImportEnd,
+    InstalledLlama,
+    MissingLibrary,
+)
+from build_matrix.model.locks import Component, Content, Ingredients, Lock, LockedFile, LockedPackage, Origin
+from build_matrix.model.machine import (
+    CLAIMED,
+    COMPILERS,
+    NO_DRIVER,
+    UNKNOWN,
+    Driver,
+    DriverEvidence,
+    FoundLibrary,
+    Gpu,
+    HostCompiler,
+    InstalledToolkit,
+    Machine,
+    PciGpu,
+    Surroundings,
+)
+from build_matrix.model.plan import Candidate, Cell, Plan, Profile, Request
+from build_matrix.model.platform import Platform, supported_platform
+from build_matrix.model.reproduce import Difference
+from build_matrix.model.source import AppliedPatch, SourceTree
+from build_matrix.model.toolchain import BuildEnvironment, Sysroot, Toolchain
+from build_matrix.model.verdict import Check, GpuVerdict, Offload, RunFacts, Verdict
+from build_matrix.model.wheel import Member, SystemNeeds, Wheel, WheelRecord
+
+__all__ = [
+    "BLACKWELL",
+    "CLAIMED",
+    "COMPILERS",
+    "NO_DRIVER",
+    "UNKNOWN",
+    "Answer",
+    "AppliedPatch",
+    "Architecture",
+    "BackendDevice",
+    "BuildEnvironment",
+    "BuildFacts",
+    "BuildInputs",
+    "CacheProgram",
+    "Candidate",
+    "Cell",
+    "Check",
+    "CompileCache",
+    "CompilerRange",
+    "Component",
+    "Conditions",
+    "Content",
+    "Difference",
+    "Distribution",
+    "Driver",
+    "DriverBranch",
+    "DriverEvidence",
+    "Finding",
+    "ForeignLibrary",
+    "FoundLibrary",
+    "Gpu",
+    "GpuVerdict",
+    "HostCompiler",
+    "ImportEnd",
+    "Ingredients",
+    "InstalledLlama",
+    "InstalledToolkit",
+    "Limit",
+    "LlamaRelease",
+    "Lock",
+    "LockedFile",
+    "LockedPackage",
+    "Machine",
+    "Member",
+    "MissingLibrary",
+    "Offload",
+    "Origin",
+    "PciGpu",
+    "Plan",
+    "Platform",
+    "Profile",
+    "RawWheel",
+    "Record",
+    "Request",
+    "RuleKind",
+    "RunFacts",
+    "SourceTree",
+    "Surroundings",
+    "Sysroot",
+    "SystemNeeds",
+    "Toolchain",
+    "Toolkit",
+    "Verdict",
+    "Wheel",
+    "WheelRecord",
+    "digest_of",
+    "file_sha256",
+    "label_of",
+    "readable_json",
+    "supported_platform",
+]

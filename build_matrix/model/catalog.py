@@ -1,0 +1,111 @@
+"""Facts on toolkits, drivers and releases of llama-cpp-python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from packaging.specifiers import SpecifierSet
+
+from build_matrix.model.base import Record
+from build_matrix.model.cuda import Architecture
+
+BLACKWELL = range(120, 130)  # ggml-cuda/CMakeLists.txt: ^12[0-9](-real|-virtual)?$
+
+
+class CompilerRange(Record, frozen=True, kw_only=True):
+    """Accepted major versions of a host compiler, both ends included."""
+
+    min: int
+    max: int
+
+
+class Toolkit(Record, frozen=True, kw_only=True):
+    """One CUDA minor version: what it can target, with which host compilers and systems, and its features.
+
+    ``min_driver_*`` run its programs by minor-version compatibility; ``max_glibc`` is the newest glibc whose headers
+    its own headers do not contradict (empty: any). ``arch_specific`` and ``family_specific``: whether it compiles for
+    architectures such as ``90a`` and ``100f``.
+    """
+
+    cuda: str
+    min_driver_linux: str
+    min_driver_windows: str
+    architectures: tuple[str, ...]
+    gcc: CompilerRange
+    clang: CompilerRange
+    msvc: CompilerRange
+    max_glibc: str = ""
+    fast_compile: bool = False
+    compress_mode: bool = False
+    random_seed: bool = False
+    arch_specific: bool = True
+    family_specific: bool = False
+    source: str
+
+    @property
+    def family(self) -> int:
+        """CUDA major version."""
+        return int(self.cuda.partition(".")[0])
+
+
+class DriverBranch(Record, frozen=True, kw_only=True):
+    """A driver branch (the number before the first dot), and the CUDA version that it speaks."""
+
+    branch: int
+    cuda: str
+
+
+class Limit(Record, frozen=True, kw_only=True):
+    """Toolkits with which the sources of a release do not compile for some architectures, and why.
+
+    ``cuda`` and ``architectures`` are version specifiers: ``<12`` and ``>=90``.
+    """
+
+    cuda: str
+    architectures: str
+    fact: str
+    remedy: str
+    source: str
+
+    def excludes(self, cuda: str, architecture: Architecture) -> bool:
+        """Whether this toolkit cannot compile the sources for this architecture."""
+        numbers = SpecifierSet(self.architectures)
+        return SpecifierSet(self.cuda).contains(cuda) and numbers.contains(str(architecture.number))
+
+
+class LlamaRelease(Record, frozen=True, kw_only=True):
+    """One llama-cpp-python release that this tool knows how to build.
+
+    ``same_ptx`` lists architectures for which its sources become the same PTX, oldest first, as in ``(80, 86)``.
+    """
+
+    version: str
+    min_gcc: int
+    min_clang: int
+    blackwell_specific: bool = False  # the sources compile 12X as 12Xa, which runs on that GPU alone
+    same_ptx: tuple[tuple[int, ...], ...] = ()
+    limit: tuple[Limit, ...] = ()
+    options: dict[str, str]
+    source: str
+
+    def as_compiled(self, architectures: Iterable[Architecture]) -> tuple[Architecture, ...]:
+        """What the sources really compile for these, in the order of a wheel's label."""
+        exact = {
+            msgspec.structs.replace(one, feature="a")
+            if self.blackwell_specific and one.number in BLACKWELL and not one.feature
+            else one
+            for one in architectures
+        }
+        return tuple(sorted(exact, key=lambda one: (one.kind, one.number, one.feature)))
+
+    def gencodes(self, architectures: Iterable[Architecture]) -> tuple[str, ...]:
+        """What nvcc is told to generate for these, one each: ``arch=compute_80,code=sm_86``.
+
+        Of architectures with the same PTX only the oldest is compiled; the machine code of all is assembled from it.
+        """
+        wanted = tuple(architectures)
+        plain = {one.number for one in wanted if one.kind == "real" and not one.feature}
+        shared = [plain.intersection(group) for group in self.same_ptx]
+        oldest = {f"sm_{number}": min(group) for group in shared for number in group}
+        return tuple(f"arch=compute_{oldest.get(one.code, one.number)}{one.feature},code={one.code}" for one in wanted)

@@ -1,0 +1,81 @@
+"""What is asked for, and what can be built: the result of ``resolve``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from build_matrix.model.base import Record, digest_of
+from build_matrix.model.cuda import Architecture, label_of
+from build_matrix.model.finding import Answer, Finding, RuleKind
+from build_matrix.model.machine import HostCompiler
+from build_matrix.model.platform import Platform
+
+Profile = Literal["release", "check"]
+
+
+class Request(Record, frozen=True, kw_only=True):
+    """What the user asked for; an empty value leaves the choice to the tool."""
+
+    cuda: str = ""
+    llama: str = ""
+    architectures: tuple[str, ...] = ()
+    profile: Profile = "release"
+    defines: dict[str, str] = {}
+    cross: bool = False
+
+
+class Cell(Record, frozen=True, kw_only=True):
+    """One wheel to build: every choice made."""
+
+    llama: str
+    cuda: str
+    architectures: tuple[Architecture, ...]
+    platform: Platform
+    profile: Profile = "release"
+    defines: dict[str, str] = {}
+
+    @property
+    def label(self) -> str:
+        """Local version label: ``cu130.sm89``; a wheel that must not be released ends in ``.check``."""
+        parts = [label_of(self.cuda, self.architectures)]
+        if self.defines:
+            parts.append("d" + digest_of(self.defines)[:8])
+        if self.profile != "release":
+            parts.append(self.profile)
+        return ".".join(parts)
+
+
+class Candidate(Record, frozen=True, kw_only=True):
+    """A toolkit that was considered, with every rule's result."""
+
+    cuda: str
+    architectures: tuple[Architecture, ...]
+    findings: tuple[Finding, ...]
+
+    def failed(self, kind: RuleKind | None = None) -> tuple[Finding, ...]:
+        """The rules that do not hold, of one kind or of both."""
+        return tuple(f for f in self.findings if f.failed and kind in {None, f.kind})
+
+    def unknown(self, kind: RuleKind | None = None) -> tuple[Finding, ...]:
+        """The rules that could not be judged, of one kind or of both."""
+        return tuple(f for f in self.findings if not f.known and kind in {None, f.kind})
+
+    def answer(self, kind: RuleKind) -> Answer:
+        """Whether it builds, or runs here: a rule that does not hold decides, one that is not known leaves it open."""
+        if self.failed(kind):
+            return "no"
+        return "not known" if self.unknown(kind) else "yes"
+
+
+class Plan(Record, frozen=True, kw_only=True):
+    """What can be built here, and why not the rest; ``cell`` is None when nothing can.
+
+    ``llama`` is the release that was judged, of the request or the newest.
+    """
+
+    request: Request
+    llama: str
+    candidates: tuple[Candidate, ...]
+    cell: Cell | None = None
+    compiler: HostCompiler | None = None
+    notes: tuple[str, ...] = ()
