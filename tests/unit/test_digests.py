@@ -207,8 +207,7 @@ SOURCE_MODULES = [
 # digests by its value (records, rows of the catalog and of the locks).
 NEUTRAL = (
     "__init__.py", "digests.py", "errors.py", "model/", "redact.py", "process/relay.py", "report.py",
-    "process/runner.py",
-    "process/sandbox.py", "store.py", "catalog/__init__.py", "locks/__init__.py", "downloads/",
+    "process/runner.py", "process/sandbox.py", "store.py", "catalog/__init__.py", "locks/__init__.py", "downloads/",
 )  # fmt: skip
 # Modules whose result is less than all that they do.
 PART = {
@@ -331,8 +330,8 @@ def test_a_filled_store_is_not_asked_for_what_other_code_made(
         "smoke-model": lambda: smoke.prepare_bench(Path("python"), tmp_path, 1, None, store),
     }
     before = {stage: ask(asked, stage, call) for stage, call in stages.items()}
-    for module in ("source", "provision.environment", "provision.toolkit", "wheelfile.platform_policy", "wheel", "verify.smoke",
-                   "compile.cache_probe"):  # fmt: skip
+    for module in ("source", "provision.environment", "provision.toolkit", "wheelfile.platform_policy", "wheel",
+                   "verify.smoke", "compile.cache_probe"):  # fmt: skip
         monkeypatch.setattr(f"build_matrix.{module}.code_digest", lambda *_: "other code")
     after = {stage: ask(asked, stage, call) for stage, call in stages.items()}
     assert {stage for stage in stages if before[stage] == after[stage]} == set()
