@@ -24,12 +24,13 @@ from pathlib import Path
 import msgspec
 
 from build_matrix.cli.build import build_wheel
+from build_matrix.context import Context
 from build_matrix.downloads import Downloads
 from build_matrix.locks import available_toolkits, ingredient_choices, locked_llama_releases
 from build_matrix.model import Cell, Conditions, HostCompiler, Request, Toolchain
 from build_matrix.probe import probe
 from build_matrix.provision import provision_environment, provision_sysroot, provision_toolkit, self_test
-from build_matrix.report import Reporter, make_reporter
+from build_matrix.report import make_reporter
 from build_matrix.resolve import make_plan, require_cell
 from build_matrix.store import Store
 
@@ -106,7 +107,6 @@ def main() -> None:
     parser.add_argument("--recipe", choices=["local", "release"], default="local", help="what upstream's side builds")
     parser.add_argument("--scratch", type=Path, help="folder for the stores and the builds", default=None)
     options = parser.parse_args()
-    reporter = make_reporter()
     request = Request(cuda="13", llama=options.llama, architectures=(options.arch,))
     machine = probe(options.scratch or Path.cwd())
     plan = make_plan(request, machine, locked_llama_releases(), available_toolkits(machine.target))
@@ -114,33 +114,34 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         recipe = {"CMAKE_CUDA_ARCHITECTURES": ";".join(one.cmake for one in cell.architectures)}
         recipe = RELEASE if options.recipe == "release" else recipe
-        for name, value, note in rows(cell, compiler, recipe, options.jobs, Path(folder), reporter):
+        reporter, store = make_reporter(), Store(Path(folder) / "store")
+        context = Context(machine, store, Downloads(store, reporter), reporter)
+        for name, value, note in rows(context, cell, compiler, recipe, options.jobs):
             print(f"| {name} | {value} | {note} |", flush=True)
 
 
 def rows(
-    cell: Cell, compiler: HostCompiler, recipe: dict[str, str], jobs: int, folder: Path, reporter: Reporter
+    context: Context, cell: Cell, compiler: HostCompiler, recipe: dict[str, str], jobs: int
 ) -> Iterator[tuple[str, str, str]]:
     """The table's rows, as they are measured."""
-    store = Store(folder / "store")
-    downloads = Downloads(store, reporter)
+    folder = context.store.root.parent
     wheels = folder / "wheels"
     files = ingredient_choices(cell)[0]
 
     def provision() -> None:
-        provision_environment(files.environment, store, downloads)
-        toolkit = provision_toolkit(cell, files, store, downloads)
-        sysroot = provision_sysroot(cell.platform, files.sysroot, compiler, store, downloads)
-        self_test(toolkit, cell.architectures, compiler, sysroot, store)
+        provision_environment(context, files.environment)
+        toolkit = provision_toolkit(context, cell, files)
+        sysroot = provision_sysroot(context, cell.platform, files.sysroot, compiler)
+        self_test(context, toolkit, cell.architectures, compiler, sysroot)
 
     yield "provisioning, cold", f"{measure(provision, jobs).seconds:.1f} s", "downloads and self-test included"
     yield "provisioning, warm", f"{measure(provision, jobs).seconds:.2f} s", ""
-    toolchain = provision_toolkit(cell, files, store, downloads)
-    tools = provision_environment(files.environment, store, downloads).bin
-    (sdist,) = downloads.fetch([files.sdist], "the sdist")
+    toolchain = provision_toolkit(context, cell, files)
+    tools = provision_environment(context, files.environment).bin
+    (sdist,) = context.downloads.fetch([files.sdist], "the sdist")
 
     conditions = Conditions(jobs=jobs)
-    ours = measure(lambda: build_wheel(cell, compiler, files, conditions, store, downloads, reporter, wheels), jobs)
+    ours = measure(lambda: build_wheel(context, cell, compiler, files, conditions, wheels), jobs)
     size = next(wheels.glob("*.whl")).stat().st_size / 1e6
     yield "our build, cold", f"{ours.seconds:.0f} s", f"{ours.utilisation:.3f} of {jobs} cores busy, {size:.1f} MB"
     scratch = folder / "upstream"
@@ -154,7 +155,7 @@ def rows(
     )
     yield "ours / upstream's", f"{ours.seconds / theirs.seconds:.3f}", "one paired run"
     words = [sys.executable, "-m", "build_matrix", "build", "--cuda", "13", "--llama", cell.llama]
-    words += ["--arch", cell.architectures[0].cmake, "--store", str(store.root), "--wheels", str(wheels)]
+    words += ["--arch", cell.architectures[0].cmake, "--store", str(context.store.root), "--wheels", str(wheels)]
 
     def run() -> None:
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)

@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 import typer
@@ -34,6 +34,7 @@ from build_matrix.cli.options import (
     parse_cache,
     parse_request,
 )
+from build_matrix.context import Context
 from build_matrix.model import (
     BuildInputs,
     Cell,
@@ -46,11 +47,6 @@ from build_matrix.model import (
     Request,
     Wheel,
 )
-
-if TYPE_CHECKING:
-    from build_matrix.downloads import Downloads
-    from build_matrix.report import Reporter
-    from build_matrix.store import Store
 
 PATCHES = Path("patches")
 
@@ -108,9 +104,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         under=tuple(shlex.split(under)),
         cache=compile_cache and msgspec.structs.replace(compile_cache, folder=store.root / CACHE_FOLDER),
     )
-    job = Job(
-        machine, conditions, store, Downloads(store, reporter), reporter, folder, toolkit_root, verify, require_gpu
-    )
+    context = Context(machine, store, Downloads(store, reporter), reporter)
+    job = Job(context, conditions, folder, toolkit_root, verify, require_gpu)
     if not (every or cell):
         build_one(requests[""], job)
         return
@@ -120,11 +115,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
 class Job(NamedTuple):
     """What is the same for every wheel of one command."""
 
-    machine: Machine
+    context: Context
     conditions: Conditions
-    store: Store
-    downloads: Downloads
-    reporter: Reporter
     folder: Path
     toolkit_root: Path | None
     verify: bool
@@ -168,7 +160,7 @@ def build_all(requests: Mapping[str, Request], job: Job) -> None:
             wheel = build_one(request, job)
         except BuildMatrixError as error:
             failures[name] = error
-            job.reporter.say(str(error))
+            job.context.reporter.say(str(error))
             result, size = f"failed ({error.exit_code}): {error.problem}", ""
         else:
             result, size = wheel.path.name, f"{wheel.record.size / 1e6:.1f}"
@@ -185,20 +177,18 @@ def build_one(request: Request, job: Job) -> Wheel:
     from build_matrix.verify import known_verdict, verify_wheel
 
     started = time.monotonic()
-    machine, reporter = job.machine, job.reporter
-    plan, cell, compiler, ingredients = choose(request, machine, job.store, job.downloads, reporter, job.toolkit_root)
+    context, machine, reporter = job.context, job.context.machine, job.context.reporter
+    plan, cell, compiler, ingredients = choose(context, request, job.toolkit_root)
     reporter.say(f"llama-cpp-python {cell.llama}+{cell.label} with {compiler.name} {compiler.version}")
     for note in (*plan.notes, *(f"claimed: {name}={value}" for name, value in machine.overrides.items())):
         reporter.say(f"  {note}")
-    wheel = build_wheel(cell, compiler, ingredients, job.conditions, job.store, job.downloads, reporter, job.folder)
+    wheel = build_wheel(context, cell, compiler, ingredients, job.conditions, job.folder)
     size = f"{wheel.record.size / 1e6:.1f} MB"
     reporter.say(f"{wheel.path}  {size}  sha256 {wheel.record.sha256}  ({time.monotonic() - started:.0f} s)")
     if job.verify:
         verdict = known_verdict(wheel.path, machine)
         if not verdict or not verdict.passed:
-            verdict = verify_wheel(
-                wheel.path, machine, targets(wheel.path, machine), job.store, job.downloads, reporter
-            )
+            verdict = verify_wheel(context, wheel.path, targets(wheel.path, machine))
         print_verdicts([verdict])
         raise_for([verdict], require_gpu=job.require_gpu)
     return wheel
@@ -215,12 +205,7 @@ def require_possible(request: Request, machine: Machine) -> None:
 
 
 def choose(
-    request: Request,
-    machine: Machine,
-    store: Store,
-    downloads: Downloads,
-    reporter: Reporter,
-    toolkit_root: Path | None = None,
+    context: Context, request: Request, toolkit_root: Path | None = None
 ) -> tuple[Plan, Cell, HostCompiler, Ingredients]:
     """What to build, with its toolkit downloaded: the plan's choice, or the next where no source of it is in reach.
 
@@ -234,12 +219,13 @@ def choose(
     from build_matrix.provision import fetch_toolkit, read_installed, take_installed
     from build_matrix.resolve import require_cell
 
+    machine = context.machine
     if toolkit_root:
         minor, _ = read_installed(toolkit_root)
         require_wanted(request.cuda, minor, toolkit_root)
         plan = make_checked_plan(msgspec.structs.replace(request, cuda=minor), machine, (minor,))
         cell, compiler = require_cell(plan, machine, (minor,))
-        return plan, cell, compiler, take_installed(cell, select_ingredients(cell), toolkit_root, store)
+        return plan, cell, compiler, take_installed(context, cell, select_ingredients(cell), toolkit_root)
     available = available_toolkits(machine.target)
     first: ArchiveUnreachableError | None = None
     out_of_reach: dict[str, list[str]] = {}
@@ -248,12 +234,12 @@ def choose(
         cell, compiler = require_cell(plan, machine, available)
         for choice in ingredient_choices(cell):
             try:
-                ingredients = fetch_toolkit(cell, choice, store, downloads)
+                ingredients = fetch_toolkit(context, cell, choice)
             except ArchiveUnreachableError as error:
                 first, last = first or error, error
                 continue
             for problem, minors in out_of_reach.items():
-                reporter.say(f"not CUDA {', '.join(minors)}: {problem}")
+                context.reporter.say(f"not CUDA {', '.join(minors)}: {problem}")
             return plan, cell, compiler, ingredients
         out_of_reach.setdefault(last.problem, []).append(cell.cuda)
         available = tuple(minor for minor in available if minor != cell.cuda)
@@ -262,13 +248,11 @@ def choose(
 
 
 def build_wheel(
+    context: Context,
     cell: Cell,
     compiler: HostCompiler,
     ingredients: Ingredients,
     conditions: Conditions,
-    store: Store,
-    downloads: Downloads,
-    reporter: Reporter,
     folder: Path,
 ) -> Wheel:
     """Provision, prepare, compile and finish one cell; raises what the stages raise."""
@@ -279,19 +263,19 @@ def build_wheel(
     from build_matrix.source import check_defines, prepare_source
     from build_matrix.wheel import finish_wheel
 
-    source = prepare_source(ingredients.sdist, PATCHES, store, downloads)
+    source = prepare_source(context, ingredients.sdist, PATCHES)
     check_defines(cell.defines, source.options, FIXED, cell.llama)
-    environment = provision_environment(ingredients.environment, store, downloads)
-    toolchain = provision_toolkit(cell, ingredients, store, downloads)
-    sysroot = provision_sysroot(cell.platform, ingredients.sysroot, compiler, store, downloads)
+    environment = provision_environment(context, ingredients.environment)
+    toolchain = provision_toolkit(context, cell, ingredients)
+    sysroot = provision_sysroot(context, cell.platform, ingredients.sysroot, compiler)
     inputs = BuildInputs(
         cell=cell,
         release=llama_releases()[cell.llama],
         source=source,
-        toolchain=self_test(toolchain, cell.architectures, compiler, sysroot, store),
+        toolchain=self_test(context, toolchain, cell.architectures, compiler, sysroot),
         environment=environment,
         compiler=compiler,
         sysroot=sysroot,
     )
-    raw = compile_wheel(inputs, conditions, store, reporter)
-    return finish_wheel(raw, inputs, read_matrix().budget(cell), store, folder)
+    raw = compile_wheel(context, inputs, conditions)
+    return finish_wheel(context, raw, inputs, read_matrix().budget(cell), folder)

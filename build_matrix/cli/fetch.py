@@ -22,6 +22,7 @@ from build_matrix.cli.options import (
     override_variables,
     parse_request,
 )
+from build_matrix.context import Context
 from build_matrix.model import Cell, Component, HostCompiler, Machine, Record, Request
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     machine = probe(store.root, override_variables(driver_cuda, compute_capability))
     downloads = Downloads(store, reporter)
     obtain = (lambda _: None) if only_list else partial(downloads.fetch, what="toolkit")
-    files = needed_files(requests.values(), targets, machine, downloads, obtain, reporter)
+    files = needed_files(Context(machine, store, downloads, reporter), requests.values(), targets, obtain)
     if folder and not only_list:
         put(files, folder, downloads)
         explain(files, folder, reporter)
@@ -111,12 +112,7 @@ def parse_pythons(given: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def needed_files(
-    requests: Iterable[Request],
-    targets: Sequence[Target],
-    machine: Machine,
-    downloads: Downloads,
-    obtain: Obtain,
-    reporter: Reporter,
+    context: Context, requests: Iterable[Request], targets: Sequence[Target], obtain: Obtain
 ) -> list[Component]:
     """Every file that builds of these requests need, with what Nox installs; each once, in the order of places.
 
@@ -125,17 +121,17 @@ def needed_files(
     """
     from build_matrix.locks.needed import place, read_tool_lock, tool_files
 
-    locked = read_tool_lock()
+    locked, downloads = read_tool_lock(), context.downloads
     files = [file for one in targets for file in tool_files(locked, one, downloads.listing, downloads.sizes)]
     for request in requests:
-        cell = choose_cell(request, machine)
-        reporter.say(f"llama-cpp-python {cell.llama} with CUDA {cell.cuda}")
-        files += cell_files(cell, targets, downloads, obtain)
+        cell = choose_cell(request, context.machine)
+        context.reporter.say(f"llama-cpp-python {cell.llama} with CUDA {cell.cuda}")
+        files += cell_files(context, cell, targets, obtain)
     found = {place(file): file for file in files}
     return [found[name] for name in sorted(found)]
 
 
-def cell_files(cell: Cell, targets: Sequence[Target], downloads: Downloads, obtain: Obtain) -> list[Component]:
+def cell_files(context: Context, cell: Cell, targets: Sequence[Target], obtain: Obtain) -> list[Component]:
     """What a build of ``cell`` and its verification download, with the first source of its toolkit in reach."""
     from build_matrix.errors import ArchiveUnreachableError
     from build_matrix.locks import ingredient_choices
@@ -145,7 +141,7 @@ def cell_files(cell: Cell, targets: Sequence[Target], downloads: Downloads, obta
     failures = []
     for choice in ingredient_choices(cell):
         try:
-            resolved = resolve_toolkit(cell, choice, downloads)
+            resolved = resolve_toolkit(context, cell, choice)
             obtain(resolved.toolkit)
         except ArchiveUnreachableError as error:
             failures.append(error)

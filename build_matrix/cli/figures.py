@@ -17,6 +17,7 @@ from build_matrix.cli.options import (
     parse_cache,
     parse_request,
 )
+from build_matrix.context import Context
 
 
 def command(
@@ -47,11 +48,8 @@ def command(
     at_once, _ = choose_jobs(jobs, machine.cpus, machine.memory_free)
     conditions = Conditions(jobs=at_once, cache=parse_cache(store.root / CACHE_FOLDER, None, ""))
     job = Job(
-        machine=machine,
+        context=Context(machine, store, Downloads(store, reporter), reporter),
         conditions=conditions,
-        store=store,
-        downloads=Downloads(store, reporter),
-        reporter=reporter,
         folder=folder,
         toolkit_root=None,
         verify=False,

@@ -27,12 +27,12 @@ from build_matrix.cli.options import (
     WheelsOption,
     parse_request,
 )
+from build_matrix.context import Context
 from build_matrix.errors import NotReproducibleError
 from build_matrix.model import Cell, Conditions, Difference, HostCompiler, Machine, Request, WheelRecord, file_sha256
 from build_matrix.redact import redact
 
 if TYPE_CHECKING:
-    from build_matrix.downloads import Downloads
     from build_matrix.report import Reporter
     from build_matrix.reproduce import Variation
     from build_matrix.store import Store
@@ -65,25 +65,16 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     request = parse_request(cuda, llama, arch, define, profile, cross=True)
     reporter = make_reporter()
     store = open_store(store_folder, reporter)
-    downloads = Downloads(store, reporter)
     machine = probe(store.root)
+    context = Context(machine, store, Downloads(store, reporter), reporter)
     jobs, _ = choose_jobs(jobs, machine.cpus, machine.memory_free)
     if wheel:
-        rebuild(wheel, machine, jobs, store, downloads, reporter, folder, toolkit_root)
+        rebuild(context, wheel, jobs, folder, toolkit_root)
         return
-    vary(request, machine, jobs, store, downloads, reporter, folder)
+    vary(context, request, jobs, folder)
 
 
-def rebuild(
-    wheel: Path,
-    machine: Machine,
-    jobs: int,
-    store: Store,
-    downloads: Downloads,
-    reporter: Reporter,
-    folder: Path,
-    toolkit_root: Path | None = None,
-) -> None:
+def rebuild(context: Context, wheel: Path, jobs: int, folder: Path, toolkit_root: Path | None = None) -> None:
     """Build ``wheel`` again from its record alone, in another folder; raises NotReproducibleError."""
     import build_matrix
     from build_matrix.cli.build import build_wheel
@@ -92,23 +83,15 @@ def rebuild(
 
     started = time.monotonic()
     record = read_record(wheel)
-    compiler = choose_compiler(record, machine, reporter)
+    reporter = context.reporter
+    compiler = choose_compiler(record, context.machine, reporter)
     reporter.say(f"building {record.filename} again, from its record")
-    with store.scratch(f"reproduce-{record.sha256[:12]}") as scratch:
+    with context.store.scratch(f"reproduce-{record.sha256[:12]}") as scratch:
         conditions = Conditions(jobs=jobs)
-        place = Store(scratch)
+        apart = context._replace(store=Store(scratch))
         if record.toolkit[0].origin == "installed":
-            require_installed(record, toolkit_root, place)
-        again = build_wheel(
-            record.cell,
-            compiler,
-            record.ingredients,
-            conditions,
-            place,
-            downloads,
-            reporter,
-            scratch / "wheels",
-        )
+            require_installed(apart, record, toolkit_root)
+        again = build_wheel(apart, record.cell, compiler, record.ingredients, conditions, scratch / "wheels")
         tool = f"build-matrix {build_matrix.__version__}"
         require_same_recipe(record, tool, again.record.patches, again.record.flags)
         causes = []
@@ -118,15 +101,15 @@ def rebuild(
     reporter.say(f"identical: {record.filename}  sha256 {record.sha256}  ({time.monotonic() - started:.0f} s)")
 
 
-def require_installed(record: WheelRecord, root: Path | None, store: Store) -> None:
-    """Put the toolkit in ``root`` into ``store``, if it is the one of the record; raises MissingPrerequisiteError."""
+def require_installed(context: Context, record: WheelRecord, root: Path | None) -> None:
+    """Put the toolkit in ``root`` into the store, if it is the one of the record; raises MissingPrerequisiteError."""
     from build_matrix.errors import MissingPrerequisiteError
     from build_matrix.provision import take_installed
 
     remedy = f"Name the same toolkit (CUDA {record.toolkit[0].version}) with --toolkit-root."
     if root is None:
         raise MissingPrerequisiteError("That wheel was built with a toolkit that was installed, not fetched.", remedy)
-    found = take_installed(record.cell, record.ingredients, root, store)
+    found = take_installed(context, record.cell, record.ingredients, root)
     if found.toolkit != record.toolkit:
         raise MissingPrerequisiteError(f"The toolkit in {root} holds other files than the recorded one.", remedy)
 
@@ -160,15 +143,7 @@ def compiler_difference(wanted: HostCompiler, found: HostCompiler) -> str:
     )
 
 
-def vary(
-    request: Request,
-    machine: Machine,
-    jobs: int,
-    store: Store,
-    downloads: Downloads,
-    reporter: Reporter,
-    folder: Path,
-) -> None:
+def vary(context: Context, request: Request, jobs: int, folder: Path) -> None:
     """Build a cell twice under conditions that must not matter; raises NotReproducibleError."""
     from build_matrix.cli.build import choose
     from build_matrix.compile.cache import cache_program
@@ -176,9 +151,10 @@ def vary(
     from build_matrix.reproduce.variation import surroundings
 
     started = time.monotonic()
-    _, cell, compiler, files = choose(request, machine, store, downloads, reporter)
+    store, reporter = context.store, context.reporter
+    _, cell, compiler, files = choose(context, request)
     cached = cache_program("ccache") is not None
-    downloads.fetch([files.sdist, *files.toolkit, *files.environment, *files.sysroot], "what both builds need")
+    context.downloads.fetch([files.sdist, *files.toolkit, *files.environment, *files.sysroot], "what both builds need")
     with store.scratch(f"vary-{cell.llama}+{cell.label}") as scratch:
         (scratch / "try").mkdir()
         variations = choose_variations(jobs, compiler.cc, scratch / "try", cached=cached)

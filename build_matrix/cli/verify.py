@@ -9,6 +9,7 @@ import typer
 from msgspec import structs
 
 from build_matrix.cli.options import WHEELS, RequireGpuOption, StoreOption, WheelsOption
+from build_matrix.context import Context
 from build_matrix.errors import ConfigurationError
 from build_matrix.model import Gpu, Machine
 
@@ -47,11 +48,8 @@ def command(
     chosen = wheels or sorted(folder.glob("*.whl"))
     if not chosen:
         raise ConfigurationError(f"There is no wheel in {folder}.", "Build one: `nox -s build-cuda13`.")
-    downloads = Downloads(store, reporter)
-    machine = probe(store.root)
-    verdicts = [
-        verify_wheel(wheel, machine, targets(wheel, machine), store, downloads, reporter, model) for wheel in chosen
-    ]
+    context = Context(probe(store.root), store, Downloads(store, reporter), reporter)
+    verdicts = [verify_wheel(context, wheel, targets(wheel, context.machine), model) for wheel in chosen]
     if as_json:
         print_json(verdicts)
     else:

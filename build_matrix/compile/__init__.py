@@ -32,6 +32,7 @@ from build_matrix.compile.isolation import View, fixed_places, real_places, why_
 from build_matrix.compile.jobs import choose_jobs
 from build_matrix.compile.remote import Remote, parse_remote
 from build_matrix.compile.sccache_server import FAILED
+from build_matrix.context import Context
 from build_matrix.digests import code_digest
 from build_matrix.model import (
     BuildFacts,
@@ -44,8 +45,8 @@ from build_matrix.model import (
 )
 from build_matrix.process.runner import Completed, end_leftovers, run
 from build_matrix.process.sandbox import NETWORK
-from build_matrix.report import Meter, Reporter
-from build_matrix.store import Store, require_room
+from build_matrix.report import Meter
+from build_matrix.store import require_room
 
 __all__ = ["FIXED", "choose_jobs", "compile_wheel", "parse_remote"]
 
@@ -65,17 +66,17 @@ def digest_of_inputs(inputs: BuildInputs) -> str:
     return digest_of("compile", code_digest(*CODE), facts, digests, inputs.cell, recipe(inputs, _runpath(inputs)))
 
 
-def compile_wheel(inputs: BuildInputs, conditions: Conditions, store: Store, reporter: Reporter) -> RawWheel:
+def compile_wheel(context: Context, inputs: BuildInputs, conditions: Conditions) -> RawWheel:
     """Compile under ``conditions``; an interrupted compilation goes on where it was.
 
     Raises CompileError with the first error of the compiler, NetworkAccessError, DiskFullError.
     """
     digest = digest_of_inputs(inputs)
     flags = portable(definitions(inputs, WORK, _runpath(inputs)), inputs, WORK)
-    folder = store.find("raw", digest)
+    folder = context.store.find("raw", digest)
     if not folder:
-        with store.locked(f"compile-{digest[:24]}"):
-            folder = store.find("raw", digest) or _build(inputs, conditions, store, reporter)
+        with context.store.locked(f"compile-{digest[:24]}"):
+            folder = context.store.find("raw", digest) or _build(context, inputs, conditions)
     facts = msgspec.json.decode((folder / FACTS).read_bytes(), type=BuildFacts)
     return RawWheel(path=next(folder.glob("*.whl")), facts=facts, flags=flags, digest=digest)
 
@@ -85,14 +86,15 @@ def _runpath(inputs: BuildInputs) -> tuple[str, ...]:
     return nvidia_libraries(int(inputs.cell.cuda.partition(".")[0])).folders
 
 
-def _build(inputs: BuildInputs, conditions: Conditions, store: Store, reporter: Reporter) -> Path:
+def _build(context: Context, inputs: BuildInputs, conditions: Conditions) -> Path:
+    store, reporter = context.store, context.reporter
     digest = digest_of_inputs(inputs)
     folder = store.work("compile", digest)
     end_leftovers(MARK, str(folder))
     require_room(store.root, ROOM)
     cache = conditions.cache
     remote = parse_remote(cache.remote, os.environ) if cache else None
-    view = _view(inputs, folder, conditions, remote, reporter)
+    view = _view(context, inputs, folder, conditions, remote)
     log_path = store.root / "logs" / f"compile-{inputs.cell.llama}+{inputs.cell.label}-{digest[:8]}.log"
     reporter.say(f"  compiling with {conditions.jobs} jobs; full log: {log_path}")
 
@@ -106,7 +108,7 @@ def _build(inputs: BuildInputs, conditions: Conditions, store: Store, reporter: 
             watch = _Watch(view, folder / "build", meter)
             return run(words, env=variables, cwd=folder / "src", log=log, on_line=watch.line), watch
 
-    with _cache(cache, remote, inputs, view, store) as choice, log_path.open("w", encoding="utf-8") as log:
+    with _cache(context, cache, remote, view) as choice, log_path.open("w", encoding="utf-8") as log:
         for note in choice.notes:
             reporter.say(f"  compile cache: {note}")
         done, watch = attempt(choice, log)
@@ -129,9 +131,7 @@ def _build(inputs: BuildInputs, conditions: Conditions, store: Store, reporter: 
 
 
 @contextlib.contextmanager
-def _cache(
-    cache: CompileCache | None, remote: Remote | None, inputs: BuildInputs, view: View, store: Store
-) -> Iterator[CacheChoice]:
+def _cache(context: Context, cache: CompileCache | None, remote: Remote | None, view: View) -> Iterator[CacheChoice]:
     """What this build uses of the compile cache; sccache's folder serves one server at a time."""
     if not cache:
         yield CacheChoice()
@@ -139,24 +139,26 @@ def _cache(
     with contextlib.ExitStack() as held:
 
         def unfit(name: CacheProgram, program: Path) -> str:
-            if name == "sccache" and not held.enter_context(store.if_free("sccache")):
+            if name == "sccache" and not held.enter_context(context.store.if_free("sccache")):
                 return "another build uses it"
             if name == "sccache" and len(os.fsencode(view.work / SOCKET_NAME)) > SOCKET_LENGTH:
                 return "the store's path is too long for a socket in it"
-            return why_unfit(name, program, inputs, store)
+            return why_unfit(context, name, program, view.inputs)
 
-        yield choose_cache(cache, remote, inputs, unfit)
+        yield choose_cache(cache, remote, view.inputs, unfit)
 
 
-def _view(inputs: BuildInputs, folder: Path, conditions: Conditions, remote: Remote | None, reporter: Reporter) -> View:
+def _view(context: Context, inputs: BuildInputs, folder: Path, conditions: Conditions, remote: Remote | None) -> View:
     """Alone and at fixed places where the system allows it; says so where it does not and that matters."""
     if not conditions.isolate:
         return real_places(inputs, folder)
     if not (why := why_not_isolated(inputs.environment.python)):
         return fixed_places(inputs, folder, (remote.host, remote.port) if remote else None)
-    reporter.say(f"  compiling in the open, with the network in reach: {why}")
+    context.reporter.say(f"  compiling in the open, with the network in reach: {why}")
     if not inputs.toolchain.same_anywhere:
-        reporter.say("  the bytes will depend on this folder: this toolkit writes its own path into what it compiles")
+        context.reporter.say(
+            "  the bytes will depend on this folder: this toolkit writes its own path into what it compiles"
+        )
     return real_places(inputs, folder)
 
 

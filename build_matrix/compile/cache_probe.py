@@ -14,10 +14,10 @@ from pathlib import Path
 from build_matrix.catalog import toolkits
 from build_matrix.compile.cache import SCCACHE_STATISTICS, CacheChoice, cache_environment, cache_use, server
 from build_matrix.compile.flags import WORK, anywhere, definitions
+from build_matrix.context import Context
 from build_matrix.digests import code_digest
 from build_matrix.model import BuildInputs, CacheProgram, CompileCache, digest_of, file_sha256
 from build_matrix.process.runner import Completed, run
-from build_matrix.store import Store
 
 CODE = (
     "compile/cache_probe.py", "compile/cache.py", "compile/flags.py", "compile/remote.py", "process/nvcc_launcher.py",
@@ -33,7 +33,7 @@ void run(float *values) { scale<<<1, 32>>>(values); }
 """
 
 
-def why_unfit(name: CacheProgram, program: Path, inputs: BuildInputs, store: Store) -> str:
+def why_unfit(context: Context, name: CacheProgram, program: Path, inputs: BuildInputs) -> str:
     """Why this program cannot be used for these inputs; empty when it can. Tried once for each combination."""
     flags = definitions(anywhere(inputs), WORK, ())["CMAKE_CUDA_FLAGS"]
     seed = toolkits()[inputs.cell.cuda].random_seed
@@ -44,7 +44,7 @@ def why_unfit(name: CacheProgram, program: Path, inputs: BuildInputs, store: Sto
         reason = _try(name, program, inputs, folder)
         (folder / WHY).write_text(reason, encoding="utf-8")
 
-    return (store.obtain("cache-probe", digest, probe) / WHY).read_text(encoding="utf-8")
+    return (context.store.obtain("cache-probe", digest, probe) / WHY).read_text(encoding="utf-8")
 
 
 def _try(name: CacheProgram, program: Path, inputs: BuildInputs, folder: Path) -> str:

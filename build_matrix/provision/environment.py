@@ -5,16 +5,16 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
+from build_matrix.context import Context
 from build_matrix.digests import code_digest
-from build_matrix.downloads import Downloads, create_environment, install_wheels
+from build_matrix.downloads import create_environment, install_wheels
 from build_matrix.model import BuildEnvironment, Component, digest_of
-from build_matrix.store import Store
 
 CODE = ("provision/environment.py", "downloads/install.py")
 READY = "environment"
 
 
-def provision_environment(files: tuple[Component, ...], store: Store, downloads: Downloads) -> BuildEnvironment:
+def provision_environment(context: Context, files: tuple[Component, ...]) -> BuildEnvironment:
     """The build environment in the store; raises DownloadError and its kinds, MissingPrerequisiteError.
 
     Its digest is the same on every machine; the store also tells interpreters apart by their place.
@@ -23,11 +23,11 @@ def provision_environment(files: tuple[Component, ...], store: Store, downloads:
     digest = digest_of("build-environment", code_digest(*CODE), content, platform.python_version())
 
     def install(folder: Path) -> None:
-        paths = downloads.fetch(files, "CMake, Ninja, scikit-build-core")
-        python = create_environment(folder / READY, store.root / "uv-cache")
-        install_wheels(paths, store.root / "uv-cache", python=python)
+        paths = context.downloads.fetch(files, "CMake, Ninja, scikit-build-core")
+        python = create_environment(folder / READY, context.store.root / "uv-cache")
+        install_wheels(paths, context.store.root / "uv-cache", python=python)
 
-    root = store.obtain("build-environment", digest_of(digest, _interpreter()), install) / READY
+    root = context.store.obtain("build-environment", digest_of(digest, _interpreter()), install) / READY
     return BuildEnvironment(root=root, python=root / "bin" / "python", components=files, digest=digest)
 
 

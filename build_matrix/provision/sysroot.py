@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from build_matrix.catalog import TargetPlatform, target_platform
+from build_matrix.context import Context
 from build_matrix.digests import code_digest, content_digest, library_versions, note_content, tree_digest
-from build_matrix.downloads import Downloads, install_wheels
+from build_matrix.downloads import install_wheels
 from build_matrix.errors import BuildMatrixError, DiskFullError, MissingPrerequisiteError
 from build_matrix.model import Component, HostCompiler, Platform, Sysroot, digest_of, file_sha256
 from build_matrix.process.runner import run
-from build_matrix.store import Store, require_room
+from build_matrix.store import require_room
 
 CODE = ("provision/sysroot.py", "provision/compat.c", "downloads/install.py")
 ROOM = 700_000_000  # bytes; zig's package unpacked, for as long as it is needed
@@ -48,7 +49,7 @@ _SYMBOL_VERSION = re.compile(r"(?P<name>[A-Z]+)_(?P<number>\d+(?:\.\d+)*)")
 
 
 def provision_sysroot(
-    platform: Platform, files: tuple[Component, ...], compiler: HostCompiler, store: Store, downloads: Downloads
+    context: Context, platform: Platform, files: tuple[Component, ...], compiler: HostCompiler
 ) -> Sysroot:
     """The sysroot for ``platform`` and this host compiler, in the store.
 
@@ -62,15 +63,15 @@ def provision_sysroot(
     digest = digest_of("sysroot", code_digest(*CODE), library_versions("lief"), inputs)
 
     def assemble(folder: Path) -> None:
-        paths = downloads.fetch(files, f"glibc {target.glibc} headers and stubs")
-        require_room(store.root, ROOM)
-        with store.scratch(f"zig-{digest[:24]}") as scratch:
+        paths = context.downloads.fetch(files, f"glibc {target.glibc} headers and stubs")
+        require_room(context.store.root, ROOM)
+        with context.store.scratch(f"zig-{digest[:24]}") as scratch:
             install_wheels(paths, scratch / "uv-cache", target=scratch / "zig")
             _add_glibc(scratch, folder, target)
         _add_cxx(folder, compiler, static, shared, target)
         note_content(folder, folder)
 
-    root = store.obtain("sysroot", digest, assemble)
+    root = context.store.obtain("sysroot", digest, assemble)
     c_includes, cxx_includes = _own_includes(compiler.cc, "c"), _own_includes(compiler.cxx, "c++")
     headers = [tree_digest(Path(folder)) for folder in (*c_includes, *cxx_includes)]
     return Sysroot(

@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 
 from build_matrix.catalog import project_of, sources, toolkits
+from build_matrix.context import Context
 from build_matrix.digests import code_digest, content_digest, note_content
-from build_matrix.downloads import Downloads
 from build_matrix.errors import BuildMatrixError, ConfigurationError, DiskFullError, MissingPrerequisiteError
 from build_matrix.model import (
     Architecture,
@@ -28,7 +28,7 @@ from build_matrix.process.runner import run
 from build_matrix.provision.installed import copy_installed, read_installed
 from build_matrix.provision.manifest import is_manifest, read_manifest
 from build_matrix.provision.unpack import stand_in, unpack_toolkit
-from build_matrix.store import Store, require_room
+from build_matrix.store import require_room
 
 CODE = (
     "provision/toolkit.py", "provision/unpack.py", "provision/installed.py", "provision/manifest.py", "unpacking.py",
@@ -85,7 +85,7 @@ void build_matrix_local_names(float *values) { scale<<<1, 32>>>(values); }
 SAME = "same"  # file that holds whether both objects were the same
 
 
-def resolve_toolkit(cell: Cell, ingredients: Ingredients, downloads: Downloads) -> Ingredients:
+def resolve_toolkit(context: Context, cell: Cell, ingredients: Ingredients) -> Ingredients:
     """The same ingredients with archives in the place of their manifest, which is downloaded for that.
 
     Raises DownloadError and its kinds, DiskFullError.
@@ -93,23 +93,23 @@ def resolve_toolkit(cell: Cell, ingredients: Ingredients, downloads: Downloads) 
     manifests = [file for file in ingredients.toolkit if is_manifest(file)]
     if not manifests:
         return ingredients
-    (path,) = downloads.fetch(manifests, f"manifest of CUDA {cell.cuda}")
+    (path,) = context.downloads.fetch(manifests, f"manifest of CUDA {cell.cuda}")
     files = read_manifest(path, int(cell.cuda.partition(".")[0]), cell.platform)
     return msgspec.structs.replace(ingredients, toolkit=files)
 
 
-def fetch_toolkit(cell: Cell, ingredients: Ingredients, store: Store, downloads: Downloads) -> Ingredients:
+def fetch_toolkit(context: Context, cell: Cell, ingredients: Ingredients) -> Ingredients:
     """The same ingredients with archives in the place of their manifest, and all that the toolkit needs in the store.
 
     Raises DownloadError and its kinds, DiskFullError.
     """
-    resolved = resolve_toolkit(cell, ingredients, downloads)
-    if not store.find("toolkit", _digest(resolved.toolkit)):
-        downloads.fetch(resolved.toolkit, f"CUDA {cell.cuda} toolkit")
+    resolved = resolve_toolkit(context, cell, ingredients)
+    if not context.store.find("toolkit", _digest(resolved.toolkit)):
+        context.downloads.fetch(resolved.toolkit, f"CUDA {cell.cuda} toolkit")
     return resolved
 
 
-def take_installed(cell: Cell, ingredients: Ingredients, root: Path, store: Store) -> Ingredients:
+def take_installed(context: Context, cell: Cell, ingredients: Ingredients, root: Path) -> Ingredients:
     """The same ingredients with the toolkit that is installed in ``root``, which is in the store afterwards.
 
     Raises ConfigurationError, MissingPrerequisiteError, DiskFullError.
@@ -123,11 +123,11 @@ def take_installed(cell: Cell, ingredients: Ingredients, root: Path, store: Stor
         _complete(folder / ROOT)
         note_content(folder, folder / ROOT)
 
-    store.obtain("toolkit", _digest(files), copy)
+    context.store.obtain("toolkit", _digest(files), copy)
     return msgspec.structs.replace(ingredients, toolkit=files, toolkit_release=files[0].version)
 
 
-def provision_toolkit(cell: Cell, ingredients: Ingredients, store: Store, downloads: Downloads) -> Toolchain:
+def provision_toolkit(context: Context, cell: Cell, ingredients: Ingredients) -> Toolchain:
     """The toolkit of ``cell`` in the store.
 
     Raises DownloadError and its kinds, DiskFullError, NoCompatibleChoiceError.
@@ -136,16 +136,16 @@ def provision_toolkit(cell: Cell, ingredients: Ingredients, store: Store, downlo
     digest = _digest(files)
 
     def assemble(folder: Path) -> None:
-        paths = downloads.fetch(files, f"CUDA {cell.cuda} toolkit")
-        require_room(store.root, int(sum(file.size for file in files) * UNPACKED_RATIO))
-        unpack_toolkit(paths, folder / ROOT, store.root / "uv-cache")
+        paths = context.downloads.fetch(files, f"CUDA {cell.cuda} toolkit")
+        require_room(context.store.root, int(sum(file.size for file in files) * UNPACKED_RATIO))
+        unpack_toolkit(paths, folder / ROOT, context.store.root / "uv-cache")
         if any(file.origin == "debian" for file in files):
             stand_in(folder / ROOT)
         _complete(folder / ROOT)
         note_content(folder, folder / ROOT)
 
     versions = {file.project: file.version for file in files}
-    result = store.obtain("toolkit", digest, assemble)
+    result = context.store.obtain("toolkit", digest, assemble)
     return Toolchain(
         root=result / ROOT,
         cuda=cell.cuda,
@@ -184,11 +184,11 @@ def _complete(root: Path) -> None:
 
 
 def self_test(
+    context: Context,
     toolchain: Toolchain,
     architectures: tuple[Architecture, ...],
     compiler: HostCompiler,
     sysroot: Sysroot,
-    store: Store,
 ) -> Toolchain:
     """Compile and link a small kernel for each architecture with this host compiler and sysroot, once.
 
@@ -208,7 +208,7 @@ def self_test(
         environment = {"PATH": str(Path(compiler.cxx).parent), "TMPDIR": str(folder), "LC_ALL": "C"}
         done = run(words, env=environment, cwd=folder, timeout=SECONDS)
         if done.disk_full:
-            raise DiskFullError(store.root)
+            raise DiskFullError(context.store.root)
         if done.code:
             first = next((line for line in done.tail if "error" in line.lower()), done.output)
             raise MissingPrerequisiteError(
@@ -233,5 +233,5 @@ def self_test(
             digests.add(file_sha256(place / "object.o"))
         (folder / SAME).write_text("yes" if len(digests) == 1 else "no")
 
-    result = store.obtain("self-test", digest, test) / SAME
+    result = context.store.obtain("self-test", digest, test) / SAME
     return msgspec.structs.replace(toolchain, same_anywhere=result.read_text() == "yes")

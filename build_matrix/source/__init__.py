@@ -6,13 +6,12 @@ from pathlib import Path, PurePosixPath
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from build_matrix.context import Context
 from build_matrix.digests import code_digest, content_digest, library_versions, note_content
-from build_matrix.downloads import Downloads
 from build_matrix.errors import ConfigurationError, UnsafeArchiveError
 from build_matrix.model import AppliedPatch, Component, SourceTree, digest_of, file_sha256
 from build_matrix.source.options import check_defines, check_values, declared_options, declared_switches
 from build_matrix.source.patches import apply_patch, read_headers
-from build_matrix.store import Store
 from build_matrix.unpacking import unpack_archive
 
 __all__ = [
@@ -31,7 +30,7 @@ CODE = ("source/__init__.py", "source/patches.py", "source/options.py", "unpacki
 TREE = "tree"  # folder in the result
 
 
-def prepare_source(sdist: Component, patches: Path, store: Store, downloads: Downloads) -> SourceTree:
+def prepare_source(context: Context, sdist: Component, patches: Path) -> SourceTree:
     """The patched sources of this llama-cpp-python in the store.
 
     Raises DownloadError and its kinds, UnsafeArchiveError, PatchError.
@@ -41,14 +40,14 @@ def prepare_source(sdist: Component, patches: Path, store: Store, downloads: Dow
     digest = digest_of("source", code_digest(*CODE), library_versions("unidiff"), sdist.content, applied)
 
     def make(folder: Path) -> None:
-        (archive,) = downloads.fetch([sdist], f"llama-cpp-python {sdist.version}")
+        (archive,) = context.downloads.fetch([sdist], f"llama-cpp-python {sdist.version}")
         tree = unpack(archive, folder)
         tree.rename(folder / TREE)
         for path in chosen:
             apply_patch(path, folder / TREE)
         note_content(folder, folder / TREE)
 
-    result = store.obtain("source", digest, make)
+    result = context.store.obtain("source", digest, make)
     root = result / TREE
     return SourceTree(
         root=root,

@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 
 import build_matrix
+from build_matrix.context import Context
 from build_matrix.diagnosis import diagnose_run, diagnose_static, hides_every_gpu
 from build_matrix.digests import code_digest, library_versions
-from build_matrix.downloads import Downloads
 from build_matrix.errors import ConfigurationError, InstallError
 from build_matrix.model import (
     NO_DRIVER,
@@ -31,7 +31,7 @@ from build_matrix.model import (
     readable_json,
 )
 from build_matrix.report import Reporter
-from build_matrix.store import KEY_LENGTH, Store, write_atomically
+from build_matrix.store import KEY_LENGTH, write_atomically
 from build_matrix.verify.cubins import check_cubins
 from build_matrix.verify.smoke import Bench, install_wheel, prepare_bench, run_on_cpu, run_on_gpu
 from build_matrix.verify.static import check_static
@@ -86,15 +86,7 @@ def known_verdict(wheel: Path, machine: Machine) -> Verdict | None:
     return verdict if verdict.inputs == _inputs(wheel, verdict.sha256, machine) else None
 
 
-def verify_wheel(
-    wheel: Path,
-    machine: Machine,
-    targets: tuple[Target, ...],
-    store: Store,
-    downloads: Downloads,
-    reporter: Reporter,
-    model: Path | None = None,
-) -> Verdict:
+def verify_wheel(context: Context, wheel: Path, targets: tuple[Target, ...], model: Path | None = None) -> Verdict:
     """Verify a wheel on each of ``targets`` and write its verdict beside it; ``model`` is a GGUF to try too.
 
     A wheel that fails is a verdict, not an error. Raises ConfigurationError for a file that is not there,
@@ -105,25 +97,27 @@ def verify_wheel(
     if model and not model.is_file():
         raise ConfigurationError(f"There is no model {model}.", "Name a GGUF file.")
     started = time.monotonic()
-    reporter.say(f"  verifying {wheel.name}")
+    context.reporter.say(f"  verifying {wheel.name}")
     sha256 = file_sha256(wheel)
-    checks, label = check_static(wheel, store)
+    checks, label = check_static(wheel, context.store)
     checks.append(_check_record(wheel, sha256))
     gpus: tuple[GpuVerdict, ...] = ()
     log: tuple[str, ...] = ()
     cause = diagnose_static(checks, label.family if label else 0)
     if label and all(check.passed for check in checks):
-        with store.scratch(f"verify-{sha256[:KEY_LENGTH]}") as scratch:
-            checks.append(check_cubins(wheel, label, scratch, store, downloads))
+        with context.store.scratch(f"verify-{sha256[:KEY_LENGTH]}") as scratch:
+            checks.append(check_cubins(context, wheel, label, scratch))
             try:
-                python = install_wheel(wheel, label, machine.target, scratch, store, downloads)
+                python = install_wheel(context, wheel, label, scratch)
             except InstallError as error:
                 checks.append(Check(name="install", passed=False, detail=error.problem))
             else:
-                bench = prepare_bench(python, scratch, machine.cpus, model.absolute() if model else None, store)
-                more, gpus, cause, log = _run(bench, label, wheel.name.split("-")[1], machine, targets, reporter)
+                bench = prepare_bench(context, python, scratch, model.absolute() if model else None)
+                more, gpus, cause, log = _run(
+                    bench, label, wheel.name.split("-")[1], context.machine, targets, context.reporter
+                )
                 checks += more
-    offload, reason, cause = _judge(checks, gpus, cause, machine)
+    offload, reason, cause = _judge(checks, gpus, cause, context.machine)
     verdict = Verdict(
         filename=wheel.name,
         sha256=sha256,
@@ -131,14 +125,14 @@ def verify_wheel(
         reason=reason,
         cause=cause,
         checks=tuple(checks),
-        driver=machine.driver,
+        driver=context.machine.driver,
         gpus=gpus,
         log=log[-LOG_LINES:],
         seconds=round(time.monotonic() - started, 1),
-        libc=machine.libc,
+        libc=context.machine.libc,
         python=platform.python_version(),
         tool=f"build-matrix {build_matrix.__version__}",
-        inputs=_inputs(wheel, sha256, machine),
+        inputs=_inputs(wheel, sha256, context.machine),
     )
     write_atomically(verdict_path(wheel), readable_json(verdict))
     return verdict

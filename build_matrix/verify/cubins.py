@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from build_matrix.context import Context
 from build_matrix.digests import code_digest
-from build_matrix.downloads import Downloads, install_wheels
+from build_matrix.downloads import install_wheels
 from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.locks import read_lock, select_wheels
 from build_matrix.model import Check, digest_of
 from build_matrix.process.runner import run
-from build_matrix.store import Store
 from build_matrix.wheelfile.archive import read_members
 from build_matrix.wheelfile.label import Label
 
@@ -21,20 +21,20 @@ _ELF = re.compile(r"\.(?P<code>sm_\d+[af]?)\.cubin\s*$")
 _PTX = re.compile(r"\.(?P<code>(?:sm|compute)_\d+[af]?)\.ptx\s*$")
 
 
-def check_cubins(wheel: Path, label: Label, scratch: Path, store: Store, downloads: Downloads) -> Check:
+def check_cubins(context: Context, wheel: Path, label: Label, scratch: Path) -> Check:
     """Check that the wheel holds exactly the machine code and the PTX of its label."""
-    found = read_codes(wheel, scratch, store, downloads)
+    found = read_codes(context, wheel, scratch)
     passed = found == set(label.codes)
     detail = f"label {' '.join(label.codes)}, inside {' '.join(sorted(found)) or 'none'}"
     return Check(name="cubins", passed=passed, detail=detail)
 
 
-def read_codes(wheel: Path, scratch: Path, store: Store, downloads: Downloads) -> set[str]:
+def read_codes(context: Context, wheel: Path, scratch: Path) -> set[str]:
     """The architectures inside a wheel's libraries: ``sm89`` for machine code, ``ptx90`` for PTX.
 
     Raises DownloadError and its kinds; MissingPrerequisiteError when cuobjdump does not run here.
     """
-    program = _cuobjdump(store, downloads)
+    program = _cuobjdump(context)
     codes: set[str] = set()
     for name, data in read_members(wheel).items():
         if name.endswith((".so", ".dll")) and b".nv_fatbin" in data:
@@ -53,12 +53,12 @@ def _list(program: Path, option: str, library: Path, pattern: re.Pattern[str]) -
     return found
 
 
-def _cuobjdump(store: Store, downloads: Downloads) -> Path:
+def _cuobjdump(context: Context) -> Path:
     files = select_wheels(read_lock("inspect"))
     digest = digest_of("inspect", code_digest(*CODE), tuple(file.content for file in files))
 
     def install(folder: Path) -> None:
-        install_wheels(downloads.fetch(files, "cuobjdump"), store.root / "uv-cache", target=folder)
+        install_wheels(context.downloads.fetch(files, "cuobjdump"), context.store.root / "uv-cache", target=folder)
 
-    (program,) = store.obtain("inspect", digest, install).glob("nvidia/cu*/bin/cuobjdump")
+    (program,) = context.store.obtain("inspect", digest, install).glob("nvidia/cu*/bin/cuobjdump")
     return program

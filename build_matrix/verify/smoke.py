@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from build_matrix.context import Context
 from build_matrix.digests import code_digest, library_versions
-from build_matrix.downloads import Downloads, create_environment, install_wheels
+from build_matrix.downloads import create_environment, install_wheels
 from build_matrix.locks import locked_toolkits, read_lock, select_platform, select_wheels
-from build_matrix.model import Check, Gpu, Platform, Record, RunFacts, digest_of
+from build_matrix.model import Check, Gpu, Record, RunFacts, digest_of
 from build_matrix.process.runner import Completed, run
-from build_matrix.store import Store
 from build_matrix.verify import child, model_file, reference
 from build_matrix.verify.model_file import (
     LIBRARIES,
@@ -99,9 +99,7 @@ class GpuResult(Record, frozen=True, kw_only=True):
     facts: RunFacts
 
 
-def install_wheel(
-    wheel: Path, label: Label, platform: Platform, scratch: Path, store: Store, downloads: Downloads
-) -> Path:
+def install_wheel(context: Context, wheel: Path, label: Label, scratch: Path) -> Path:
     """A fresh environment with the wheel and what it declares, from locked files only; its Python.
 
     Raises InstallError, DownloadError and its kinds, DiskFullError.
@@ -109,29 +107,29 @@ def install_wheel(
     files = select_wheels(read_lock("runtime"))
     family = [minor for minor in locked_toolkits() if minor.partition(".")[0] == label.cuda.partition(".")[0]]
     cuda = label.cuda if label.cuda in family or not family else family[-1]
-    files += select_platform(read_lock(f"cuda-{cuda}"), platform)
-    paths = downloads.fetch(files, "the wheel's dependencies")
+    files += select_platform(read_lock(f"cuda-{cuda}"), context.machine.target)
+    paths = context.downloads.fetch(files, "the wheel's dependencies")
 
-    targets = {path.name: os.path.relpath(path, store.root / "stage" / "result") for path in paths}
+    targets = {path.name: os.path.relpath(path, context.store.root / "stage" / "result") for path in paths}
 
     def link(folder: Path) -> None:
         for name, target in targets.items():
             (folder / name).symlink_to(target)
 
     # Always the same folder: uv knows what it has unpacked by the path, and would keep a copy of all for each.
-    links = store.obtain("runtime-links", digest_of(targets), link)
-    python = create_environment(scratch / "environment", store.root / "uv-cache")
-    install_wheels([wheel], store.root / "uv-cache", python=python, find_links=links)
+    links = context.store.obtain("runtime-links", digest_of(targets), link)
+    python = create_environment(scratch / "environment", context.store.root / "uv-cache")
+    install_wheels([wheel], context.store.root / "uv-cache", python=python, find_links=links)
     return python
 
 
-def prepare_bench(python: Path, scratch: Path, cpus: int, model: Path | None, store: Store) -> Bench:
+def prepare_bench(context: Context, python: Path, scratch: Path, model: Path | None) -> Bench:
     """Lay out the models; they (0.2 GB) and what they must answer are made once for a store."""
     libraries = library_versions(*LIBRARIES)
-    models = store.obtain("smoke-model", digest_of(code_digest(*model_file.CODE), libraries), write_models)
+    models = context.store.obtain("smoke-model", digest_of(code_digest(*model_file.CODE), libraries), write_models)
     for path in models.iterdir():
         (scratch / path.name).symlink_to(path)
-    folder = store.obtain(
+    folder = context.store.obtain(
         "smoke-reference",
         digest_of(code_digest(*reference.CODE), libraries, TOKENS, REFERENCE_TOKENS),
         lambda aside: write_references(aside, TOKENS, REFERENCE_TOKENS),
@@ -139,7 +137,7 @@ def prepare_bench(python: Path, scratch: Path, cpus: int, model: Path | None, st
     return Bench(
         python=python,
         scratch=scratch,
-        threads=min(cpus, MOST_THREADS),
+        threads=min(context.machine.cpus, MOST_THREADS),
         references={one.name: folder / f"{one.name}.f32" for one in MODELS},
         model=model,
     )

@@ -12,6 +12,7 @@ from packaging.utils import parse_wheel_filename
 
 import build_matrix
 from build_matrix.catalog import library_finder, nvidia_libraries
+from build_matrix.context import Context
 from build_matrix.digests import code_digest, library_versions
 from build_matrix.errors import VerificationError
 from build_matrix.model import (
@@ -44,7 +45,7 @@ TOOL = f"build-matrix {build_matrix.__version__}"
 LICENSES = ("LICENSE", "licenses/*")  # of llama.cpp, below its folder
 
 
-def finish_wheel(raw: RawWheel, work: BuildInputs, budget: int, store: Store, folder: Path) -> Wheel:
+def finish_wheel(context: Context, raw: RawWheel, work: BuildInputs, budget: int, folder: Path) -> Wheel:
     """The finished wheel and its record, in ``folder``; ``budget`` is what it may weigh, in bytes.
 
     Raises VerificationError for a wheel that is not clean, promises too much or weighs too much, DiskFullError.
@@ -59,15 +60,15 @@ def finish_wheel(raw: RawWheel, work: BuildInputs, budget: int, store: Store, fo
         info = dist_info(members)
         members |= {f"{info}/licenses/{name}": text for name, text in _licenses(work.source.root)}
         members[f"{info}/{NAME}"] = write_sbom(work)
-        check_members(members, forbidden=_private_paths(store))
+        check_members(members, forbidden=_private_paths(context.store))
         system = known_system_needs(
-            members, nvidia_libraries(_family(work)).libraries, store, partial(write_wheel, members, level=1)
+            members, nvidia_libraries(_family(work)).libraries, context.store, partial(write_wheel, members, level=1)
         )
         path = write_wheel(retag(members, system.tag), aside)
         record = _record(path, raw, work, system)
         write_atomically(record_path(path), readable_json(record))
 
-    finished = next(store.obtain("wheel", digest, make).glob("*.whl"))
+    finished = next(context.store.obtain("wheel", digest, make).glob("*.whl"))
     if (size := finished.stat().st_size) > budget:
         raise VerificationError(
             f"{finished.name} has {size / 1e6:.1f} MB; its budget is {budget / 1e6:.1f} MB.",

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from contexts import in_context
 from main_job import JOB, MINUTES, ROOT, Place
 from rich.console import Console
 
@@ -209,7 +210,7 @@ def test_an_old_driver_is_told_by_the_rules_and_by_the_real_runtime(place: Place
     label = check_static(place.wheel)[1]
     assert label is not None
     downloads = Downloads(store, LineReporter(Console()))
-    python = install_wheel(place.wheel, label, "linux-x86_64", tmp_path, store, downloads)
+    python = install_wheel(in_context(store, downloads=downloads), place.wheel, label, tmp_path)
     installed = examine_environment(python, os.environ | lab)
     assert (installed.cuda_family, installed.imports, installed.offload) == (13, True, False)
     assert "the driver speaks CUDA 12.9, and this build needs CUDA 13.0 or newer" in installed.said

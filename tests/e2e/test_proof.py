@@ -10,6 +10,7 @@ from pathlib import Path
 import lief
 import msgspec
 import pytest
+from contexts import in_context
 from main_job import Place
 from rich.console import Console
 from small_model import write_small_model
@@ -83,8 +84,8 @@ def installed(place: Place, tmp_path: Path) -> Bench:
     label = check_static(place.wheel)[1]
     assert label is not None
     downloads = Downloads(store, LineReporter(Console(stderr=True)))
-    python = install_wheel(place.wheel, label, "linux-x86_64", tmp_path, store, downloads)
-    return prepare_bench(python, tmp_path, 2, None, store)
+    python = install_wheel(in_context(store, downloads=downloads), place.wheel, label, tmp_path)
+    return prepare_bench(in_context(store, cpus=2), python, tmp_path, None)
 
 
 def site_of(bench: Bench) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import uv
+from contexts import in_context
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from main_job import ROOT, Place
@@ -61,7 +62,7 @@ def python(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
     label = check_static(place.wheel)[1]
     assert label is not None
     folder = tmp_path_factory.mktemp("complete")
-    return install_wheel(place.wheel, label, "linux-x86_64", folder, store, downloads(store))
+    return install_wheel(in_context(store, downloads=downloads(store)), place.wheel, label, folder)
 
 
 def downloads(store: Store) -> Downloads:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from contexts import in_context
+
 from build_matrix.downloads import Downloads
 from build_matrix.locks import select_sdist
 from build_matrix.report import Reporter
@@ -15,5 +17,5 @@ PATCHES = Path(__file__).parents[2] / "patches"
 
 def ggml_sources(version: str, store: Store, reporter: Reporter) -> Path:
     """The folder ``ggml/src`` of a release."""
-    source = prepare_source(select_sdist(version), PATCHES, store, Downloads(store, reporter))
+    source = prepare_source(in_context(store, downloads=Downloads(store, reporter)), select_sdist(version), PATCHES)
     return source.root / "vendor/llama.cpp/ggml/src"

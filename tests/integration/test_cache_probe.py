@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from contexts import in_context
 
 from build_matrix.compile.cache import cache_program
 from build_matrix.compile.cache_probe import why_unfit
@@ -39,13 +40,15 @@ def test_a_program_is_used_when_it_finds_a_kernel_again(  # type: ignore[no-unty
     real = msgspec.structs.replace(
         inputs,
         cell=cell,
-        toolchain=provision_toolkit(cell, files, shared_store, downloads),
+        toolchain=provision_toolkit(in_context(shared_store, downloads=downloads), cell, files),
         environment=msgspec.structs.replace(inputs.environment, python=Path(sys.executable)),
         compiler=compiler,
-        sysroot=provision_sysroot(cell.platform, files.sysroot, compiler, shared_store, downloads),
+        sysroot=provision_sysroot(
+            in_context(shared_store, downloads=downloads), cell.platform, files.sysroot, compiler
+        ),
     )
     program = cache_program(name)
     assert program
-    why = why_unfit(name, program, real, shared_store)
+    why = why_unfit(in_context(shared_store), name, program, real)
     assert why.startswith(reason) if reason else not why
-    assert why_unfit(name, Path(program), real, shared_store) == why
+    assert why_unfit(in_context(shared_store), name, Path(program), real) == why

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from contexts import in_context
 
 from build_matrix.downloads import Downloads
 from build_matrix.locks import ingredient_choices, locked_llama_releases
@@ -59,7 +60,7 @@ def preprocessed(source: Path, flags: Sequence[str | Path], root: Path, scratch:
 def toolkit(shared_store: Store) -> Toolchain:
     cell = Cell(llama="0.3.16", cuda="13.0", architectures=(Architecture(number=80),), platform="linux-x86_64")
     downloads = Downloads(shared_store, make_reporter())
-    return provision_toolkit(cell, ingredient_choices(cell)[0], shared_store, downloads)
+    return provision_toolkit(in_context(shared_store, downloads=downloads), cell, ingredient_choices(cell)[0])
 
 
 @pytest.mark.parametrize("version", locked_llama_releases())

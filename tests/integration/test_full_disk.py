@@ -47,6 +47,7 @@ def test_a_disk_without_room_is_one_sentence_and_exit_code_3(small: Path) -> Non
 
 PROVISION = """
 from pathlib import Path
+from build_matrix.context import Context
 from build_matrix.errors import BuildMatrixError
 from build_matrix.downloads import Downloads
 from build_matrix.locks import read_lock, select_wheels
@@ -55,7 +56,8 @@ from build_matrix.report import make_reporter
 from build_matrix.store import Store
 store = Store(Path('{0}'))
 try:
-    provision_environment(select_wheels(read_lock('build')), store, Downloads(store, make_reporter()))
+    context = Context(None, store, Downloads(store, make_reporter()), make_reporter())
+    provision_environment(context, select_wheels(read_lock('build')))
 except BuildMatrixError as error:
     print(type(error).__name__, error.exit_code, error.problem)
 print(sorted(path.name for path in (store.root / 'work').iterdir()))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from contexts import in_context
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
@@ -42,10 +43,10 @@ def quiet_downloads(shared_store: Store) -> Downloads:
 def original(shared_store: Store, quiet_downloads: Downloads) -> Toolchain:
     choice = next(c for c in ingredient_choices(CELL) if c.toolkit[-1].origin == "debian")
     try:
-        wanted = fetch_toolkit(CELL, choice, shared_store, quiet_downloads)
+        wanted = fetch_toolkit(in_context(shared_store, downloads=quiet_downloads), CELL, choice)
     except ArchiveUnreachableError as error:
         pytest.skip(f"this machine's apt reaches no archive that has it: {error.problem}")
-    return provision_toolkit(CELL, wanted, shared_store, quiet_downloads)
+    return provision_toolkit(in_context(shared_store, downloads=quiet_downloads), CELL, wanted)
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +103,11 @@ def test_a_toolkit_of_archives_compiles_a_kernel(
     monkeypatch.setenv("BUILD_MATRIX_REDIST", httpserver.url_for("/redist"))
     store = Store(tmp_path / "store")
     downloads = Downloads(store, reporter)
-    wanted = fetch_toolkit(CELL, ingredients(redist), store, downloads)
+    wanted = fetch_toolkit(in_context(store, downloads=downloads), CELL, ingredients(redist))
     assert [file.project for file in wanted.toolkit if file.origin != "redist"] == []
-    toolchain = provision_toolkit(CELL, wanted, store, downloads)
+    toolchain = provision_toolkit(in_context(store, downloads=downloads), CELL, wanted)
     compiler = find_compilers()[0]
-    sysroot = provision_sysroot("linux-x86_64", wanted.sysroot, compiler, shared_store, quiet_downloads)
-    assert self_test(toolchain, CELL.architectures, compiler, sysroot, store).same_anywhere
+    sysroot = provision_sysroot(
+        in_context(shared_store, downloads=quiet_downloads), "linux-x86_64", wanted.sysroot, compiler
+    )
+    assert self_test(in_context(store), toolchain, CELL.architectures, compiler, sysroot).same_anywhere

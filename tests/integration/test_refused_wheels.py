@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import uv
 from commands import run_tool
+from contexts import in_context
 
 from libraries import RUNPATH, library
 from wheels import REQUIREMENTS, make_wheel, raw_members
@@ -134,13 +135,15 @@ def test_cubins_of_another_architecture_than_the_labels_are_refused(
 ) -> None:
     downloads = Downloads(shared_store, reporter)
     cell = Cell(llama="0.3.16", cuda="13.0", architectures=(Architecture(number=89),), platform="linux-x86_64")
-    data = _kernel(provision_toolkit(cell, ingredient_choices(cell)[0], shared_store, downloads), tmp_path)
+    data = _kernel(
+        provision_toolkit(in_context(shared_store, downloads=downloads), cell, ingredient_choices(cell)[0]), tmp_path
+    )
     for text, holds in (("cu130.sm89", True), ("cu130.sm90", False), ("cu130.sm89.sm90", False)):
         wheel = make_wheel(tmp_path / text, {"libggml-cuda.so": data}, label=text)
         label = check_static(wheel)[1]
         assert label is not None
         with shared_store.scratch("cubins") as scratch:
-            check = check_cubins(wheel, label, scratch, shared_store, downloads)
+            check = check_cubins(in_context(shared_store, downloads=downloads), wheel, label, scratch)
         assert (check.passed, "inside sm89" in check.detail) == (holds, True)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from contexts import in_context
 
 from build_matrix.catalog import llama_releases
 from build_matrix.downloads import Downloads
@@ -80,7 +81,9 @@ def test_the_compiler_makes_the_same_ptx_of_them(
     cell = Cell(
         llama=version, cuda="13.0", architectures=tuple(Architecture(number=n) for n in group), platform="linux-x86_64"
     )
-    toolkit = provision_toolkit(cell, ingredient_choices(cell)[0], shared_store, Downloads(shared_store, reporter))
+    toolkit = provision_toolkit(
+        in_context(shared_store, downloads=Downloads(shared_store, reporter)), cell, ingredient_choices(cell)[0]
+    )
     sources = folder(version, shared_store, reporter)
     words = [
         toolkit.nvcc,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from contexts import in_context
 
 from build_matrix.diagnosis import diagnose_run
 from build_matrix.model import Machine
@@ -21,7 +22,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     folder = tmp_path_factory.mktemp("smoke")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "environment"], check=True)
     python = folder / "environment" / "bin" / "python"
-    return prepare_bench(python, folder, 2, None, Store(folder / "store"))
+    return prepare_bench(in_context(Store(folder / "store"), cpus=2), python, folder, None)
 
 
 def package(bench: Bench, text: str) -> None:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from contexts import in_context
 from packaging.specifiers import SpecifierSet
 
 from build_matrix.catalog import llama_releases
@@ -24,7 +25,7 @@ NAMES = sorted(PATCHES.glob("*.patch"))
 
 
 def prepared(version: str, store: Store, reporter) -> SourceTree:  # type: ignore[no-untyped-def]
-    return prepare_source(select_sdist(version), PATCHES, store, Downloads(store, reporter))
+    return prepare_source(in_context(store, downloads=Downloads(store, reporter)), select_sdist(version), PATCHES)
 
 
 @pytest.mark.parametrize("version", locked_llama_releases())
@@ -35,7 +36,9 @@ def test_every_option_that_is_set_exists_in_the_sources(version: str, shared_sto
 
 @pytest.mark.parametrize("version", locked_llama_releases())
 def test_the_locked_options_are_those_of_the_patched_sources(version: str, shared_store: Store, reporter) -> None:  # type: ignore[no-untyped-def]
-    assert locked_options(version) == read_options(version, PATCHES, shared_store, Downloads(shared_store, reporter))
+    assert locked_options(version) == read_options(
+        in_context(shared_store, downloads=Downloads(shared_store, reporter)), version, PATCHES
+    )
 
 
 @pytest.mark.parametrize("version", locked_llama_releases())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from contexts import in_context
 
 from build_matrix.catalog import target_platform
 from build_matrix.downloads import Downloads
@@ -68,7 +69,9 @@ def compiler() -> HostCompiler:
 
 @pytest.fixture
 def sysroot(compiler: HostCompiler, shared_store: Store, reporter) -> Sysroot:  # type: ignore[no-untyped-def]
-    return provision_sysroot("linux-x86_64", FILES, compiler, shared_store, Downloads(shared_store, reporter))
+    return provision_sysroot(
+        in_context(shared_store, downloads=Downloads(shared_store, reporter)), "linux-x86_64", FILES, compiler
+    )
 
 
 def compile_library(
@@ -110,7 +113,10 @@ def test_a_sysroot_is_the_same_bytes_in_every_store(
 ) -> None:  # type: ignore[no-untyped-def]
     downloads = Downloads(shared_store, reporter)
     stores = [Store(tmp_path / name) for name in ("a", "another-folder")]
-    roots = [provision_sysroot("linux-x86_64", FILES, compiler, store, downloads).root for store in stores]
+    roots = [
+        provision_sysroot(in_context(store, downloads=downloads), "linux-x86_64", FILES, compiler).root
+        for store in stores
+    ]
     trees = [
         {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()} for root in roots
     ]
@@ -125,5 +131,7 @@ def test_a_compiler_without_a_static_libstdcxx_is_exit_code_3(
     program.chmod(0o755)
     bare = msgspec.structs.replace(compiler, cxx=str(program))
     with pytest.raises(MissingPrerequisiteError, match=r"has no libstdc\+\+\.a") as caught:
-        provision_sysroot("linux-x86_64", FILES, bare, shared_store, Downloads(shared_store, reporter))
+        provision_sysroot(
+            in_context(shared_store, downloads=Downloads(shared_store, reporter)), "linux-x86_64", FILES, bare
+        )
     assert "libstdc++-static" in caught.value.remedy

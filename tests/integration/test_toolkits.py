@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from contexts import in_context
 from packaging.requirements import Requirement
 
 from build_matrix.downloads import Downloads, IndexConfiguration, read_configuration
@@ -37,7 +38,7 @@ NOWHERE = IndexConfiguration(endpoints=("http://127.0.0.1:9/simple/",))
 
 @pytest.fixture
 def toolchain(shared_store: Store, reporter) -> Toolchain:  # type: ignore[no-untyped-def]
-    return provision_toolkit(CELL, FILES, shared_store, Downloads(shared_store, reporter))
+    return provision_toolkit(in_context(shared_store, downloads=Downloads(shared_store, reporter)), CELL, FILES)
 
 
 def test_a_toolkit_is_complete_and_needs_the_index_once(
@@ -49,7 +50,10 @@ def test_a_toolkit_is_complete_and_needs_the_index_once(
         assert (toolchain.root / "lib64" / name).resolve().is_file()
     said = subprocess.run([toolchain.nvcc, "--version"], capture_output=True, text=True, env={}, check=True).stdout
     assert f"V{toolchain.nvcc_version}" in said
-    assert provision_toolkit(CELL, FILES, shared_store, Downloads(shared_store, reporter, NOWHERE)) == toolchain
+    assert (
+        provision_toolkit(in_context(shared_store, downloads=Downloads(shared_store, reporter, NOWHERE)), CELL, FILES)
+        == toolchain
+    )
 
 
 def from_debian(cuda: str, store: Store, reporter) -> Toolchain:  # type: ignore[no-untyped-def]
@@ -57,7 +61,11 @@ def from_debian(cuda: str, store: Store, reporter) -> Toolchain:  # type: ignore
     (choice,) = [c for c in ingredient_choices(cell) if c.toolkit[-1].origin == "debian"]
     downloads = Downloads(store, reporter)
     try:
-        return provision_toolkit(cell, fetch_toolkit(cell, choice, store, downloads), store, downloads)
+        return provision_toolkit(
+            in_context(store, downloads=downloads),
+            cell,
+            fetch_toolkit(in_context(store, downloads=downloads), cell, choice),
+        )
     except ArchiveUnreachableError as error:
         pytest.skip(f"this machine's apt reaches no archive that has it: {error.problem}")
 
@@ -81,9 +89,9 @@ def test_an_installed_toolkit_is_copied_and_known_by_its_files(toolchain: Toolch
     (root / "include" / "nvtx3").mkdir()
     (root / "include" / "nvtx3" / "nvToolsExt.h").touch()
     store = Store(tmp_path / "store")
-    taken = take_installed(CELL, select_ingredients(CELL), root, store)
+    taken = take_installed(in_context(store), CELL, select_ingredients(CELL), root)
     assert {file.origin for file in taken.toolkit} == {"installed"}
-    copied = provision_toolkit(CELL, taken, store, Downloads(store, reporter, NOWHERE))
+    copied = provision_toolkit(in_context(store, downloads=Downloads(store, reporter, NOWHERE)), CELL, taken)
     assert (copied.nvcc_version, copied.cuda) == (toolchain.nvcc_version, "13.0")
     assert not (copied.root / "include" / "nvtx3").exists()
     versions = {file.project: file.version for file in toolchain.components}
@@ -102,19 +110,23 @@ def test_a_folder_without_a_toolkit_and_a_toolkit_of_another_version_are_refused
         read_installed(tmp_path)
     other = msgspec.structs.replace(CELL, cuda="12.4")
     with pytest.raises(ConfigurationError, match=r"is CUDA 13\.0, not 12\.4"):
-        take_installed(other, select_ingredients(other), toolchain.root, Store(tmp_path / "store"))
+        take_installed(in_context(Store(tmp_path / "store")), other, select_ingredients(other), toolchain.root)
 
 
 @pytest.mark.compiler
 def test_it_compiles_a_kernel_and_the_same_in_every_folder(sysroot: Sysroot, shared_store: Store, reporter) -> None:  # type: ignore[no-untyped-def]
     toolchain = from_debian("12.4", shared_store, reporter)
-    assert self_test(toolchain, CELL.architectures, find_compilers()[0], sysroot, shared_store).same_anywhere
+    assert self_test(
+        in_context(shared_store), toolchain, CELL.architectures, find_compilers()[0], sysroot
+    ).same_anywhere
 
 
 @pytest.fixture
 def sysroot(shared_store: Store, reporter) -> Sysroot:  # type: ignore[no-untyped-def]
     compiler = find_compilers()[0]
-    return provision_sysroot("linux-x86_64", FILES.sysroot, compiler, shared_store, Downloads(shared_store, reporter))
+    return provision_sysroot(
+        in_context(shared_store, downloads=Downloads(shared_store, reporter)), "linux-x86_64", FILES.sysroot, compiler
+    )
 
 
 @pytest.mark.compiler
@@ -122,7 +134,7 @@ def test_the_toolkit_compiles_a_kernel_for_the_wanted_architecture(
     toolchain: Toolchain, sysroot: Sysroot, shared_store: Store
 ) -> None:
     architectures = (Architecture(number=89), Architecture(number=90, kind="virtual"))
-    tested = self_test(toolchain, architectures, find_compilers()[0], sysroot, shared_store)
+    tested = self_test(in_context(shared_store), toolchain, architectures, find_compilers()[0], sysroot)
     assert tested.same_anywhere
 
 
@@ -132,7 +144,7 @@ def test_a_toolkit_whose_output_depends_on_the_folder_is_noticed(
 ) -> None:
     monkeypatch.setattr(provisioning, "launcher", lambda *_args, **_options: [])
     compiler = msgspec.structs.replace(find_compilers()[0], identity="without the launcher")
-    assert not self_test(toolchain, CELL.architectures, compiler, sysroot, shared_store).same_anywhere
+    assert not self_test(in_context(shared_store), toolchain, CELL.architectures, compiler, sysroot).same_anywhere
 
 
 @pytest.mark.compiler
@@ -142,7 +154,7 @@ def test_a_compiler_without_headers_is_found_before_the_compilation(
     compiler = msgspec.structs.replace(find_compilers()[0], identity="broken")
     bare = msgspec.structs.replace(sysroot, cxx_includes=(str(tmp_path),))
     with pytest.raises(MissingPrerequisiteError, match="cannot compile a small kernel") as caught:
-        self_test(toolchain, CELL.architectures, compiler, bare, shared_store)
+        self_test(in_context(shared_store), toolchain, CELL.architectures, compiler, bare)
     assert "error" in caught.value.problem.lower()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from contexts import in_context
 
 from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.locks import locked_toolkits, read_lock, select_platform, select_wheels
@@ -62,7 +63,7 @@ def test_a_wheel_is_installed_with_what_its_cuda_version_locks_and_nothing_else(
     monkeypatch.setattr(smoke, "install_wheels", install)
     claimed = parse_label(label)
     assert claimed
-    python = install_wheel(Path("x.whl"), claimed, "linux-x86_64", tmp_path, store, downloads)  # type: ignore[arg-type]
+    python = install_wheel(in_context(store, downloads=downloads), Path("x.whl"), claimed, tmp_path)  # type: ignore[arg-type]
     minor = [one for one in locked_toolkits() if one.startswith("13.")][-1] if "newest" in lock else lock
     files = (*select_wheels(read_lock("runtime")), *select_platform(read_lock(f"cuda-{minor}"), "linux-x86_64"))
     assert downloads.asked == [(files, "the wheel's dependencies")]
@@ -98,7 +99,7 @@ def test_models_and_their_answers_are_made_once_and_used_by_every_bench(
     for number, cpus in enumerate((4, 64)):
         scratch = tmp_path / str(number)
         scratch.mkdir()
-        bench = prepare_bench(Path("python"), scratch, cpus, tmp_path / "mine.gguf", store)
+        bench = prepare_bench(in_context(store, cpus=cpus), Path("python"), scratch, tmp_path / "mine.gguf")
         assert (bench.python, bench.scratch, bench.model) == (Path("python"), scratch, tmp_path / "mine.gguf")
         assert bench.threads == min(cpus, 16)
         assert {path.resolve().parts[-3] for path in scratch.iterdir()} == {"smoke-model"}
@@ -109,7 +110,7 @@ def test_models_and_their_answers_are_made_once_and_used_by_every_bench(
             rows = 528 if model.product else 48
             assert np.fromfile(bench.references[model.name], dtype="<f4").tolist() == [rows] * 2 * rows
     assert len(made) == 2 * len(MODELS)
-    assert prepare_bench(Path("python"), _folder(tmp_path), 1, None, store).model is None
+    assert prepare_bench(in_context(store, cpus=1), Path("python"), _folder(tmp_path), None).model is None
     assert Bench(python=Path("p"), scratch=tmp_path, threads=1, references={}).model is None
 
 
@@ -163,7 +164,7 @@ def machine_code(tmp_path: Path, store: Store, downloads: FakeDownloads, label: 
     claimed = parse_label(label)
     assert claimed
     wheel = make_wheel(tmp_path / "wheels", files)
-    return check_cubins(wheel, claimed, tmp_path, store, downloads)  # type: ignore[arg-type]
+    return check_cubins(in_context(store, downloads=downloads), wheel, claimed, tmp_path)  # type: ignore[arg-type]
 
 
 def test_the_machine_code_inside_is_that_of_the_label(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from contexts import in_context
 
 from build_matrix import compile as compiling
 from build_matrix import digests, verify, wheel
@@ -184,13 +185,13 @@ def test_what_the_record_says_of_the_flags_is_what_was_compiled_with(
     (raw / compiling.FACTS).write_bytes(msgspec.json.encode(facts))
     kept = store.keep("raw", digest_of_inputs(inputs), raw)
     conditions = compiling.Conditions(jobs=1)
-    assert compiling.compile_wheel(inputs, conditions, store, reporter).path == kept / "x.whl"
+    assert compiling.compile_wheel(in_context(store, reporter=reporter), inputs, conditions).path == kept / "x.whl"
     original = flags.definitions
     for module in (flags, compiling):
         monkeypatch.setattr(module, "definitions", lambda *a: original(*a) | {"CMAKE_CUDA_FLAGS_RELEASE": "-O3"})
     monkeypatch.setattr(compiling, "_build", lambda *_: pytest.fail("compiled again"))
     with pytest.raises(pytest.fail.Exception, match="compiled again"):
-        compiling.compile_wheel(inputs, conditions, store, reporter)
+        compiling.compile_wheel(in_context(store, reporter=reporter), inputs, conditions)
 
 
 # --- the other stages ------------------------------------------------------------------------------------
@@ -206,7 +207,7 @@ SOURCE_MODULES = [
 # What the results do not depend on: how they are kept, reported, downloaded and checked by hash; and what is in the
 # digests by its value (records, rows of the catalog and of the locks).
 NEUTRAL = (
-    "__init__.py", "digests.py", "errors.py", "model/", "redact.py", "process/relay.py", "report.py",
+    "__init__.py", "context.py", "digests.py", "errors.py", "model/", "redact.py", "process/relay.py", "report.py",
     "process/runner.py", "process/sandbox.py", "store.py", "catalog/__init__.py", "locks/__init__.py", "downloads/",
 )  # fmt: skip
 # Modules whose result is less than all that they do.
@@ -258,8 +259,7 @@ def test_every_stage_of_the_store_has_its_code_in_its_digest() -> None:
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr in {"obtain", "keep"}
-        and isinstance(node.func.value, ast.Name)
-        and node.func.value.id == "store"
+        and ast.unparse(node.func.value) in {"store", "context.store"}
     }
     having = {Path(module.__file__).relative_to(PACKAGE).as_posix() for module in SOURCE_MODULES}
     assert callers - having == {"verify/smoke.py"}  # its stages: the code of model_file and reference; links by content
@@ -319,15 +319,15 @@ def test_a_filled_store_is_not_asked_for_what_other_code_made(
     program.touch()
     name: CacheProgram = "ccache"
     stages: dict[str, Callable[[], object]] = {
-        "source": lambda: prepare_source(select_sdist("0.3.16"), tmp_path, store, downloads),
-        "build-environment": lambda: provision_environment((), store, downloads),
+        "source": lambda: prepare_source(in_context(store, downloads=downloads), select_sdist("0.3.16"), tmp_path),
+        "build-environment": lambda: provision_environment(in_context(store, downloads=downloads), ()),
         "self-test": lambda: toolkits.self_test(
-            inputs.toolchain, inputs.cell.architectures, inputs.compiler, inputs.sysroot, store
+            in_context(store), inputs.toolchain, inputs.cell.architectures, inputs.compiler, inputs.sysroot
         ),
-        "cache-probe": lambda: cache_probe.why_unfit(name, program, inputs, store),
+        "cache-probe": lambda: cache_probe.why_unfit(in_context(store), name, program, inputs),
         "system-needs": lambda: platform_policy.known_system_needs({}, (), store, lambda path: path),
-        "wheel": lambda: wheel.finish_wheel(raw, inputs, 1, store, tmp_path),
-        "smoke-model": lambda: smoke.prepare_bench(Path("python"), tmp_path, 1, None, store),
+        "wheel": lambda: wheel.finish_wheel(in_context(store), raw, inputs, 1, tmp_path),
+        "smoke-model": lambda: smoke.prepare_bench(in_context(store, cpus=1), Path("python"), tmp_path, None),
     }
     before = {stage: ask(asked, stage, call) for stage, call in stages.items()}
     for module in ("source", "provision.environment", "provision.toolkit", "wheelfile.platform_policy", "wheel",

@@ -197,7 +197,11 @@ def store_folders() -> set[str]:
     for path in PACKAGE.rglob("*.py"):
         constants = dict(_constants(path))
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"store.obtain", "store.keep", "store.find"}:
+            if isinstance(node, ast.Call) and ast.unparse(node.func).removeprefix("context.") in {
+                "store.obtain",
+                "store.keep",
+                "store.find",
+            }:
                 found |= {a.value for a in node.args[:1] if isinstance(a, ast.Constant)}
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
                 left, right = ast.unparse(node.left), node.right

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from commands import run_tool
+from contexts import in_context
 
 from build_matrix.cli import fetch
 from build_matrix.cli.fetch import SUMS, cell_files, choose_cell, put
@@ -159,11 +160,11 @@ class Index:
 def test_the_next_source_is_taken_where_the_first_is_out_of_reach() -> None:
     cell = msgspec.structs.replace(CELL, cuda="12.4")
     index = Index(away=("redist",))
-    files = cell_files(cell, [HERE], index, lambda files: index.fetch(files, ""))  # type: ignore[arg-type]
+    files = cell_files(in_context(None, downloads=index), cell, [HERE], lambda files: index.fetch(files, ""))  # type: ignore[arg-type]
     assert {file.origin for file in files} == {"index", "debian"}
     nothing = Index(away=("redist", "debian"))
     with pytest.raises(ArchiveUnreachableError):
-        cell_files(cell, [HERE], nothing, lambda files: nothing.fetch(files, ""))  # type: ignore[arg-type]
+        cell_files(in_context(None, downloads=nothing), cell, [HERE], lambda files: nothing.fetch(files, ""))  # type: ignore[arg-type]
 
 
 # --- the folder ------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from contexts import in_context
 
 import build_matrix
 from build_matrix import wheel as stage
@@ -111,7 +112,7 @@ def finish(work: BuildInputs, store: Store, tmp_path: Path, libraries: dict[byte
             flags={"A": "1"},
             digest=digest,
         )
-        return finish_wheel(raw, inputs, budget, store, tmp_path / "wheels")
+        return finish_wheel(in_context(store), raw, inputs, budget, tmp_path / "wheels")
 
     return run
 

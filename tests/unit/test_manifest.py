@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
+from contexts import in_context
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
@@ -107,21 +108,21 @@ def server(httpserver: HTTPServer) -> Iterator[Server]:
 def test_a_toolkit_is_made_of_the_archives_that_the_manifest_names(
     server: Server, downloads: Downloads, store: Store
 ) -> None:
-    wanted = fetch_toolkit(server.cell, server.serve(), store, downloads)
+    wanted = fetch_toolkit(in_context(store, downloads=downloads), server.cell, server.serve())
     assert {file.project for file in wanted.toolkit} == {
         "nvidia-cuda-nvcc-cu12", "nvidia-cuda-runtime-cu12", "nvidia-cublas-cu12", "nvidia-cuda-cccl-cu12",
     }  # fmt: skip
-    toolchain = provision_toolkit(server.cell, wanted, store, downloads)
+    toolchain = provision_toolkit(in_context(store, downloads=downloads), server.cell, wanted)
     assert toolchain.nvcc_version == VERSION
     assert (toolchain.root / "bin" / "nvcc").stat().st_mode & 0o111
     assert (toolchain.root / "lib64" / "libcublas.so").resolve().name == "libcublas.so.12"
     server.http.clear()  # the record names the archives, so nobody has to ask for the manifest again
-    assert provision_toolkit(server.cell, wanted, store, downloads) == toolchain
+    assert provision_toolkit(in_context(store, downloads=downloads), server.cell, wanted) == toolchain
 
 
 def test_windows_archives_are_zips(httpserver: HTTPServer, downloads: Downloads, store: Store) -> None:
     server = Server(httpserver, "windows-x86_64")
-    wanted = fetch_toolkit(server.cell, server.serve(), store, downloads)
+    wanted = fetch_toolkit(in_context(store, downloads=downloads), server.cell, server.serve())
     assert all(file.filename.endswith(".zip") and file.size > 0 for file in wanted.toolkit)
 
 
@@ -142,7 +143,7 @@ def test_a_broken_download_of_an_archive_goes_on_where_it_was(
         return answer
 
     server.http.expect_request(f"/redist/{path}").respond_with_handler(half_then_rest)
-    fetch_toolkit(server.cell, server.serve(), store, downloads)
+    fetch_toolkit(in_context(store, downloads=downloads), server.cell, server.serve())
     assert ranges == [None, f"bytes={len(data) // 2}-"]
 
 
@@ -151,14 +152,18 @@ def test_a_redirect_is_followed(server: Server, downloads: Downloads, store: Sto
     elsewhere = {"Location": server.http.url_for("/elsewhere")}
     server.http.expect_request(f"/redist/{path}").respond_with_data("", status=302, headers=elsewhere)
     server.http.expect_request("/elsewhere").respond_with_data(data)
-    assert len(fetch_toolkit(server.cell, server.serve(), store, downloads).toolkit) == len(CONTENT)
+    assert len(fetch_toolkit(in_context(store, downloads=downloads), server.cell, server.serve()).toolkit) == len(
+        CONTENT
+    )
 
 
 def test_a_manifest_with_another_hash_is_refused(server: Server, downloads: Downloads, store: Store) -> None:
     wanted = server.serve()
     other = tuple(msgspec.structs.replace(file, sha256="0" * 64) for file in wanted.toolkit)
     with pytest.raises(HashMismatchError, match=r"redistrib_12\.9\.1\.json"):
-        fetch_toolkit(server.cell, msgspec.structs.replace(wanted, toolkit=other), store, downloads)
+        fetch_toolkit(
+            in_context(store, downloads=downloads), server.cell, msgspec.structs.replace(wanted, toolkit=other)
+        )
 
 
 def test_an_archive_with_another_hash_is_refused_and_not_kept(
@@ -167,7 +172,7 @@ def test_an_archive_with_another_hash_is_refused_and_not_kept(
     path = next(iter(server.archives))
     server.archives[path] = server.archives[path][:-1] + b"!"
     with pytest.raises(HashMismatchError, match=path.rpartition("/")[2]) as caught:
-        fetch_toolkit(server.cell, server.serve(), store, downloads)
+        fetch_toolkit(in_context(store, downloads=downloads), server.cell, server.serve())
     assert caught.value.exit_code == 5
     assert not list((store.root / "files").glob(f"*/{path.rpartition('/')[2]}"))
 
@@ -175,7 +180,7 @@ def test_an_archive_with_another_hash_is_refused_and_not_kept(
 def test_a_manifest_without_a_component_is_refused(server: Server, downloads: Downloads, store: Store) -> None:
     del server.manifest["libcublas"]
     with pytest.raises(DownloadError, match="names no nvidia-cublas for linux-x86_64"):
-        fetch_toolkit(server.cell, server.serve(), store, downloads)
+        fetch_toolkit(in_context(store, downloads=downloads), server.cell, server.serve())
 
 
 def test_a_component_for_another_platform_alone_is_missing(server: Server, downloads: Downloads, store: Store) -> None:
@@ -183,14 +188,14 @@ def test_a_component_for_another_platform_alone_is_missing(server: Server, downl
     assert isinstance(entry, dict)
     entry["linux-sbsa"] = entry.pop("linux-x86_64")
     with pytest.raises(DownloadError, match="names no nvidia-cuda-cccl"):
-        fetch_toolkit(server.cell, server.serve(), store, downloads)
+        fetch_toolkit(in_context(store, downloads=downloads), server.cell, server.serve())
 
 
 def test_an_archive_that_the_server_lacks_is_named(server: Server, downloads: Downloads, store: Store) -> None:
     path, _ = server.archives.popitem()
     server.http.expect_request(f"/redist/{path}").respond_with_data("", status=404)
     with pytest.raises(ArchiveUnreachableError, match=f"does not carry {path.rpartition('/')[2]}") as caught:
-        fetch_toolkit(server.cell, server.serve(), store, downloads)
+        fetch_toolkit(in_context(store, downloads=downloads), server.cell, server.serve())
     assert "BUILD_MATRIX_REDIST" in caught.value.remedy
 
 
@@ -200,7 +205,7 @@ def test_a_server_that_cannot_be_reached_is_asked_once(
     monkeypatch.setenv("BUILD_MATRIX_REDIST", "http://127.0.0.1:9/redist")
     for _ in range(2):
         with pytest.raises(ArchiveUnreachableError, match="NVIDIA's server"):
-            fetch_toolkit(CELL, ingredient_choices(CELL)[0], store, downloads)
+            fetch_toolkit(in_context(store, downloads=downloads), CELL, ingredient_choices(CELL)[0])
     assert list(downloads._unreachable) == ["127.0.0.1"]
 
 

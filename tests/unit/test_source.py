@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from contexts import in_context
 
 from build_matrix.errors import ConfigurationError, PatchError, UnknownOptionError, UnsafeArchiveError
 from build_matrix.model import Component, SourceTree, file_sha256
@@ -127,7 +128,7 @@ def test_sources_are_unpacked_patched_in_order_and_asked_for_their_options(tmp_p
     (patches / "0002.patch").write_text(HEADER + second)
 
     def prepare() -> SourceTree:
-        return prepare_source(sdist, patches, store, downloads)  # type: ignore[arg-type]
+        return prepare_source(in_context(store, downloads=downloads), sdist, patches)  # type: ignore[arg-type]
 
     tree = prepare()
     assert (tree.root / "file").read_text() == TEXT.replace("three", "THIRD")
@@ -144,10 +145,10 @@ def test_sources_are_unpacked_patched_in_order_and_asked_for_their_options(tmp_p
     assert (fewer.root / "file").read_text() == TEXT.replace("three", "THREE")
     assert len(downloads.asked) == 2
     moved = msgspec.structs.replace(sdist, origin="redist", path="elsewhere")
-    assert prepare_source(moved, patches, store, downloads).digest == fewer.digest  # type: ignore[arg-type]
+    assert prepare_source(in_context(store, downloads=downloads), moved, patches).digest == fewer.digest  # type: ignore[arg-type]
     assert len(downloads.asked) == 2, "the same file from another place"
     other = msgspec.structs.replace(sdist, sha256="1" * 64)
-    prepare_source(other, patches, store, downloads)  # type: ignore[arg-type]
+    prepare_source(in_context(store, downloads=downloads), other, patches)  # type: ignore[arg-type]
     assert len(downloads.asked) == 3, "another file"
 
 

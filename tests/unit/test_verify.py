@@ -11,11 +11,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from contexts import in_context
 from records import make_record
 
 import build_matrix
 from build_matrix import verify
 from build_matrix.cli.common import print_verdicts, raise_for
+from build_matrix.context import Context
 from build_matrix.downloads import Downloads
 from build_matrix.errors import ConfigurationError, InstallError, VerificationError
 from build_matrix.model import (
@@ -66,22 +68,21 @@ class Stages:
     def _check_static(self, wheel: Path, store: Store) -> tuple[list[Check], Any]:
         return list(self.static), self.label
 
-    def _check_cubins(self, wheel: Path, label: Label, scratch: Path, store: Store, downloads: Downloads) -> Check:
+    def _check_cubins(self, context: Context, wheel: Path, label: Label, scratch: Path) -> Check:
         self.ran.append("cubins")
-        self.cubins_of = (wheel, label, scratch, store, downloads)
+        self.cubins_of = (wheel, label, scratch, context.store, context.downloads)
         return self.cubins
 
-    def _install_wheel(
-        self, wheel: Path, label: Label, system: str, scratch: Path, store: Store, downloads: Downloads
-    ) -> Path:
+    def _install_wheel(self, context: Context, wheel: Path, label: Label, scratch: Path) -> Path:
         self.ran.append("install")
-        self.installed = (wheel, label, scratch, store, downloads)
-        assert system == "linux-x86_64"
+        self.installed = (wheel, label, scratch, context.store, context.downloads)
+        assert context.machine.target == "linux-x86_64"
         if self.install:
             raise self.install
         return Path("python")
 
-    def _prepare_bench(self, python: Path, scratch: Path, cpus: int, model: Path | None, store: Store) -> Bench:
+    def _prepare_bench(self, context: Context, python: Path, scratch: Path, model: Path | None) -> Bench:
+        cpus = context.machine.cpus
         self.bench = {"python": python, "cpus": cpus, "model": model}
         return Bench(python=python, scratch=scratch, threads=cpus, references={}, model=model)
 
@@ -117,7 +118,12 @@ def judge(tmp_path: Path, store: Store, reporter, here: Machine):  # type: ignor
     wheel = make_wheel(tmp_path / "wheels")
 
     def run(*targets: Target, machine: Machine = here, model: Path | None = None) -> Verdict:
-        return verify_wheel(wheel, machine, targets, store, Downloads(store, reporter), reporter, model)
+        return verify_wheel(
+            in_context(store, downloads=Downloads(store, reporter), reporter=reporter, machine=machine),
+            wheel,
+            targets,
+            model,
+        )
 
     run.wheel = wheel  # type: ignore[attr-defined]
     return run
