@@ -15,7 +15,6 @@ from build_matrix.model import CacheProgram, CompileCache, Profile, Request
 WHEELS = Path("wheels")
 DEFINE_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 MOST_JOBS = 1024
-CACHE_FOLDER = "compile-cache"  # in the store
 
 
 def parse_folder(text: str | Path) -> Path:
@@ -158,17 +157,17 @@ def parse_profile(text: str) -> Profile:
     return profile
 
 
-def parse_cache(folder: Path, program: str | None, remote: str) -> CompileCache:
-    """The compile cache that these options ask for; raises ConfigurationError."""
+def parse_cache(program: str | None, remote: str) -> CompileCache:
+    """The compile cache that these options ask for, in a store that is not open yet; raises ConfigurationError."""
     import msgspec
 
     from build_matrix.compile import parse_remote
 
     parse_remote(remote, os.environ)
     if program is None:
-        return CompileCache(folder=folder, remote=remote)
+        return CompileCache(folder=Path(), remote=remote)
     try:
-        return CompileCache(folder=folder, programs=(msgspec.convert(program, CacheProgram),), remote=remote)
+        return CompileCache(folder=Path(), programs=(msgspec.convert(program, CacheProgram),), remote=remote)
     except msgspec.ValidationError:
         raise ConfigurationError(
             f"There is no compile cache {program!r}.", "Use --cache-with ccache, --cache-with sccache, or --no-cache."

@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 CODE = (
-    "verify", "wheelfile", "diagnosis", "resolve", "cli/verify.py", "catalog", "locks", "unpacking.py",
+    "verify", "wheelfile", "diagnosis", "resolve", "pipeline/verification.py", "catalog", "locks", "unpacking.py",
     "process/runner.py", "downloads/install.py",
 )  # fmt: skip
 LIBRARIES = ("auditwheel", "gguf", "lief", "numpy", "nvidia-ml-py", "packaging", "psutil")

@@ -10,11 +10,11 @@ from contexts import in_context
 from packaging.specifiers import SpecifierSet
 
 from build_matrix.catalog import llama_releases
-from build_matrix.cli.lock import read_options
 from build_matrix.downloads import Downloads
 from build_matrix.errors import PatchError, UnknownOptionError
 from build_matrix.locks import locked_llama_releases, locked_options, select_sdist
 from build_matrix.model import SourceTree
+from build_matrix.pipeline.lock import read_options
 from build_matrix.source import apply_patch, check_defines, prepare_source, read_headers, unpack
 from build_matrix.store import Store
 

@@ -19,8 +19,8 @@ from build_matrix.locks import (
     select_wheels,
     wheel_platform,
 )
-from build_matrix.locks.update import check_same_release
 from build_matrix.model import Cell, Lock, LockedFile, LockedPackage, Platform
+from build_matrix.pipeline.lock import check_same_release
 
 TOML_LOCKS = sorted(p.stem for p in FOLDER.glob("*.toml") if p.stem not in {"inputs", "options"})
 

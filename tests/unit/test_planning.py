@@ -11,11 +11,9 @@ import pytest
 from build_matrix.catalog import llama_releases, toolkits
 from build_matrix.cli.options import parse_defines, parse_request
 from build_matrix.cli.plan import print_plan
-from build_matrix.cli.planning import check_request_defines, make_checked_plan, require_wanted, visible_machine
 from build_matrix.compile.flags import FIXED, definitions
 from build_matrix.errors import BuildMatrixError, ConfigurationError, MissingPrerequisiteError, NoCompatibleChoiceError
 from build_matrix.locks import locked_llama_releases, locked_options
-from build_matrix.matrix import read_matrix
 from build_matrix.model import (
     COMPILERS,
     Architecture,
@@ -30,6 +28,8 @@ from build_matrix.model import (
     Request,
     Surroundings,
 )
+from build_matrix.pipeline.matrix import read_matrix
+from build_matrix.pipeline.planning import check_request_defines, make_checked_plan, require_wanted, visible_machine
 from build_matrix.resolve import make_plan, parse_architectures, predict, require_cell
 from build_matrix.resolve.rules import sources_compile, toolkit_targets
 

@@ -8,8 +8,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from build_matrix.cli.prediction import predict_wheel
-from build_matrix.cli.verify import targets
 from build_matrix.model import (
     Architecture,
     BuildFacts,
@@ -23,6 +21,8 @@ from build_matrix.model import (
     WheelRecord,
     file_sha256,
 )
+from build_matrix.pipeline.prediction import predict_wheel
+from build_matrix.pipeline.verification import targets
 from build_matrix.wheelfile.archive import record_path
 from build_matrix.wheelfile.recorded import recorded_defines
 

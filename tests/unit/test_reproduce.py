@@ -14,9 +14,9 @@ from records import make_record
 from typer.testing import CliRunner
 
 from build_matrix.cli import app
-from build_matrix.cli.reproduce import choose_compiler, compiler_difference, conclude
 from build_matrix.errors import ConfigurationError, NotReproducibleError
 from build_matrix.model import AppliedPatch, HostCompiler, Machine, file_sha256
+from build_matrix.pipeline.reproduce import choose_compiler, compiler_difference, conclude
 from build_matrix.probe import find_compilers
 from build_matrix.reproduce import choose_variations, compare_wheels, read_record, require_same_recipe
 from build_matrix.reproduce.variation import surroundings
