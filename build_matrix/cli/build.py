@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from build_matrix.cli.options import (
     WHEELS,
+    AllOption,
     ArchOption,
     CacheOption,
-    CacheWithOption,
+    CacheProgramOption,
     CapabilityOption,
+    CellOption,
     CudaOption,
     DefineOption,
     DriverCudaOption,
-    IsolateOption,
+    IgnoreDriverOption,
     JobsOption,
     LlamaOption,
     ProfileOption,
     RemoteCacheOption,
     RequireGpuOption,
+    SandboxOption,
     StoreOption,
     ToolkitRootOption,
+    VerifyOption,
     WheelsOption,
+    WrapperOption,
     override_variables,
     parse_cache,
     parse_request,
 )
 from build_matrix.context import Context
 from build_matrix.model import Conditions, Request
+from build_matrix.pipeline.planning import require_possible
+from build_matrix.pipeline.setup import cache_in_store, choose_jobs, examine_machine, open_context
 
 if TYPE_CHECKING:
     from build_matrix.pipeline.build import BuildOptions
@@ -43,51 +48,38 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     arch: ArchOption = None,
     profile: ProfileOption = "release",
     define: DefineOption = None,
+    every: AllOption = False,  # noqa: FBT002 - typer's way, as below
+    cell: CellOption = None,
+    ignore_driver: IgnoreDriverOption = False,  # noqa: FBT002
     jobs: JobsOption = None,
-    isolate: IsolateOption = True,  # noqa: FBT002
+    sandbox: SandboxOption = True,  # noqa: FBT002
+    wrapper: WrapperOption = "",
     cache: CacheOption = True,  # noqa: FBT002
-    cache_with: CacheWithOption = None,
+    cache_program: CacheProgramOption = None,
     remote_cache: RemoteCacheOption = "",
-    under: Annotated[
-        str, typer.Option(help="A command to run the compilation under, such as 'nice -n 19'.", show_default=False)
-    ] = "",
-    every: Annotated[bool, typer.Option("--all", help="Build the cells of a release.")] = False,  # noqa: FBT002
-    cell: Annotated[
-        list[str] | None, typer.Option("--cell", help="Build this cell of matrix.toml; repeat it.", show_default=False)
-    ] = None,
-    cross: Annotated[bool, typer.Option("--cross", help="Build also what cannot run on this machine.")] = False,  # noqa: FBT002
     toolkit_root: ToolkitRootOption = None,
     driver_cuda: DriverCudaOption = None,
     compute_capability: CapabilityOption = None,
     folder: WheelsOption = WHEELS,
-    verify: Annotated[bool, typer.Option(help="Verify the wheel after building it.")] = True,  # noqa: FBT002
+    verify: VerifyOption = True,  # noqa: FBT002
     require_gpu: RequireGpuOption = False,  # noqa: FBT002
     store_folder: StoreOption = None,
 ) -> None:
     """Build a wheel, install it in a fresh environment, and test it as far as this machine allows."""
     from build_matrix.pipeline.build import BuildOptions, requests_of_matrix
-    from build_matrix.pipeline.planning import require_possible
-    from build_matrix.pipeline.setup import cache_in_store, choose_jobs, examine_machine, open_context
     from build_matrix.report import make_reporter
 
-    request = parse_request(cuda, llama, arch, define, profile, cross=cross)
-    compile_cache = parse_cache(cache_with, remote_cache) if cache else None
+    request = parse_request(cuda, llama, arch, define, profile, ignore_driver=ignore_driver)
+    compile_cache = parse_cache(cache_program, remote_cache) if cache else None
     machine = examine_machine(store_folder, override_variables(driver_cuda, compute_capability))
     requests = requests_of_matrix(request, cell, machine.target) if every or cell else {}
     if not (requests or toolkit_root):
         require_possible(request, machine)
     context = open_context(store_folder, make_reporter(), machine)
-    conditions = Conditions(
-        jobs=choose_jobs(context, jobs),
-        isolate=isolate,
-        under=tuple(shlex.split(under)),
-        cache=cache_in_store(context, compile_cache),
-    )
+    jobs, cached = choose_jobs(context, jobs), cache_in_store(context, compile_cache)
+    conditions = Conditions(jobs=jobs, sandbox=sandbox, wrapper=tuple(shlex.split(wrapper)), cache=cached)
     options = BuildOptions(conditions, folder, toolkit_root, verify, require_gpu)
-    if requests:
-        build_cells(context, requests, options)
-    else:
-        build_cell(context, request, options)
+    build_cells(context, requests, options) if requests else build_cell(context, request, options)
 
 
 def build_cell(context: Context, request: Request, options: BuildOptions) -> None:
@@ -115,14 +107,13 @@ def build_cells(context: Context, requests: Mapping[str, Request], options: Buil
     for name, seconds, built, error in build_all(context, requests, options):
         if built and built.verdict:
             print_verdicts([built.verdict])
-        row = ("", "")
         if error:
             failures[name] = error
             context.reporter.say(str(error))
-            row = (f"failed ({error.exit_code}): {error.problem}", "")
+            table.add_row(name, f"failed ({error.exit_code}): {error.problem}", "", f"{seconds:.0f}")
         elif built:
-            row = (built.wheel.path.name, f"{built.wheel.record.size / 1e6:.1f}")
-        table.add_row(name, *row, f"{seconds:.0f}")
+            size = f"{built.wheel.record.size / 1e6:.1f}"
+            table.add_row(name, built.wheel.path.name, size, f"{seconds:.0f}")
     standard_output().print(table)
     if failures:
         raise CellsFailedError(failures, len(requests))

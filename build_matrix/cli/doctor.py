@@ -12,11 +12,13 @@ from build_matrix.cli.options import (
     WHEELS,
     CapabilityOption,
     DriverCudaOption,
+    JsonOption,
     StoreOption,
     WheelsOption,
     override_variables,
 )
 from build_matrix.model import UNKNOWN, Machine
+from build_matrix.pipeline.setup import examine_machine
 
 if TYPE_CHECKING:
     from build_matrix.pipeline.examine import Examination
@@ -24,19 +26,18 @@ if TYPE_CHECKING:
 
 def command(
     python: Annotated[
-        Path | None, typer.Option("--python", help="Examine the llama_cpp of this interpreter's environment.")
+        Path | None, typer.Option("--python", help="Also check the llama_cpp that is installed for this Python.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, for a bug report.")] = False,  # noqa: FBT002
+    as_json: JsonOption = False,  # noqa: FBT002 - typer's way
     driver_cuda: DriverCudaOption = None,
     compute_capability: CapabilityOption = None,
     folder: WheelsOption = WHEELS,
     store_folder: StoreOption = None,
 ) -> None:
-    """Say what is on this machine, what is wrong with it, and what to do."""
+    """Show what is on this machine, what is wrong with it, and how to fix it."""
     from build_matrix.cli.common import print_json
     from build_matrix.cli.installed_rows import print_installed
     from build_matrix.pipeline.examine import examine
-    from build_matrix.pipeline.setup import examine_machine
 
     machine = examine_machine(store_folder, override_variables(driver_cuda, compute_capability))
     examination = examine(machine, python, folder)

@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from build_matrix.cli.options import (
+    AllOption,
     ArchOption,
     CapabilityOption,
+    CellOption,
     CudaOption,
     DriverCudaOption,
+    JsonOption,
     LlamaOption,
     StoreOption,
     override_variables,
     parse_request,
 )
 from build_matrix.model import Component, Record
+from build_matrix.pipeline.setup import examine_machine, open_context
 
 if TYPE_CHECKING:
     from build_matrix.report import Reporter
@@ -41,37 +45,45 @@ class FileRow(Record, frozen=True, kw_only=True):
     place: str
 
 
+FolderArgument = Annotated[
+    Path | None, typer.Argument(help="Folder for the files.", show_default="not needed with --list")
+]
+PythonsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--python",
+        help="Python of the target machine, such as 3.12. Can be given several times.",
+        show_default="this one",
+    ),
+]
+ListOption = Annotated[bool, typer.Option("--list", help="List the files without downloading them.")]
+
+
 def command(  # noqa: PLR0913, PLR0917 - one parameter an option
-    folder: Annotated[Path | None, typer.Argument(help="Where to put the files.", show_default="none: --list")] = None,
+    folder: FolderArgument = None,
     cuda: CudaOption = "",
     llama: LlamaOption = "",
     arch: ArchOption = None,
-    every: Annotated[bool, typer.Option("--all", help="For the cells of a release.")] = False,  # noqa: FBT002
-    cell: Annotated[
-        list[str] | None, typer.Option("--cell", help="For this cell of matrix.toml; repeat it.", show_default=False)
-    ] = None,
-    python: Annotated[
-        list[str] | None,
-        typer.Option("--python", help="For this Python, such as 3.12; repeat it.", show_default="this one"),
-    ] = None,
-    only_list: Annotated[bool, typer.Option("--list", help="List the files, and download none of them.")] = False,  # noqa: FBT002
-    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,  # noqa: FBT002
+    every: AllOption = False,  # noqa: FBT002
+    cell: CellOption = None,
+    python: PythonsOption = None,
+    only_list: ListOption = False,  # noqa: FBT002
+    as_json: JsonOption = False,  # noqa: FBT002
     driver_cuda: DriverCudaOption = None,
     compute_capability: CapabilityOption = None,
     store_folder: StoreOption = None,
 ) -> None:
-    """Download all that a build needs into a folder, each file checked by sha256: for a machine without network."""
+    """Download everything a build needs into a folder for a machine without network; each file is checked by sha256."""
     from build_matrix.cli.common import print_json
     from build_matrix.errors import ConfigurationError
     from build_matrix.locks.needed import Target
     from build_matrix.pipeline.build import requests_of_matrix
     from build_matrix.pipeline.fetch import needed_files, put
-    from build_matrix.pipeline.setup import examine_machine, open_context
     from build_matrix.report import make_reporter
 
     if folder is None and not only_list:
         raise ConfigurationError("No folder is named.", "Name one (`nox -s fetch -- FOLDER`), or add --list.")
-    request, pythons = parse_request(cuda, llama, arch, None, cross=True), parse_pythons(python)
+    request, pythons = parse_request(cuda, llama, arch, ignore_driver=True), parse_pythons(python)
     machine = examine_machine(store_folder, override_variables(driver_cuda, compute_capability))
     requests = requests_of_matrix(request, cell, machine.target) if every or cell else {"": request}
     context = open_context(store_folder, make_reporter(), machine)

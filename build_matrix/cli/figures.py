@@ -17,6 +17,7 @@ from build_matrix.cli.options import (
     parse_request,
 )
 from build_matrix.model import Conditions
+from build_matrix.pipeline.setup import cache_in_store, choose_jobs, open_context
 
 
 def command(
@@ -31,10 +32,9 @@ def command(
     """Build a wheel, and write its sha256 with the commit into docs/evidence/wheels.toml and the page that shows it."""
     from build_matrix.pipeline.build import BuildOptions
     from build_matrix.pipeline.figures import note_figure
-    from build_matrix.pipeline.setup import cache_in_store, choose_jobs, open_context
     from build_matrix.report import make_reporter
 
-    request = parse_request(cuda, llama, arch or ["89"], None, profile, cross=True)
+    request = parse_request(cuda, llama, arch or ["89"], None, profile, ignore_driver=True)
     context = open_context(store_folder, make_reporter())
     cache = cache_in_store(context, parse_cache(None, ""))
     conditions = Conditions(jobs=choose_jobs(context, jobs), cache=cache)

@@ -20,6 +20,7 @@ from build_matrix.cli.options import (
     WheelsOption,
     parse_request,
 )
+from build_matrix.pipeline.setup import choose_jobs, open_context
 
 if TYPE_CHECKING:
     from build_matrix.reproduce import Variation
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     wheel: Annotated[
         Path | None,
-        typer.Argument(help="A wheel with its record beside it.", show_default="build twice under other conditions"),
+        typer.Argument(help="A wheel with its record beside it.", show_default="build a cell twice"),
     ] = None,
     cuda: CudaOption = "",
     llama: LlamaOption = "",
@@ -40,18 +41,17 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     folder: WheelsOption = WHEELS,
     store_folder: StoreOption = None,
 ) -> None:
-    """Build a wheel again from its record, or a cell twice under other conditions, and compare (exit 8: different)."""
+    """Build a wheel again from its record, or a cell twice under varied conditions; exit code 8 if the bytes differ."""
     from build_matrix.pipeline.reproduce import rebuild, vary
-    from build_matrix.pipeline.setup import choose_jobs, open_context
     from build_matrix.report import make_reporter
 
-    request = parse_request(cuda, llama, arch, define, profile, cross=True)
+    request = parse_request(cuda, llama, arch, define, profile, ignore_driver=True)
     context = open_context(store_folder, make_reporter())
-    at_once = choose_jobs(context, jobs)
+    jobs = choose_jobs(context, jobs)
     if wheel:
-        rebuild(context, wheel, at_once, folder, toolkit_root)
+        rebuild(context, wheel, jobs, folder, toolkit_root)
     else:
-        vary(context, request, at_once, folder, print_variations)
+        vary(context, request, jobs, folder, print_variations)
 
 
 def print_variations(variations: tuple[Variation, ...]) -> None:

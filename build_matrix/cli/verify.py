@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from build_matrix.cli.options import WHEELS, RequireGpuOption, StoreOption, WheelsOption
+from build_matrix.cli.options import WHEELS, JsonOption, RequireGpuOption, SchemaOption, StoreOption, WheelsOption
 from build_matrix.errors import ConfigurationError
+from build_matrix.pipeline.setup import open_context
 
 
 def command(
@@ -17,11 +18,11 @@ def command(
     ] = None,
     folder: WheelsOption = WHEELS,
     model: Annotated[
-        Path | None, typer.Option("--model", help="A GGUF to load and compute too.", show_default="none")
+        Path | None, typer.Option("--model", help="Also load this GGUF model and compute with it.", show_default="none")
     ] = None,
     require_gpu: RequireGpuOption = False,  # noqa: FBT002 - typer's way
-    as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,  # noqa: FBT002
-    schema: Annotated[bool, typer.Option("--schema", help="Print the verdict's JSON Schema, and do nothing.")] = False,  # noqa: FBT002
+    as_json: JsonOption = False,  # noqa: FBT002 - typer's way
+    schema: SchemaOption = False,  # noqa: FBT002
     store_folder: StoreOption = None,
 ) -> None:
     """Check wheels against their labels, install each in a fresh environment and run it on every GPU here."""
@@ -29,7 +30,7 @@ def command(
 
     from build_matrix.cli.common import print_json, print_verdicts
     from build_matrix.model import Verdict
-    from build_matrix.pipeline.setup import open_context
+    from build_matrix.pipeline.verification import require_verified, verify
     from build_matrix.report import make_reporter
 
     if schema:
@@ -38,8 +39,6 @@ def command(
     chosen = wheels or sorted(folder.glob("*.whl"))
     if not chosen:
         raise ConfigurationError(f"There is no wheel in {folder}.", "Build one: `nox -s build-cuda13`.")
-    from build_matrix.pipeline.verification import require_verified, verify
-
     context = open_context(store_folder, make_reporter())
     verdicts = [verify(context, wheel, model) for wheel in chosen]
     if as_json:

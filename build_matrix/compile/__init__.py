@@ -102,7 +102,7 @@ def _build(context: Context, inputs: BuildInputs, conditions: Conditions) -> Pat
         _lay_out(inputs, folder, view.work, choice)
         variables = environment(inputs.environment, inputs.compiler, view.work, conditions.jobs) | {MARK: str(folder)}
         variables |= cache_environment(choice, cache, remote, inputs, view.work)
-        words = [*view.before, *conditions.under, *server(choice, inputs, view.work)]
+        words = [*view.before, *conditions.wrapper, *server(choice, inputs, view.work)]
         words += command(view.inputs, view.work, _runpath(inputs))
         with reporter.meter("compiling", "steps", None) as meter:
             watch = _Watch(view, folder / "build", meter)
@@ -150,7 +150,7 @@ def _cache(context: Context, cache: CompileCache | None, remote: Remote | None, 
 
 def _view(context: Context, inputs: BuildInputs, folder: Path, conditions: Conditions, remote: Remote | None) -> View:
     """Alone and at fixed places where the system allows it; says so where it does not and that matters."""
-    if not conditions.isolate:
+    if not conditions.sandbox:
         return real_places(inputs, folder)
     if not (why := why_not_isolated(inputs.environment.python)):
         return fixed_places(inputs, folder, (remote.host, remote.port) if remote else None)

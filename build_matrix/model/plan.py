@@ -21,7 +21,7 @@ class Request(Record, frozen=True, kw_only=True):
     architectures: tuple[str, ...] = ()
     profile: Profile = "release"
     defines: dict[str, str] = {}
-    cross: bool = False
+    ignore_driver: bool = False
 
 
 class Cell(Record, frozen=True, kw_only=True):

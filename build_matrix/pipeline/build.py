@@ -121,7 +121,7 @@ def requests_of_matrix(given: Request, names: Sequence[str] | None, platform: Pl
     matrix = read_matrix()
     return {
         row.name: msgspec.structs.replace(
-            given, llama=row.llama, cuda=row.cuda, architectures=row.architectures, cross=True
+            given, llama=row.llama, cuda=row.cuda, architectures=row.architectures, ignore_driver=True
         )
         for row in (matrix.find(names, platform) if names else matrix.all(platform))
     }

@@ -123,7 +123,7 @@ def vary(context: Context, request: Request, jobs: int, folder: Path, show: Show
         variations = choose_variations(jobs, recipe.compiler.cc, scratch / "try", cached=cached)
         show(variations)
         other = surroundings(variations, scratch)
-        options = ["--jobs", "1", "--no-cache", "--in-the-open", "--under", shlex.join(other.under)]
+        options = ["--jobs", "1", "--no-cache", "--no-sandbox", "--wrapper", shlex.join(other.under)]
         place = scratch / "another-folder-with-a-longer-name"
         first = _build(context, cell, _Run("first", scratch / "a", ["--jobs", str(jobs)]))
         second = _build(context, cell, _Run("second", place, options, other.variables, other.umask))
@@ -143,7 +143,7 @@ def _build(context: Context, cell: Cell, build: _Run) -> Path:
     store, wheels = build.folder / "store", build.folder / "wheels"
     store.mkdir(parents=True, exist_ok=True)
     (store / "files").symlink_to(context.store.root / "files")
-    argv = [sys.executable, "-m", "build_matrix", "build", "--no-verify", "--cross", *build.options]
+    argv = [sys.executable, "-m", "build_matrix", "build", "--no-verify", "--ignore-driver", *build.options]
     argv += ["--store", str(store), "--wheels", str(wheels)]
     argv += ["--cuda", cell.cuda, "--llama", cell.llama, "--profile", cell.profile]
     argv += [argument for a in cell.architectures for argument in ("--arch", a.cmake)]

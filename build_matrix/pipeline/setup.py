@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from build_matrix.context import Context
 from build_matrix.model import CompileCache, Machine
-from build_matrix.report import Reporter
+
+if TYPE_CHECKING:
+    from build_matrix.report import Reporter
 
 CACHE_FOLDER = "compile-cache"  # in the store
 

@@ -51,7 +51,7 @@ __all__ = [
     "why_not_compiled",
 ]
 
-CROSS = "--cross builds it anyway, for another machine."
+IGNORE_DRIVER = "--ignore-driver builds it anyway, for another machine."
 
 
 def make_plan(request: Request, machine: Machine, locked_llama: Sequence[str], locked_cuda: Sequence[str]) -> Plan:
@@ -67,7 +67,7 @@ def make_plan(request: Request, machine: Machine, locked_llama: Sequence[str], l
     candidates = tuple(
         _judge(toolkit, release, architectures, machine, request.defines, locked_cuda) for toolkit in admitted
     )
-    chosen = _choose(candidates, machine, notes, cross=request.cross)
+    chosen = _choose(candidates, machine, notes, ignore_driver=request.ignore_driver)
     if chosen is None:
         return Plan(request=request, llama=release.version, candidates=candidates, notes=tuple(notes))
     compiler = _compilers(toolkits()[chosen.cuda], release, machine)[0]
@@ -139,7 +139,7 @@ def require_cell(plan: Plan, machine: Machine, locked_cuda: Sequence[str]) -> tu
     finding = nearest.failed("run")[0]
     raise NoCompatibleChoiceError(
         f"A CUDA {nearest.cuda} wheel cannot run on this machine. {finding.fact}{_hopeless(finding)}",
-        f"{finding.remedy}\n{_way_out(plan, machine, locked_cuda) if finding.rule == DRIVER_RULE else CROSS}",
+        f"{finding.remedy}\n{_way_out(plan, machine, locked_cuda) if finding.rule == DRIVER_RULE else IGNORE_DRIVER}",
     )
 
 
@@ -164,7 +164,7 @@ def _way_out(plan: Plan, machine: Machine, locked: Sequence[str]) -> str:
     speaks = int(machine.driver.cuda.partition(".")[0]) if machine.driver else 0
     family = max((t.family for t in toolkits().values() if t.family <= speaks), default=None)
     if family is None:
-        return CROSS
+        return IGNORE_DRIVER
     release, architectures = llama_releases()[plan.llama], plan.candidates[0].architectures
     own = [
         _judge(toolkit, release, architectures, machine, plan.request.defines, locked)
@@ -172,10 +172,10 @@ def _way_out(plan: Plan, machine: Machine, locked: Sequence[str]) -> str:
         if toolkit.family == family
     ]
     if any(not candidate.failed() for candidate in own):
-        return f"Or build one that runs today: nox -s build-cuda{family}. {CROSS}"
+        return f"Or build one that runs today: nox -s build-cuda{family}. {IGNORE_DRIVER}"
     nearest = min(own, key=lambda candidate: len(candidate.failed()))
     hindrance = nearest.failed()[0]
-    return f"A CUDA {family} wheel is no way out: {hindrance.fact} {hindrance.remedy}\n{CROSS}"
+    return f"A CUDA {family} wheel is no way out: {hindrance.fact} {hindrance.remedy}\n{IGNORE_DRIVER}"
 
 
 def choose_release(wanted: str, locked: Sequence[str]) -> LlamaRelease:
@@ -328,12 +328,14 @@ def _compilers(toolkit: Toolkit, release: LlamaRelease, machine: Machine) -> lis
     return [c for c in machine.compilers if compiler_accepted(toolkit, release, c).passed]
 
 
-def _choose(candidates: Iterable[Candidate], machine: Machine, notes: list[str], *, cross: bool) -> Candidate | None:
+def _choose(
+    candidates: Iterable[Candidate], machine: Machine, notes: list[str], *, ignore_driver: bool
+) -> Candidate | None:
     """With a driver the newest that is not newer than its CUDA version, else the next newer of its family.
 
     Without a driver, the first minor of the newest family, which every driver of that family runs.
     """
-    usable = [c for c in candidates if not (c.failed("build") if cross else c.failed())]
+    usable = [c for c in candidates if not (c.failed("build") if ignore_driver else c.failed())]
     if not usable:
         return None
     newest_family = usable[-1].cuda.partition(".")[0]

@@ -35,7 +35,7 @@ class _Wheel:
 
 def test_each_cell_is_a_request_for_another_machine(asked: dict[str, Request]) -> None:
     assert list(asked) == ["0.3.16+cu124.sm89", "0.3.16+cu130.sm89", "0.3.36+cu130.sm89"]
-    assert {(request.profile, request.cross) for request in asked.values()} == {("check", True)}
+    assert {(request.profile, request.ignore_driver) for request in asked.values()} == {("check", True)}
     assert list(build.requests_of_matrix(Request(), ["0.3.36+cu130.sm89"], "linux-x86_64")) == ["0.3.36+cu130.sm89"]
     with pytest.raises(ConfigurationError, match="Leave out"):
         build.requests_of_matrix(Request(llama="0.3.16"), None, "linux-x86_64")

@@ -252,7 +252,7 @@ def test_no_plan_ends_in_a_cell_that_the_catalog_excludes(machine: Machine) -> N
     for cuda in ALL:
         for llama in llama_releases():
             for codes in (("80",), ("90",), ("90-virtual",), ("90a",), ("100f",), ("120",), ("70", "90")):
-                cell = plan_of(gcc_11, cuda=cuda, llama=llama, architectures=codes, cross=True).cell
+                cell = plan_of(gcc_11, cuda=cuda, llama=llama, architectures=codes, ignore_driver=True).cell
                 if cell:
                     row = llama_releases()[llama]
                     assert sources_compile(toolkits()[cuda], row, cell.architectures).passed
@@ -367,7 +367,7 @@ def test_89_is_not_compiled_from_the_ptx_of_80_where_the_sources_tell_them_apart
     ],
 )  # fmt: skip
 def test_plan_refuses_what_build_refuses(machine: Machine, word: str, problem: str) -> None:
-    request = parse_request("13", "", None, [word], cross=False)
+    request = parse_request("13", "", None, [word], ignore_driver=False)
     with pytest.raises(ConfigurationError, match=problem) as caught:
         make_checked_plan(request, machine, ALL)
     assert caught.value.exit_code == 2
@@ -381,7 +381,7 @@ def test_plan_refuses_what_build_refuses(machine: Machine, word: str, problem: s
 )  # fmt: skip
 @pytest.mark.parametrize("llama", ["0.3.16", "0.3.36"])
 def test_what_the_sources_know_is_taken(llama: str, word: str) -> None:
-    check_request_defines(parse_request("", llama, None, [word], cross=False), llama)
+    check_request_defines(parse_request("", llama, None, [word], ignore_driver=False), llama)
 
 
 @pytest.mark.parametrize(
