@@ -64,9 +64,9 @@ def targets(wheel: Path, machine: Machine) -> tuple[Target, ...]:
     """
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
+    from build_matrix.model import parse_label
     from build_matrix.resolve import predict
     from build_matrix.verify import Target
-    from build_matrix.wheelfile.label import parse_label
     from build_matrix.wheelfile.recorded import MAY_RUN, recorded_defines
 
     try:

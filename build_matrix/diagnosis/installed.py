@@ -345,7 +345,7 @@ def _build(installed: InstalledLlama, machine: Machine) -> list[Finding]:
     driver = machine.driver
     if driver is None or _lists_gpu(installed):
         return []
-    major = int(driver.cuda.partition(".")[0])
+    major = driver.cuda_version.major
     if installed.cuda_family > major:
         newer = cause("newer CUDA than the driver's")
         return [newer.finding(family=installed.cuda_family, driver=driver.name, cuda=driver.cuda, major=major)]

@@ -8,7 +8,7 @@ import msgspec
 from packaging.specifiers import SpecifierSet
 
 from build_matrix.model.base import Record
-from build_matrix.model.cuda import Architecture
+from build_matrix.model.cuda import Architecture, CudaVersion
 
 BLACKWELL = range(120, 130)  # ggml-cuda/CMakeLists.txt: ^12[0-9](-real|-virtual)?$
 
@@ -44,16 +44,26 @@ class Toolkit(Record, frozen=True, kw_only=True):
     source: str
 
     @property
+    def cuda_version(self) -> CudaVersion:
+        """``cuda``, for comparing."""
+        return CudaVersion.parse(self.cuda)
+
+    @property
     def family(self) -> int:
         """CUDA major version."""
-        return int(self.cuda.partition(".")[0])
+        return self.cuda_version.major
 
 
 class DriverBranch(Record, frozen=True, kw_only=True):
-    """A driver branch (the number before the first dot), and the CUDA version that it speaks."""
+    """A driver branch (the number before the first dot), and the newest CUDA version that it supports."""
 
     branch: int
     cuda: str
+
+    @property
+    def cuda_version(self) -> CudaVersion:
+        """``cuda``, for comparing."""
+        return CudaVersion.parse(self.cuda)
 
 
 class Limit(Record, frozen=True, kw_only=True):

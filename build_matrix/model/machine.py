@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from build_matrix.model.base import Record
+from build_matrix.model.cuda import CudaVersion, DriverVersion
 from build_matrix.model.finding import Finding
 from build_matrix.model.platform import Platform, supported_platform
 
@@ -76,6 +77,19 @@ class Driver(Record, frozen=True, kw_only=True):
     cuda: str
     kernel_cuda: str = ""
     init_error: int = 0
+
+    @property
+    def cuda_version(self) -> CudaVersion:
+        """``cuda``, for comparing and for its major."""
+        return CudaVersion.parse(self.cuda)
+
+    @property
+    def driver_version(self) -> DriverVersion | None:
+        """``version``, for comparing; None where it is unknown or claimed."""
+        try:
+            return DriverVersion.parse(self.version)
+        except ValueError:
+            return None
 
     @property
     def name(self) -> str:

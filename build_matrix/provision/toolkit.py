@@ -94,7 +94,7 @@ def resolve_toolkit(context: Context, cell: Cell, ingredients: Ingredients) -> I
     if not manifests:
         return ingredients
     (path,) = context.downloads.fetch(manifests, f"manifest of CUDA {cell.cuda}")
-    files = read_manifest(path, int(cell.cuda.partition(".")[0]), cell.platform)
+    files = read_manifest(path, cell.cuda_version.major, cell.platform)
     return msgspec.structs.replace(ingredients, toolkit=files)
 
 
@@ -150,7 +150,7 @@ def provision_toolkit(context: Context, cell: Cell, ingredients: Ingredients) ->
         root=result / ROOT,
         cuda=cell.cuda,
         release=ingredients.toolkit_release,
-        nvcc_version=versions[project_of("nvidia-cuda-nvcc", int(cell.cuda.partition(".")[0]))],
+        nvcc_version=versions[project_of("nvidia-cuda-nvcc", cell.cuda_version.major)],
         components=files,
         digest=content_digest(result, result / ROOT),
     )

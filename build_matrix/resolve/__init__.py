@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from packaging.version import Version
-
 from build_matrix.catalog import default_architecture, llama_releases, toolkits
 from build_matrix.errors import ConfigurationError, MissingPrerequisiteError, NoCompatibleChoiceError
 from build_matrix.model import (
@@ -161,8 +159,8 @@ def _hopeless(finding: Finding) -> str:
 
 def _way_out(plan: Plan, machine: Machine, locked: Sequence[str]) -> str:
     """The command for a wheel that runs on the driver as it is, or why there is none; and what builds all the same."""
-    speaks = int(machine.driver.cuda.partition(".")[0]) if machine.driver else 0
-    family = max((t.family for t in toolkits().values() if t.family <= speaks), default=None)
+    newest = machine.driver.cuda_version.major if machine.driver else 0
+    family = max((t.family for t in toolkits().values() if t.family <= newest), default=None)
     if family is None:
         return CROSS
     release, architectures = llama_releases()[plan.llama], plan.candidates[0].architectures
@@ -283,11 +281,11 @@ def _spelling_remedy(text: str) -> str:
 
 def _admitted(wanted: str, locked: Sequence[str]) -> list[Toolkit]:
     """The toolkits of the catalog of this minor, of this family, or all, oldest first."""
-    wanted = wanted.strip()
-    admitted = [t for t in toolkits().values() if not wanted or (t.cuda + ".").startswith(wanted + ".")]
+    admitted = [toolkit for toolkit in toolkits().values() if toolkit.cuda_version.is_wanted(wanted)]
     if not admitted:
         raise ConfigurationError(
-            f"CUDA {wanted} is not in the catalog.", f"Choose one of {', '.join(locked)}, or a family such as 13."
+            f"CUDA {wanted.strip()} is not in the catalog.",
+            f"Choose one of {', '.join(locked)}, or a family such as 13.",
         )
     return admitted
 
@@ -336,13 +334,12 @@ def _choose(candidates: Iterable[Candidate], machine: Machine, notes: list[str],
     usable = [c for c in candidates if not (c.failed("build") if cross else c.failed())]
     if not usable:
         return None
-    newest_family = usable[-1].cuda.partition(".")[0]
     if machine.driver is None:
-        return next(c for c in usable if c.cuda.partition(".")[0] == newest_family)
-    spoken = [c for c in usable if Version(c.cuda) <= Version(machine.driver.cuda)]
-    if spoken:
-        return spoken[-1]
-    own = [c for c in usable if c.cuda.partition(".")[0] == machine.driver.cuda.partition(".")[0]]
+        return next(c for c in usable if c.cuda_version.major == usable[-1].cuda_version.major)
+    supported = [c for c in usable if c.cuda_version <= machine.driver.cuda_version]
+    if supported:
+        return supported[-1]
+    own = [c for c in usable if c.cuda_version.major == machine.driver.cuda_version.major]
     if own:
         notes.append(
             f"CUDA {own[0].cuda}: newer than the driver's {machine.driver.cuda}, since no older one can be built here "

@@ -11,7 +11,9 @@ from build_matrix.model import (
     BLACKWELL,
     NO_DRIVER,
     Architecture,
+    CudaVersion,
     Driver,
+    DriverVersion,
     Finding,
     Gpu,
     HostCompiler,
@@ -195,7 +197,7 @@ def driver_accepts(toolkit: Toolkit, machine: Machine) -> Finding:
     driver = machine.driver
     if driver is None:
         return _not_known(DRIVER_RULE, _no_driver(machine), "Claim one with --driver-cuda to plan for another machine.")
-    family = _major(driver.cuda)
+    family = driver.cuda_version.major
     minimum = toolkit.min_driver_windows if machine.platform.startswith("windows") else toolkit.min_driver_linux
     passed = toolkit.family < family or (toolkit.family == family and not _older(driver, minimum))
     return Finding(
@@ -209,14 +211,15 @@ def driver_accepts(toolkit: Toolkit, machine: Machine) -> Finding:
 
 def _older(driver: Driver, minimum: str) -> bool:
     """Whether the driver is of the same major as ``minimum`` and older; a library of cuda-compat is not compared."""
-    if not _numbers(driver.version) or _family(driver.kernel_cuda or driver.cuda) != _family(driver.cuda):
+    kernel = CudaVersion.parse(driver.kernel_cuda or driver.cuda)
+    if driver.driver_version is None or kernel.major != driver.cuda_version.major:
         return False
-    return _numbers(driver.version) < _numbers(minimum)
+    return driver.driver_version < DriverVersion.parse(minimum)
 
 
 def unknown_toolkit(cuda: str, driver: Driver | None) -> Finding:
     """The driver's rule for a toolkit that the catalog does not know: only a newer major can be judged."""
-    if cuda and driver and _major(cuda) > _major(driver.cuda):
+    if cuda and driver and CudaVersion.parse(cuda).major > driver.cuda_version.major:
         return Finding(
             rule=DRIVER_RULE,
             kind="run",
@@ -241,8 +244,11 @@ def compressed_code_read(toolkit: Toolkit, machine: Machine, defines: dict[str, 
     if driver is None:
         return _not_known(rule, _no_driver(machine), f"It must be {minimum} or newer.")
     # The driver library reads it: its own version decides where it is not the kernel module's, or only that is claimed.
-    known = () if driver.kernel_cuda not in {"", driver.cuda} else _numbers(driver.version)
-    passed = known >= _numbers(minimum) if known else Version(driver.cuda) >= Version(cuda_of_driver(minimum))
+    version = driver.driver_version if driver.kernel_cuda in {"", driver.cuda} else None
+    if version:
+        passed = version >= DriverVersion.parse(minimum)
+    else:
+        passed = driver.cuda_version >= CudaVersion.parse(cuda_of_driver(minimum))
     return Finding(
         rule=rule,
         kind="run",
@@ -280,13 +286,13 @@ def gpu_served(toolkit: Toolkit, architectures: Sequence[Architecture], gpu: Gpu
             fact=f"{who} runs nothing of {labels}.",
             remedy=f"Add --arch {gpu.architecture}.",
         )
-    branch = branch_for(toolkit.cuda)
+    branch = branch_for(toolkit.cuda_version)
     update = f", or update the driver to {branch} or newer" if branch else ""
     remedy = f"Add --arch {gpu.architecture}, or choose a --cuda that is not newer{update}."
     if driver is None:
         fact = f"{who} has only {ptx.label}, PTX of CUDA {toolkit.cuda}: whether the driver compiles it is not known."
         return _not_known(CODE_RULE, fact, remedy)
-    compiles = Version(toolkit.cuda) <= Version(driver.cuda)
+    compiles = toolkit.cuda_version <= driver.cuda_version
     return Finding(
         rule=CODE_RULE,
         kind="run",
@@ -332,15 +338,3 @@ def ptx_fits(architecture: Architecture, gpu: Gpu) -> bool:
 
 def _span(oldest: int, newest: int) -> str:
     return str(oldest) if oldest == newest else f"{oldest} to {newest}"
-
-
-def _family(version: str) -> str:
-    return version.partition(".")[0]
-
-
-def _major(version: str) -> int:
-    return int(_family(version))
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())

@@ -26,17 +26,18 @@ from build_matrix.model import (
     Finding,
     Gpu,
     GpuVerdict,
+    Label,
     Machine,
     RunFacts,
     Surroundings,
     Verdict,
     file_sha256,
+    parse_label,
 )
 from build_matrix.store import Store
 from build_matrix.verify import Target, known_verdict, read_verdict, verify_wheel
 from build_matrix.verify.smoke import Bench, CpuResult, GpuResult
 from build_matrix.wheelfile.archive import record_path, verdict_path
-from build_matrix.wheelfile.label import Label, parse_label
 from wheels import make_wheel
 
 L4 = Gpu(name="NVIDIA L4", uuid="GPU-l4", compute_capability="8.9")
