@@ -149,7 +149,7 @@ def _toolkit_rows(machine: Machine) -> Iterator[tuple[str, str]]:
     for number, toolkit in enumerate(machine.toolkits):
         wins = ", would win by accident" if number == 0 else ""
         what = toolkit.version or toolkit.problem
-        yield "toolkit", f"{what} in {toolkit.root} (by {toolkit.found_by}{wins}); not used"
+        yield "toolkit", f"{what} in {toolkit.root} (by {toolkit.source}{wins}); not used"
 
 
 def _variable_rows(machine: Machine) -> Iterator[tuple[str, str]]:

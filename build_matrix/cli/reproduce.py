@@ -148,7 +148,7 @@ def vary(context: Context, request: Request, jobs: int, folder: Path) -> None:
     from build_matrix.cli.build import choose
     from build_matrix.compile.cache import cache_program
     from build_matrix.reproduce import choose_variations
-    from build_matrix.reproduce.variation import surroundings
+    from build_matrix.reproduce.variation import disturbance
 
     started = time.monotonic()
     store, reporter = context.store, context.reporter
@@ -159,7 +159,7 @@ def vary(context: Context, request: Request, jobs: int, folder: Path) -> None:
         (scratch / "try").mkdir()
         variations = choose_variations(jobs, compiler.cc, scratch / "try", cached=cached)
         print_variations(variations)
-        other = surroundings(variations, scratch)
+        other = disturbance(variations, scratch)
         build = partial(_build, cell, store, reporter)
         first = build("first", scratch / "a", CLEAN, 0o022, ["--jobs", str(jobs)])
         varied = ["--jobs", "1", "--no-cache", "--in-the-open", "--under", shlex.join(other.under)]

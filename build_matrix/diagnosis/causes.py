@@ -819,7 +819,7 @@ CAUSES: tuple[Cause, ...] = (
         name="toolkit broken",
         group="machine",
         seen="CUDA_PATH and the like, and PATH",
-        sentence="{found_by} leads to {root}: {problem}.",
+        sentence="{source} leads to {root}: {problem}.",
         remedy="Fix or remove it; this tool ignores it.",
         source="the installed toolkits",
     ),

@@ -281,7 +281,7 @@ def _evidence(installed: InstalledLlama) -> str:
     if not match:
         by_variable = f"the libraries are those where {installed.variable} leads; " if installed.variable else ""
         return by_variable + installed.failure
-    here = f" (it has up to {installed.here})" if installed.here else ""
+    here = f" (it has up to {installed.symbol_version})" if installed.symbol_version else ""
     return f"{match['version']} is not in {match['file']}{here}; {installed.failure}"
 
 
@@ -301,7 +301,7 @@ def _ended(end: ImportEnd, installed: InstalledLlama) -> Finding:
     if end.seconds:
         return cause("import does not end").finding(where, what=what, seconds=f"{end.seconds:.0f}")
     if end.signal == "SIGILL":
-        lacks = f"it lacks {', '.join(installed.lacks)}" if installed.lacks else ""
+        lacks = f"it lacks {', '.join(installed.missing_instructions)}" if installed.missing_instructions else ""
         return cause("import by an older processor").finding(", ".join(filter(None, (lacks, where))), what=what)
     if end.signal == "SIGKILL":
         return cause("import is killed").finding(where, what=what)
@@ -412,4 +412,4 @@ def _not_registered(installed: InstalledLlama, machine: Machine) -> Finding:
     if why:
         return cause("no GPU registered").finding(why.fact, backends=backends, remedy=why.remedy)
     remedy = f"Check that GPU's driver, and that it is not hidden. {REPORT}"
-    return cause("no GPU registered").finding(installed.said, backends=backends, remedy=remedy)
+    return cause("no GPU registered").finding(installed.message, backends=backends, remedy=remedy)

@@ -24,7 +24,7 @@ def diagnose(machine: Machine) -> list[Finding]:
     if machine.compilers_known and not (machine.compilers or machine.compiler_problems):
         findings.append(cause("no compiler").finding())
     findings += [
-        cause("toolkit broken").finding(found_by=t.found_by, root=t.root, problem=t.problem)
+        cause("toolkit broken").finding(source=t.source, root=t.root, problem=t.problem)
         for t in machine.toolkits
         if t.problem
     ]

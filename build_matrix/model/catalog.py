@@ -108,14 +108,3 @@ class LlamaRelease(Record, frozen=True, kw_only=True):
             for one in architectures
         }
         return tuple(sorted(exact, key=lambda one: (one.kind, one.number, one.feature)))
-
-    def gencodes(self, architectures: Iterable[Architecture]) -> tuple[str, ...]:
-        """What nvcc is told to generate for these, one each: ``arch=compute_80,code=sm_86``.
-
-        Of architectures with the same PTX only the oldest is compiled; the machine code of all is assembled from it.
-        """
-        wanted = tuple(architectures)
-        plain = {one.number for one in wanted if one.kind == "real" and not one.feature}
-        shared = [plain.intersection(group) for group in self.same_ptx]
-        oldest = {f"sm_{number}": min(group) for group in shared for number in group}
-        return tuple(f"arch=compute_{oldest.get(one.code, one.number)}{one.feature},code={one.code}" for one in wanted)

@@ -172,15 +172,15 @@ def _assemble(python: Path, located: Mapping[str, Any], asked: _Answer, found: S
         end=end,
         failure=failure,
         missing_module=str(facts.get("missing_module", "")),
-        here=_version_here("\n".join((failure, *found.loader_problems))),
-        lacks=_lacking() if end and end.signal == "SIGILL" else (),
+        symbol_version=_version_here("\n".join((failure, *found.loader_problems))),
+        missing_instructions=_lacking() if end and end.signal == "SIGILL" else (),
         log=log,
-        said=_said(failure, end, log),
+        message=_message(failure, end, log),
     )
 
 
-def _said(failure: str, end: ImportEnd | None, log: Sequence[str]) -> str:
-    """Its own word on what is wrong, in one line."""
+def _message(failure: str, end: ImportEnd | None, log: Sequence[str]) -> str:
+    """What it reports of what is wrong, in one line."""
     if failure:
         return failure
     if end:

@@ -114,7 +114,7 @@ def _evidence(
         library=str(cuda.get("library", "")),
         library_version=library_version(str(cuda.get("library", ""))),
         library_error=str(cuda.get("library_error", "")),
-        found=files.found,
+        libraries=files.libraries,
         version_error=int(cuda.get("version_error", 0)),
         version_odd=cuda.get("version_odd"),
         init_error=cuda.get("init_error"),

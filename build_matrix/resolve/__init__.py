@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from build_matrix.catalog import default_architecture, llama_releases, toolkits
+from build_matrix.diagnosis import hints_at_gpu
 from build_matrix.errors import ConfigurationError, MissingPrerequisiteError, NoCompatibleChoiceError
 from build_matrix.model import (
     CLAIMED,
@@ -224,7 +225,7 @@ def _sign_of_gpu(machine: Machine) -> str:
             or machine.driver_problem
             or "There is a driver, but no GPU answers"
         )
-    if not machine.evidence.hints:
+    if not hints_at_gpu(machine.evidence):
         return ""
     if machine.driver_problem in {"", NO_DRIVER} and machine.evidence.pci:
         return f"there is an NVIDIA device ({machine.evidence.pci[0].address}), but no driver that answers"

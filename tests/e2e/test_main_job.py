@@ -213,7 +213,7 @@ def test_an_old_driver_is_told_by_the_rules_and_by_the_real_runtime(place: Place
     python = install_wheel(in_context(store, downloads=downloads), place.wheel, label, tmp_path)
     installed = examine_environment(python, os.environ | lab)
     assert (installed.cuda_family, installed.imports, installed.offload) == (13, True, False)
-    assert "the driver speaks CUDA 12.9, and this build needs CUDA 13.0 or newer" in installed.said
+    assert "the driver speaks CUDA 12.9, and this build needs CUDA 13.0 or newer" in installed.message
 
 
 def test_a_compile_error_is_exit_code_6_with_the_compilers_own_first_error(place: Place) -> None:

@@ -125,8 +125,8 @@ def test_every_toolkit_is_listed_and_the_one_that_would_win_comes_first(tmp_path
     broken.symlink_to(tmp_path / "nowhere")
     machine = meet(Lab(), tmp_path, PATH=old_toolkit(tmp_path), CUDA_PATH=str(broken))
     first = machine.toolkits[0]
-    assert (first.version, first.found_by) == ("12.1.66", "PATH")
-    (named,) = [toolkit for toolkit in machine.toolkits if toolkit.found_by == "CUDA_PATH"]
+    assert (first.version, first.source) == ("12.1.66", "PATH")
+    (named,) = [toolkit for toolkit in machine.toolkits if toolkit.source == "CUDA_PATH"]
     assert named.problem == "names a folder without nvcc"
     assert any("CUDA_PATH leads to" in text for text in problems(machine))
 

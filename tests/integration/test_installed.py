@@ -68,7 +68,7 @@ def test_an_import_that_ends_the_process_is_a_fact(tmp_path: Path) -> None:
     python = environment(tmp_path, ("libcudart.so.13",), body="import os\nos.abort()\n")
     installed = examine_environment(python, os.environ)
     assert not installed.imports
-    assert "ended the process" in installed.said
+    assert "ended the process" in installed.message
 
 
 def test_no_llama_cpp_and_no_python_are_told_apart(tmp_path: Path, machine: Machine) -> None:

@@ -12,7 +12,7 @@ from build_matrix.diagnosis.causes import CAUSES, cause
 from build_matrix.diagnosis.driver import explain, explain_nvml
 from build_matrix.diagnosis.machine import why_driver_fails, why_no_gpu
 from build_matrix.errors import MissingPrerequisiteError
-from build_matrix.model import Driver, DriverEvidence, Finding, FoundLibrary, Gpu, Machine, PciGpu, Surroundings
+from build_matrix.model import Driver, DriverEvidence, Finding, Gpu, LibraryFile, Machine, PciGpu, Surroundings
 
 MISSING = "libcuda.so.1: cannot open shared object file: No such file or directory"
 GPU = Gpu(name="NVIDIA GeForce RTX 4090", uuid="GPU-1", compute_capability="8.9")
@@ -56,19 +56,19 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"library_error": MISSING, "nvml_error": 9}, {}, "driver half installed", "libnvidia-ml.so.1"),
     ({"library_error": MISSING, "modules": ("nvidia",)}, {}, "driver half installed", "kernel module is loaded"),
     (
-        {"library_error": MISSING, "found": (FoundLibrary(path="/usr/lib/wsl/lib/libcuda.so.1"),)},
+        {"library_error": MISSING, "libraries": (LibraryFile(path="/usr/lib/wsl/lib/libcuda.so.1"),)},
         {"wsl": True},
         "WSL library off the loader path",
         "/usr/lib/wsl/lib",
     ),
     (
-        {"library_error": MISSING, "found": (FoundLibrary(path="/usr/lib/wsl/lib/libcuda.so.1"),)},
+        {"library_error": MISSING, "libraries": (LibraryFile(path="/usr/lib/wsl/lib/libcuda.so.1"),)},
         {"wsl": True, "container": "docker"},
         "WSL library off the loader path",
         "/usr/lib/wsl/lib",
     ),
     (
-        {"library_error": MISSING, "found": (FoundLibrary(path="/usr/lib/wsl/lib/libcuda.so.1"),)},
+        {"library_error": MISSING, "libraries": (LibraryFile(path="/usr/lib/wsl/lib/libcuda.so.1"),)},
         {},
         "library off the loader path",
         "/usr/lib/wsl/lib,",
@@ -78,13 +78,13 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"library_error": MISSING, "nodes": NONE | {"dxg": "ok"}}, {"wsl": True}, "WSL without a GPU", "no GPU."),
     ({"library_error": MISSING}, {"wsl": True, "container": "docker"}, "container without driver", "container"),
     (
-        {"library_error": MISSING, "found": (FoundLibrary(path="/run/opengl-driver/lib/libcuda.so.1"),)},
+        {"library_error": MISSING, "libraries": (LibraryFile(path="/run/opengl-driver/lib/libcuda.so.1"),)},
         {},
         "library off the loader path",
         "/run/opengl-driver/lib,",
     ),
     (
-        {"library_error": MISSING, "found": (FoundLibrary(path="/usr/lib32/libcuda.so.1", bits=32),)},
+        {"library_error": MISSING, "libraries": (LibraryFile(path="/usr/lib32/libcuda.so.1", bits=32),)},
         {},
         "32-bit library",
         "/usr/lib32/libcuda.so.1",

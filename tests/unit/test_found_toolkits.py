@@ -39,7 +39,7 @@ def only(**environ: str) -> InstalledToolkit:
 @pytest.mark.parametrize("text", ["nvcc", "ccache nvcc", "sccache  nvcc -Xptxas -v", " nvcc "])
 def test_cudacxx_may_be_a_bare_name_with_launchers_and_flags(root: Path, text: str) -> None:
     found = only(CUDACXX=text, PATH=str(root / "bin"))
-    assert (found.version, found.root, found.found_by) == ("12.4.131", str(root), "CUDACXX")
+    assert (found.version, found.root, found.source) == ("12.4.131", str(root), "CUDACXX")
 
 
 @pytest.mark.parametrize("text", ["{root}/bin/nvcc", "'{root}/bin/nvcc' -v", "ccache '{root}/bin/nvcc'"])

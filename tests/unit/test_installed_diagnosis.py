@@ -226,14 +226,14 @@ def test_an_exception_that_nobody_knows_is_told_as_it_is(machine: Machine) -> No
     ],
 )
 def test_an_import_that_is_ended_is_a_cause_of_its_own(machine: Machine, end: ImportEnd, texts: list[str]) -> None:
-    ended = with_(imports=False, offload=None, end=end, lacks=("avx2",))
+    ended = with_(imports=False, offload=None, end=end, missing_instructions=("avx2",))
     (finding,) = diagnose_installed(ended, machine)
     assert [text for text in texts if text not in finding.fact] == []
 
 
 def test_the_version_that_is_here_is_said_beside_the_one_that_is_asked_for(machine: Machine) -> None:
     failure = "OSError: /lib/libstdc++.so.6: version `GLIBCXX_3.4.30' not found (required by /x/libllama.so)"
-    (finding,) = diagnose_installed(with_(imports=False, failure=failure, here="GLIBCXX_3.4.28"), machine)
+    (finding,) = diagnose_installed(with_(imports=False, failure=failure, symbol_version="GLIBCXX_3.4.28"), machine)
     assert finding.rule == "libstdc++ too old"
     assert "GLIBCXX_3.4.30 is not in /lib/libstdc++.so.6 (it has up to GLIBCXX_3.4.28)" in finding.fact
 

@@ -12,7 +12,7 @@ from build_matrix.catalog import llama_releases, toolkits
 from build_matrix.cli.options import parse_defines, parse_request
 from build_matrix.cli.plan import print_plan
 from build_matrix.cli.planning import check_request_defines, make_checked_plan, require_wanted, visible_machine
-from build_matrix.compile.flags import FIXED, definitions
+from build_matrix.compile.flags import FIXED, definitions, gencodes
 from build_matrix.errors import BuildMatrixError, ConfigurationError, MissingPrerequisiteError, NoCompatibleChoiceError
 from build_matrix.locks import locked_llama_releases, locked_options
 from build_matrix.matrix import read_matrix
@@ -347,7 +347,7 @@ def test_an_installed_toolkit_must_be_what_cuda_asks_for() -> None:
 @pytest.mark.parametrize("llama", ["0.3.16", "0.3.36"])
 def test_89_is_not_compiled_from_the_ptx_of_80_where_the_sources_tell_them_apart(llama: str) -> None:
     """mmvq.cu of 0.3.36 has other code for 89 than for 80; tests/integration/test_same_ptx.py compiles both."""
-    codes = llama_releases()[llama].gencodes([Architecture(number=80), Architecture(number=89)])
+    codes = gencodes(llama_releases()[llama], [Architecture(number=80), Architecture(number=89)])
     oldest = {"0.3.16": 80, "0.3.36": 89}[llama]
     assert codes == ("arch=compute_80,code=sm_80", f"arch=compute_{oldest},code=sm_89")
 

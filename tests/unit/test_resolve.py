@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from build_matrix.catalog import llama_releases, toolkits
+from build_matrix.compile.flags import gencodes
 from build_matrix.errors import (
     BuildMatrixError,
     ConfigurationError,
@@ -270,4 +271,4 @@ def test_of_architectures_with_the_same_ptx_the_oldest_is_compiled(
     architectures: tuple[str, ...], told: list[str]
 ) -> None:
     release = msgspec.structs.replace(llama_releases()["0.3.16"], same_ptx=((80, 86, 89), (100, 120)))
-    assert list(release.gencodes(map(Architecture.parse, architectures))) == told
+    assert list(gencodes(release, map(Architecture.parse, architectures))) == told
