@@ -118,7 +118,7 @@ def _driver_rows(machine: Machine) -> Iterator[tuple[str, str]]:
     if driver:
         kernel = f"; its kernel module CUDA {driver.kernel_cuda}" if driver.kernel_cuda not in {"", driver.cuda} else ""
         version = "unknown version" if driver.version == UNKNOWN else driver.version
-        yield "driver", f"{version}, speaks CUDA {driver.cuda}{kernel}"
+        yield "driver", f"{version}, supports CUDA up to {driver.cuda}{kernel}"
     else:
         yield "driver", machine.driver_problem
     if works := evidence_of_use(machine):

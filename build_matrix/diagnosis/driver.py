@@ -1,4 +1,4 @@
-"""Why does NVIDIA's driver not serve CUDA here? The result of cuInit, and the evidence that tells causes apart."""
+"""Why does NVIDIA's driver not support CUDA here? The result of cuInit, and the evidence that distinguishes causes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def explain(evidence: DriverEvidence, surroundings: Surroundings, listed: Sequen
 
 
 def _known_to_nvml(evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
-    """What NVML says of a failure for which the driver library has a general code, or no answer at all."""
+    """What NVML reports of a failure for which the driver library has only a general code, or no result at all."""
     code = evidence.init_error or 0
     name = NVML_CAUSES.get(evidence.nvml_error or 0)
     if not name or (code and code not in GENERAL_CODES):

@@ -143,7 +143,7 @@ class PciGpu(Record, frozen=True, kw_only=True):
     driver: str = ""
 
 
-class LibraryFile(Record, frozen=True, kw_only=True):
+class DriverLibrary(Record, frozen=True, kw_only=True):
     """A libcuda.so.1 in one of the usual folders; ``bits`` is its ELF class (0: not a library)."""
 
     path: str
@@ -167,7 +167,7 @@ class DriverEvidence(Record, frozen=True, kw_only=True):
     library: str = ""
     library_version: str = ""
     library_error: str = ""
-    libraries: tuple[LibraryFile, ...] = msgspec.field(default=(), name="found")
+    libraries: tuple[DriverLibrary, ...] = msgspec.field(default=(), name="found")
     version_error: int = 0
     version_odd: int | None = None
     init_error: int | None = None

@@ -154,7 +154,7 @@ def _nearest(plan: Plan) -> Candidate:
 
 
 def _hopeless(finding: Finding) -> str:
-    """What took a day to find out: no build with this toolkit can change what the driver speaks."""
+    """No build with this toolkit can change which CUDA version the driver supports."""
     return " Rebuilding will not help." if finding.rule == DRIVER_RULE else ""
 
 
@@ -171,10 +171,10 @@ def _way_out(plan: Plan, machine: Machine, locked: Sequence[str]) -> str:
         if toolkit.family == family
     ]
     if any(not candidate.failed() for candidate in own):
-        return f"Or build one that runs today: nox -s build-cuda{family}. {CROSS}"
+        return f"Or build a wheel that runs on this driver: nox -s build-cuda{family}. {CROSS}"
     nearest = min(own, key=lambda candidate: len(candidate.failed()))
     hindrance = nearest.failed()[0]
-    return f"A CUDA {family} wheel is no way out: {hindrance.fact} {hindrance.remedy}\n{CROSS}"
+    return f"A CUDA {family} wheel is not an option: {hindrance.fact} {hindrance.remedy}\n{CROSS}"
 
 
 def choose_release(wanted: str, locked: Sequence[str]) -> LlamaRelease:
@@ -183,7 +183,7 @@ def choose_release(wanted: str, locked: Sequence[str]) -> LlamaRelease:
     version = wanted.strip() or known[-1]
     if version not in known:
         raise ConfigurationError(
-            f"llama-cpp-python {version} is not among the locked releases.",
+            f"llama-cpp-python {version} is not locked.",
             f"Choose one of {', '.join(known)}, or add it to locks/inputs.toml and catalog/llama.toml, "
             "then run `nox -s lock`.",
         )
@@ -202,13 +202,13 @@ def _architectures(wanted: Sequence[str], machine: Machine, notes: list[str]) ->
     if not _claimed(machine) and (sign := _sign_of_gpu(machine)):
         raise ConfigurationError(
             f"{sign[:1].upper()}{sign[1:]}. The compute capability of the GPU is therefore not known.",
-            "Name the architecture, such as --arch 89 for compute capability 8.9; `nox -s doctor` says what is wrong "
-            "with the driver.",
+            "Set the architecture, for example --arch 89 for compute capability 8.9. `nox -s doctor` shows what is "
+            "wrong with the driver.",
         )
     default = default_architecture()
     where = " in this container" if machine.surroundings.container else ""
     why = "no GPU is claimed" if _claimed(machine) else f"there is {NO_DRIVER}{where}"
-    notes.append(f"architecture {default}: the default, since {why} (--arch changes it)")
+    notes.append(f"architecture {default}: the default, because {why} (--arch changes it)")
     return (Architecture.parse(default),)
 
 
@@ -223,12 +223,12 @@ def _sign_of_gpu(machine: Machine) -> str:
         return (
             "; ".join(machine.gpu_problems).rstrip(".")
             or machine.driver_problem
-            or "There is a driver, but no GPU answers"
+            or "There is a driver, but no GPU responds"
         )
     if not hints_at_gpu(machine.evidence):
         return ""
     if machine.driver_problem in {"", NO_DRIVER} and machine.evidence.pci:
-        return f"there is an NVIDIA device ({machine.evidence.pci[0].address}), but no driver that answers"
+        return f"there is an NVIDIA device ({machine.evidence.pci[0].address}), but no working driver"
     return machine.driver_problem or NO_DRIVER
 
 
@@ -264,7 +264,7 @@ def _parse_architecture(text: str) -> tuple[Architecture, ...]:
     kinds -= {""}
     if len(kinds) > 1 or (kinds and match["ptx"]):
         raise ConfigurationError(
-            f"{text!r} names both machine code and PTX.", "Write 89, 89-virtual, or 8.9+PTX for both."
+            f"{text!r} names both machine code and PTX.", "Write 89 or 89-virtual, or 8.9+PTX for both."
         )
     if match["ptx"]:
         kinds = {"real", "virtual"}
@@ -274,10 +274,10 @@ def _parse_architecture(text: str) -> tuple[Architecture, ...]:
 
 def _spelling_remedy(text: str) -> str:
     if text == "native":
-        return "No GPU of this machine is known: write its compute capability 8.9 as --arch 89."
+        return "No GPU of this machine is known. Write its compute capability, such as 8.9, as --arch 89."
     if text in {"all", "all-major", "auto", "common"}:
-        return "Name each one, as in --arch 80,89,90-virtual; `nox -s build -- --all` builds those of a release."
-    return "Write compute capability 8.9 as --arch 89, PTX for 9.0 as --arch 90-virtual."
+        return "Name each one, as in --arch 80,89,90-virtual. `nox -s build -- --all` builds the wheels of a release."
+    return "Write compute capability 8.9 as --arch 89, and PTX for 9.0 as --arch 90-virtual."
 
 
 def _admitted(wanted: str, locked: Sequence[str]) -> list[Toolkit]:
@@ -318,7 +318,7 @@ def _refused(machine: Machine) -> Finding:
     fact = "There is no C++ compiler on this machine."
     remedy = "Install one: `apt install g++`, `dnf install gcc-c++`, or set CXX to one."
     if not machine.compilers_known:
-        fact, remedy = "The C++ compilers of this machine could not be examined.", "`nox -s doctor` says why."
+        fact, remedy = "The C++ compilers of this machine could not be examined.", "`nox -s doctor` shows why."
     missing = Finding(rule="host compiler accepted", kind="build", passed=False, fact=fact, remedy=remedy)
     return next(iter(machine.compiler_problems), missing)
 
@@ -343,8 +343,8 @@ def _choose(candidates: Iterable[Candidate], machine: Machine, notes: list[str],
     own = [c for c in usable if c.cuda_version.major == machine.driver.cuda_version.major]
     if own:
         notes.append(
-            f"CUDA {own[0].cuda}: newer than the driver's {machine.driver.cuda}, since no older one can be built here "
-            "for every GPU; its machine code runs by minor-version compatibility, PTX would not"
+            f"CUDA {own[0].cuda}: newer than the driver's {machine.driver.cuda}, because no older one can be built "
+            "here for all GPUs; its machine code runs by minor-version compatibility, PTX would not"
         )
         return own[0]
     notes.append(f"CUDA {usable[0].cuda}: this machine's driver cannot run it")

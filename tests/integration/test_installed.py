@@ -46,7 +46,7 @@ def test_a_cpu_build_is_called_one(tmp_path: Path, machine: Machine) -> None:
 
 def test_a_wrong_toolkit_is_named_with_the_driver(tmp_path: Path, machine: Machine) -> None:
     said = facts(environment(tmp_path, ("libcudart.so.13",)), with_driver(machine, "12.9"))
-    assert "built with CUDA 13, but driver 576.52 speaks CUDA 12.9" in said
+    assert "built with CUDA 13, but driver 576.52 supports CUDA up to 12.9" in said
     assert "will not help" in said
 
 

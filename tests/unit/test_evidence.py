@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from build_matrix.errors import MissingPrerequisiteError
-from build_matrix.model import LibraryFile, PciGpu
+from build_matrix.model import DriverLibrary, PciGpu
 from build_matrix.probe import platform_name, this_platform
 from build_matrix.probe.cuda_child import loaded_file, nodes
 from build_matrix.probe.evidence import library_version, read_evidence
@@ -109,9 +109,9 @@ def test_libraries_are_found_in_the_usual_folders_and_on_the_path(tmp_path: Path
     write(tmp_path, "own/libcuda.so.1.txt", ELF64)
     found = read_evidence({"LD_LIBRARY_PATH": "/own/:/nowhere:"}, tmp_path).libraries
     assert found == (
-        LibraryFile(path="/own/libcuda.so.1", bits=0),
-        LibraryFile(path="/usr/lib/wsl/lib/libcuda.so.1", bits=64),
-        LibraryFile(path="/usr/lib32/libcuda.so.1", bits=32),
+        DriverLibrary(path="/own/libcuda.so.1", bits=0),
+        DriverLibrary(path="/usr/lib/wsl/lib/libcuda.so.1", bits=64),
+        DriverLibrary(path="/usr/lib32/libcuda.so.1", bits=32),
     )
 
 

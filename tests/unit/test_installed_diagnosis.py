@@ -70,9 +70,9 @@ def test_only_a_newer_major_than_the_drivers_is_blamed(machine: Machine, family:
     found = diagnose_installed(with_(cuda_family=family), driven(machine, cuda))
     assert ("driver too old" in rules(found)) == blamed
     if blamed:
-        assert f"built with CUDA {family}, but driver 576.52 speaks CUDA {cuda}" in found[0].fact
+        assert f"built with CUDA {family}, but driver 576.52 supports CUDA up to {cuda}" in found[0].fact
         assert "Rebuilding with the same toolkit will not help" in found[0].fact
-        assert f"a wheel of CUDA {cuda.partition('.')[0]}" in found[0].remedy
+        assert f"a wheel for CUDA {cuda.partition('.')[0]}" in found[0].remedy
 
 
 def test_a_gpu_that_it_lists_itself_outweighs_what_the_versions_say(machine: Machine) -> None:
@@ -221,7 +221,7 @@ def test_an_exception_that_nobody_knows_is_told_as_it_is(machine: Machine) -> No
         (ImportEnd(step="offload", seconds=6.0), ["llama_supports_gpu_offload() did not return within 6 s"]),
         (ImportEnd(step="import", signal="SIGILL"), ["SIGILL", "illegal instruction", "avx2"]),
         (ImportEnd(step="import", signal="SIGSEGV"), ["SIGSEGV (Segmentation fault)"]),
-        (ImportEnd(step="import", signal="signal 99"), ["by signal 99"]),
+        (ImportEnd(step="import", signal="signal 99"), ["with signal 99"]),
         (ImportEnd(step="import", code=3), ["exit code 3"]),
     ],
 )
@@ -243,7 +243,7 @@ def test_libraries_that_a_variable_names_are_said_to_come_from_there(machine: Ma
     failure = "AttributeError: /own/build/libllama.so: undefined symbol: llama_model_has_decoder"
     (finding,) = diagnose_installed(with_(imports=False, failure=failure, variable="LLAMA_CPP_LIB"), machine)
     assert finding.rule == "mixed versions"
-    assert "where LLAMA_CPP_LIB leads" in finding.fact
+    assert "that LLAMA_CPP_LIB selects" in finding.fact
 
 
 def test_a_gpu_in_the_list_and_no_offload_is_not_judged(machine: Machine) -> None:

@@ -187,7 +187,7 @@ def test_one_check_that_fails_on_a_gpu_is_no_proof(stages: Stages, judge, place:
     assert found.cause.rule == "wrong numbers"
     assert verdict.cause == found.cause
     assert verdict.reason == found.reason == found.cause.fact
-    with pytest.raises(VerificationError, match="is not verified: It computes wrong numbers"):
+    with pytest.raises(VerificationError, match="is not verified: The wheel computes wrong numbers"):
         raise_for([verdict], require_gpu=False)
 
 
