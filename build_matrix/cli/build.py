@@ -43,7 +43,6 @@ from build_matrix.model import (
     Ingredients,
     Machine,
     Plan,
-    Platform,
     Request,
     Wheel,
 )
@@ -123,7 +122,7 @@ class Job(NamedTuple):
     require_gpu: bool
 
 
-def requests_of_matrix(given: Request, names: Sequence[str] | None, platform: Platform) -> dict[str, Request]:
+def requests_of_matrix(given: Request, names: Sequence[str] | None, platform: str) -> dict[str, Request]:
     """What the named cells of matrix.toml ask for, or those of a release: wheels for other machines than this one.
 
     Raises ConfigurationError.
@@ -200,7 +199,7 @@ def require_possible(request: Request, machine: Machine) -> None:
     from build_matrix.locks import available_toolkits
     from build_matrix.resolve import require_cell
 
-    available = available_toolkits(machine.target)
+    available = available_toolkits(machine.platform)
     require_cell(make_checked_plan(request, machine, available), machine, available)
 
 
@@ -226,7 +225,7 @@ def choose(
         plan = make_checked_plan(msgspec.structs.replace(request, cuda=minor), machine, (minor,))
         cell, compiler = require_cell(plan, machine, (minor,))
         return plan, cell, compiler, take_installed(context, cell, select_ingredients(cell), toolkit_root)
-    available = available_toolkits(machine.target)
+    available = available_toolkits(machine.platform)
     first: ArchiveUnreachableError | None = None
     out_of_reach: dict[str, list[str]] = {}
     while True:

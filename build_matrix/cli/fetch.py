@@ -156,7 +156,7 @@ def choose_cell(request: Request, machine: Machine) -> Cell:
     from build_matrix.resolve import make_plan, require_cell
 
     able = structs.replace(machine, compilers=(COMPILER,), disk_free=ROOM)
-    available = available_toolkits(machine.target)
+    available = available_toolkits(machine.platform)
     cell, _ = require_cell(make_plan(request, able, locked_llama_releases(), available), able, available)
     return cell
 

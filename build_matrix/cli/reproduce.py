@@ -78,11 +78,12 @@ def rebuild(context: Context, wheel: Path, jobs: int, folder: Path, toolkit_root
     """Build ``wheel`` again from its record alone, in another folder; raises NotReproducibleError."""
     import build_matrix
     from build_matrix.cli.build import build_wheel
-    from build_matrix.reproduce import read_record, require_same_recipe
+    from build_matrix.reproduce import read_record, require_platform, require_same_recipe
     from build_matrix.store import Store
 
     started = time.monotonic()
     record = read_record(wheel)
+    require_platform(record, context.machine.platform)
     reporter = context.reporter
     compiler = choose_compiler(record, context.machine, reporter)
     reporter.say(f"building {record.filename} again, from its record")

@@ -796,7 +796,7 @@ CAUSES: tuple[Cause, ...] = (
         group="machine",
         seen="the system and the processor",
         sentence="Wheels are not built for {platform}.",
-        remedy="Use Linux x86-64 with glibc; what is reported of the driver and the GPUs holds here as well.",
+        remedy="Use {supported_platform}; what is reported of the driver and the GPUs holds here as well.",
         source="build_matrix/catalog",
     ),
     Cause(

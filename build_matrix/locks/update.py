@@ -21,7 +21,7 @@ from build_matrix.catalog import project_of, sources
 from build_matrix.downloads import Downloads, IndexConfiguration
 from build_matrix.downloads.install import resolve, uv_compile
 from build_matrix.errors import ConfigurationError, DownloadError
-from build_matrix.locks import FOLDER, Options, ReleaseOptions, wheel_platform
+from build_matrix.locks import FOLDER, Options, ReleaseOptions, wheel_platforms
 from build_matrix.model import Lock, LockedFile, LockedPackage, Record
 from build_matrix.report import Reporter
 from build_matrix.store import write_atomically
@@ -181,12 +181,12 @@ def check_same_release(minor: str, packages: Iterable[LockedPackage]) -> None:
 
 
 def _fits(filename: str, version: str) -> bool:
-    """A wheel of this version, for a supported platform and a supported Python (no free-threaded builds)."""
+    """A wheel of this version, for a platform of the catalog and a supported Python (no free-threaded builds)."""
     try:
         _, found, _, tags = parse_wheel_filename(filename)
     except InvalidWheelFilename:
         return False
-    if found != Version(version) or not wheel_platform(filename):
+    if found != Version(version) or not wheel_platforms(filename):
         return False
     stable = any(tag.abi == "abi3" for tag in tags)
     usable = any(tag.interpreter in PYTHONS and not tag.abi.endswith("t") for tag in tags)

@@ -30,7 +30,6 @@ from build_matrix.model.machine import (
     Surroundings,
 )
 from build_matrix.model.plan import Candidate, Cell, Plan, Profile, Request
-from build_matrix.model.platform import Platform, supported_platform
 from build_matrix.model.reproduce import Difference
 from build_matrix.model.source import AppliedPatch, SourceTree
 from build_matrix.model.toolchain import BuildEnvironment, Sysroot, Toolchain
@@ -86,7 +85,6 @@ __all__ = [
     "Origin",
     "PciGpu",
     "Plan",
-    "Platform",
     "Profile",
     "RawWheel",
     "Record",
@@ -106,5 +104,4 @@ __all__ = [
     "file_sha256",
     "label_of",
     "readable_json",
-    "supported_platform",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from packaging.version import Version
 
-from build_matrix.catalog import branch_for, cuda_of_driver, fatbin_compression, target_platform, toolkits
+from build_matrix.catalog import branch_for, cuda_of_driver, fatbin_compression, toolkits
 from build_matrix.model import (
     BLACKWELL,
     NO_DRIVER,
@@ -19,6 +19,7 @@ from build_matrix.model import (
     Machine,
     Toolkit,
 )
+from build_matrix.platforms import find_platform
 
 BUILD_ROOM = 4_000_000_000  # bytes: toolkit 1.7 GB with its packages, sources and objects 1.2 GB, the rest 0.6 GB
 ROOM_RULE = "room on the disk"
@@ -148,7 +149,7 @@ def glibc_accepted(toolkit: Toolkit, machine: Machine) -> Finding:
 
     That is the sysroot's, whatever glibc this machine has.
     """
-    glibc = target_platform(machine.target).glibc if machine.glibc else ""
+    glibc = find_platform(machine.platform).oldest_system.glibc if machine.glibc else ""
     passed = not (toolkit.max_glibc and glibc) or Version(glibc) <= Version(toolkit.max_glibc)
     return Finding(
         rule="glibc accepted",
