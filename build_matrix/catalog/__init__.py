@@ -19,10 +19,9 @@ class _Toolkits(Record, frozen=True, kw_only=True):
 
 
 class FatbinCompression(Record, frozen=True, kw_only=True):
-    """The oldest drivers that read compressed machine code."""
+    """The oldest drivers that read compressed machine code, by system (``linux``, ``windows``)."""
 
-    min_driver_linux: str
-    min_driver_windows: str
+    min_driver: Mapping[str, str]
 
 
 class _Drivers(Record, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from packaging.version import Version
 
@@ -197,7 +197,7 @@ def driver_accepts(toolkit: Toolkit, machine: Machine) -> Finding:
     if driver is None:
         return _not_known(DRIVER_RULE, _no_driver(machine), "Claim one with --driver-cuda to plan for another machine.")
     family = _major(driver.cuda)
-    minimum = toolkit.min_driver_windows if machine.platform.startswith("windows") else toolkit.min_driver_linux
+    minimum = _for_system(toolkit.min_driver, machine)
     passed = toolkit.family < family or (toolkit.family == family and not _older(driver, minimum))
     return Finding(
         rule=DRIVER_RULE,
@@ -206,6 +206,11 @@ def driver_accepts(toolkit: Toolkit, machine: Machine) -> Finding:
         fact=f"{driver.title} speaks CUDA {driver.cuda}; CUDA {toolkit.cuda} programs need driver {minimum} or newer.",
         remedy="" if passed else f"Update the driver to {minimum} or newer.",
     )
+
+
+def _for_system(versions: Mapping[str, str], machine: Machine) -> str:
+    """The driver version for this machine's system; that of the first one where the catalog has no such system."""
+    return versions.get(machine.platform.partition("-")[0], next(iter(versions.values())))
 
 
 def _older(driver: Driver, minimum: str) -> bool:
@@ -238,7 +243,7 @@ def compressed_code_read(toolkit: Toolkit, machine: Machine, defines: dict[str, 
         fact = f"Every driver that runs CUDA {toolkit.cuda} programs reads this machine code."
         return Finding(rule=rule, kind="run", passed=True, fact=fact)
     table = fatbin_compression()
-    minimum = table.min_driver_windows if machine.platform.startswith("windows") else table.min_driver_linux
+    minimum = _for_system(table.min_driver, machine)
     if driver is None:
         return _not_known(rule, _no_driver(machine), f"It must be {minimum} or newer.")
     # The driver library reads it: its own version decides where it is not the kernel module's, or only that is claimed.
