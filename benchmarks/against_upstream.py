@@ -109,8 +109,8 @@ def main() -> None:
     options = parser.parse_args()
     request = Request(cuda="13", llama=options.llama, architectures=(options.arch,))
     machine = probe(options.scratch or Path.cwd())
-    plan = make_plan(request, machine, locked_llama_releases(), available_toolkits(machine.target))
-    cell, compiler = require_cell(plan, machine, available_toolkits(machine.target))
+    plan = make_plan(request, machine, locked_llama_releases(), available_toolkits(machine.platform))
+    cell, compiler = require_cell(plan, machine, available_toolkits(machine.platform))
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         recipe = {"CMAKE_CUDA_ARCHITECTURES": ";".join(one.cmake for one in cell.architectures)}
         recipe = RELEASE if options.recipe == "release" else recipe

@@ -85,9 +85,9 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         raise ConfigurationError("No folder is named.", "Name one (`nox -s fetch -- FOLDER`), or add --list.")
     request, pythons = parse_request(cuda, llama, arch, ignore_driver=True), parse_pythons(python)
     machine = examine_machine(store_folder, override_variables(driver_cuda, compute_capability))
-    requests = requests_of_matrix(request, cell, machine.target) if every or cell else {"": request}
+    requests = requests_of_matrix(request, cell, machine.platform) if every or cell else {"": request}
     context = open_context(store_folder, make_reporter(), machine)
-    targets = [Target(one, machine.target) for one in pythons]
+    targets = [Target(one, machine.platform) for one in pythons]
     obtain = (lambda _: None) if only_list else partial(context.downloads.fetch, what="toolkit")
     files = needed_files(context, requests.values(), targets, obtain)
     if folder and not only_list:

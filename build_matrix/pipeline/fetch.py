@@ -60,7 +60,7 @@ def cell_files(context: Context, cell: Cell, targets: Sequence[Target], obtain: 
 def choose_cell(request: Request, machine: Machine) -> Cell:
     """What a build would choose on a machine with this driver and a compiler that every toolkit accepts."""
     able = structs.replace(machine, compilers=(COMPILER,), disk_free=ROOM)
-    available = available_toolkits(machine.target)
+    available = available_toolkits(machine.platform)
     cell, _ = require_cell(make_plan(request, able, locked_llama_releases(), available), able, available)
     return cell
 

@@ -32,7 +32,7 @@ def require_possible(request: Request, machine: Machine) -> None:
     from build_matrix.locks import available_toolkits
     from build_matrix.resolve import require_cell
 
-    available = available_toolkits(machine.target)
+    available = available_toolkits(machine.platform)
     require_cell(make_checked_plan(request, machine, available), machine, available)
 
 

@@ -28,6 +28,7 @@ from build_matrix.reproduce import (
     compare_wheels,
     full_report,
     read_record,
+    require_platform,
     require_same_recipe,
 )
 from build_matrix.reproduce.variation import disturbance
@@ -43,6 +44,7 @@ def rebuild(context: Context, wheel: Path, jobs: int, folder: Path, toolkit_root
     """Build ``wheel`` again from its record alone, in another folder; raises NotReproducibleError."""
     started = time.monotonic()
     record = read_record(wheel)
+    require_platform(record, context.machine.platform)
     reporter = context.reporter
     compiler = choose_compiler(record, context.machine, reporter)
     reporter.say(f"building {record.filename} again, from its record")
