@@ -197,7 +197,7 @@ def build_one(request: Request, job: Job) -> Wheel:
 def require_possible(request: Request, machine: Machine) -> None:
     """Stop before anything is written when no toolkit could do; raises what planning raises."""
     from build_matrix.cli.planning import make_checked_plan
-    from build_matrix.locks import available_toolkits
+    from build_matrix.downloads import available_toolkits
     from build_matrix.resolve import require_cell
 
     available = available_toolkits(machine.target)
@@ -214,8 +214,9 @@ def choose(
     Raises what planning and downloading raise.
     """
     from build_matrix.cli.planning import make_checked_plan, require_wanted
+    from build_matrix.downloads import available_toolkits, ingredient_choices
     from build_matrix.errors import ArchiveUnreachableError
-    from build_matrix.locks import available_toolkits, ingredient_choices, select_ingredients
+    from build_matrix.locks import select_ingredients
     from build_matrix.provision import fetch_toolkit, read_installed, take_installed
     from build_matrix.resolve import require_cell
 

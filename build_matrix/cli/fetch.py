@@ -119,7 +119,8 @@ def needed_files(
     ``obtain`` tries a toolkit's files, so that the next source is taken where the first is out of reach.
     Raises what planning and downloading raise.
     """
-    from build_matrix.locks.needed import place, read_tool_lock, tool_files
+    from build_matrix.downloads.origins import origin_of
+    from build_matrix.locks.needed import read_tool_lock, tool_files
 
     locked, downloads = read_tool_lock(), context.downloads
     files = [file for one in targets for file in tool_files(locked, one, downloads.listing, downloads.sizes)]
@@ -127,14 +128,14 @@ def needed_files(
         cell = choose_cell(request, context.machine)
         context.reporter.say(f"llama-cpp-python {cell.llama} with CUDA {cell.cuda}")
         files += cell_files(context, cell, targets, obtain)
-    found = {place(file): file for file in files}
+    found = {origin_of(file).place(file): file for file in files}
     return [found[name] for name in sorted(found)]
 
 
 def cell_files(context: Context, cell: Cell, targets: Sequence[Target], obtain: Obtain) -> list[Component]:
     """What a build of ``cell`` and its verification download, with the first source of its toolkit in reach."""
+    from build_matrix.downloads import ingredient_choices
     from build_matrix.errors import ArchiveUnreachableError
-    from build_matrix.locks import ingredient_choices
     from build_matrix.locks.needed import build_files
     from build_matrix.provision import resolve_toolkit
 
@@ -152,7 +153,8 @@ def cell_files(context: Context, cell: Cell, targets: Sequence[Target], obtain: 
 
 def choose_cell(request: Request, machine: Machine) -> Cell:
     """What a build would choose on a machine with this driver and a compiler that every toolkit accepts."""
-    from build_matrix.locks import available_toolkits, locked_llama_releases
+    from build_matrix.downloads import available_toolkits
+    from build_matrix.locks import locked_llama_releases
     from build_matrix.resolve import make_plan, require_cell
 
     able = structs.replace(machine, compilers=(COMPILER,), disk_free=ROOM)
@@ -166,49 +168,45 @@ def put(files: list[Component], folder: Path, downloads: Downloads) -> None:
 
     Raises DownloadError and its kinds, DiskFullError, StoreNotWritableError.
     """
-    from build_matrix.locks.needed import place
+    from build_matrix.downloads.origins import origin_of
     from build_matrix.model import file_sha256
     from build_matrix.store import copy_atomically, disk_errors, write_atomically
 
     paths = downloads.fetch(files, "what a build needs")
     with disk_errors(folder):
         for file, path in zip(files, paths, strict=True):
-            target = folder / place(file)
+            target = folder / origin_of(file).place(file)
             if not target.is_file() or file_sha256(target) != file.sha256:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 copy_atomically(path, target)
-        lines = [f"{file.sha256}  {place(file)}\n" for file in files]
+        lines = [f"{file.sha256}  {origin_of(file).place(file)}\n" for file in files]
         write_atomically(folder / SUMS, "".join(lines).encode())
 
 
 def explain(files: list[Component], folder: Path, reporter: Reporter) -> None:
     """Say what is there now, and which variables make pip, Nox and this tool use it."""
-    from build_matrix.downloads.origins import DEBIAN as DEBIAN_VARIABLE
-    from build_matrix.downloads.origins import REDIST as REDIST_VARIABLE
-    from build_matrix.locks.needed import DEBIAN, REDIST
+    from build_matrix.downloads.origins import origins_of
 
     root = folder.absolute()
     size = sum((root / row(file).place).stat().st_size for file in files)
     reporter.say(f"{len(files)} files, {size / 1e6:.0f} MB, in {root}. On the machine without network:")
-    reporter.say(f"  export PIP_NO_INDEX=1 PIP_FIND_LINKS={shlex.quote(str(root))}")
-    origins = {file.origin for file in files}
-    for name, origin, part in ((REDIST_VARIABLE, "redist", REDIST), (DEBIAN_VARIABLE, "debian", DEBIAN)):
-        if origin in origins:
-            reporter.say(f"  export {name}={shlex.quote((root / part).as_uri())}")
+    for origin in origins_of(files):
+        variables = origin.mirror_variables(root)
+        reporter.say(f"  export {' '.join(f'{name}={shlex.quote(value)}' for name, value in variables.items())}")
 
 
 def row(file: Component) -> FileRow:
     """The file as a row of the list."""
-    from build_matrix.downloads.purl import purl
-    from build_matrix.locks.needed import place
+    from build_matrix.downloads.origins import origin_of
 
+    origin = origin_of(file)
     return FileRow(
         filename=file.filename,
         size=file.size,
         sha256=file.sha256,
         origin=file.origin,
-        purl=purl(file).to_string(),
-        place=place(file),
+        purl=origin.purl(file).to_string(),
+        place=origin.place(file),
     )
 
 

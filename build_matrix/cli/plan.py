@@ -34,7 +34,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Show which toolkits could build for this machine, which one is chosen, and what rules out the others."""
     from build_matrix.cli.common import print_json
     from build_matrix.cli.planning import make_checked_plan
-    from build_matrix.locks import available_toolkits
+    from build_matrix.downloads import available_toolkits
     from build_matrix.probe import probe
     from build_matrix.resolve import require_cell
     from build_matrix.store import default_store

@@ -78,6 +78,7 @@ def rebuild(context: Context, wheel: Path, jobs: int, folder: Path, toolkit_root
     """Build ``wheel`` again from its record alone, in another folder; raises NotReproducibleError."""
     import build_matrix
     from build_matrix.cli.build import build_wheel
+    from build_matrix.downloads.origins import origin_of
     from build_matrix.reproduce import read_record, require_same_recipe
     from build_matrix.store import Store
 
@@ -89,7 +90,7 @@ def rebuild(context: Context, wheel: Path, jobs: int, folder: Path, toolkit_root
     with context.store.scratch(f"reproduce-{record.sha256[:12]}") as scratch:
         conditions = Conditions(jobs=jobs)
         apart = context._replace(store=Store(scratch))
-        if record.toolkit[0].origin == "installed":
+        if not origin_of(record.toolkit[0]).downloaded:
             require_installed(apart, record, toolkit_root)
         again = build_wheel(apart, record.cell, compiler, record.ingredients, conditions, scratch / "wheels")
         tool = f"build-matrix {build_matrix.__version__}"

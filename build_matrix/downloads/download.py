@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import requests
 
-from build_matrix.downloads.origins import NAMES, SETTINGS
-from build_matrix.downloads.pages import credentials_error
+from build_matrix.downloads.index.pages import credentials_error
+from build_matrix.downloads.origins import origin_of
 from build_matrix.downloads.tasks import Watch
 from build_matrix.downloads.transport import (
     CONNECT_SECONDS,
@@ -24,7 +25,6 @@ from build_matrix.downloads.transport import (
 )
 from build_matrix.downloads.urls import host_of
 from build_matrix.errors import (
-    ArchiveLacksFileError,
     ArchiveUnreachableError,
     DownloadError,
     IndexUnreachableError,
@@ -43,18 +43,23 @@ _DOCUMENT = re.compile(r"text/(html|xml|json)|application/([\w.-]+\+)?(html|xhtm
 _ARCHIVES = (b"PK", b"\x1f\x8b", b"\xfd7zXZ", b"BZh", b"\x28\xb5\x2f\xfd", b"!<arch>")
 
 
-class Download:
-    """Fills ``part`` with the file at ``url``; ``show`` is called with the bytes that it has, as they come."""
+class Place(NamedTuple):
+    """Where a download is written, and what is called with the bytes that are there, as they come."""
 
-    def __init__(
-        self, file: Component, url: str, part: Path, transport: Transport, watch: Watch, show: Callable[[int], None]
-    ) -> None:
+    part: Path
+    show: Callable[[int], None]
+
+
+class Download:
+    """Fills a place with the file at ``url``."""
+
+    def __init__(self, file: Component, url: str, place: Place, transport: Transport, watch: Watch) -> None:
         self._file = file
+        self._origin = origin_of(file)
         self._url = url
-        self._part = part
+        self._part, self._show = place
         self._transport = transport
         self._watch = watch
-        self._show = show
 
     def run(self) -> None:
         """Go on where an earlier attempt, or an earlier run, broke off, until all is there.
@@ -69,10 +74,10 @@ class Download:
             except FAILURES as error:
                 if failure := proxy_failure(error, self._url, self._transport):
                     raise failure from error
-                if self._file.origin != "index" and not self._part.exists():
+                if not self._origin.listed and not self._part.exists():
                     raise ArchiveUnreachableError(
-                        f"{self._owner} cannot be reached: {reason(error)}.",
-                        f"Check the network and the proxy, or {SETTINGS[self._file.origin]}.",
+                        f"{self._origin.subject} cannot be reached: {reason(error)}.",
+                        f"Check the network and the proxy, or {self._origin.mirror_setting}.",
                     ) from error
                 attempt = 0 if self._size >= best + PROGRESS else attempt + 1
                 best = max(best, self._size)
@@ -86,11 +91,6 @@ class Download:
     @property
     def _size(self) -> int:
         return self._part.stat().st_size if self._part.exists() else 0
-
-    @property
-    def _owner(self) -> str:
-        name = NAMES[self._file.origin]
-        return name[:1].upper() + name[1:]
 
     def _receive(self) -> None:
         wanted, have = self._file.size, self._size
@@ -147,11 +147,11 @@ class Download:
         if code in {401, 403}:
             if self._transport.authentication.has_others(answer.request):
                 raise requests.ConnectionError(f"{host} answers {code}")  # once more, with the keyring's credentials
-            what = f"{self._owner} answers {code} for {self._file.filename}"
+            what = f"{self._origin.subject} answers {code} for {self._file.filename}"
             raise credentials_error(what, host, sent="Authorization" in answer.request.headers)
-        if code == requests.codes.not_found and self._file.origin != "index":
-            raise not_carried(self._file)
-        raise DownloadError(f"{self._owner} answers {code} for {self._file.filename}.", "Try again later.")
+        if code == requests.codes.not_found and not self._origin.listed:
+            raise self._origin.lacks(self._file)
+        raise DownloadError(f"{self._origin.subject} answers {code} for {self._file.filename}.", "Try again later.")
 
     def _check_is_a_file(self, answer: requests.Response, first: bytes) -> None:
         """A portal answers anything with a web page, a repository with a document; no locked file is one.
@@ -166,15 +166,6 @@ class Download:
                 "A login page, a portal or an error may be in the way: check your credentials, the proxy and the "
                 "mirror's URL.",
             )
-
-
-def not_carried(file: Component) -> ArchiveLacksFileError:
-    """The error for an archive beside the package index that lacks a file."""
-    name = NAMES[file.origin]
-    return ArchiveLacksFileError(
-        f"{name[:1].upper()}{name[1:]} does not carry {file.filename}.",
-        f"It is needed for {file.project} {file.version}. Let your mirror fetch it, or {SETTINGS[file.origin]}.",
-    )
 
 
 def _may_be_archive(first: bytes) -> bool:

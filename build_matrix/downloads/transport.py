@@ -16,8 +16,8 @@ from requests.utils import select_proxy, should_bypass_proxies
 from requests_file import FileAdapter
 from urllib3.util import Retry
 
-from build_matrix.downloads.configuration import IndexConfiguration
-from build_matrix.downloads.credentials import Authentication
+from build_matrix.downloads.authentication import Authentication
+from build_matrix.downloads.index.configuration import IndexConfiguration
 from build_matrix.errors import ConfigurationError, CredentialsError, DownloadError, IndexUnreachableError
 
 CONNECT_SECONDS = 10.0  # for each address of a host

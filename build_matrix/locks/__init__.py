@@ -14,7 +14,6 @@ from packaging.tags import Tag, sys_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
-from build_matrix.catalog import DebianCompiler, RedistManifest, sources
 from build_matrix.errors import ConfigurationError, NoCompatibleChoiceError
 from build_matrix.model import Cell, Component, Ingredients, Lock, LockedFile, LockedPackage, Platform, Record
 
@@ -55,7 +54,7 @@ def read_lock(name: str) -> Lock:
 
 
 def locked_toolkits() -> tuple[str, ...]:
-    """The CUDA minors whose packages are locked, oldest first; see ``available_toolkits`` for those with a compiler."""
+    """The CUDA minors whose packages are locked, oldest first; the compiler of one need not be available."""
     found = (path.stem.removeprefix("cuda-") for path in FOLDER.glob("cuda-*.toml"))
     return tuple(sorted(found, key=Version))
 
@@ -131,23 +130,6 @@ def select_sdist(version: str) -> Component:
     return _component(package, package.files[0])
 
 
-def available_toolkits(platform: Platform) -> tuple[str, ...]:
-    """The CUDA minors that some source has for ``platform``, oldest first."""
-    return tuple(minor for minor in locked_toolkits() if _choices(minor, platform))
-
-
-def ingredient_choices(cell: Cell) -> tuple[Ingredients, ...]:
-    """Every locked file that ``cell`` is made of: one choice for each source of its toolkit, the preferred one first.
-
-    Raises ConfigurationError, NoCompatibleChoiceError.
-    """
-    rest = select_ingredients(cell)
-    return tuple(
-        msgspec.structs.replace(rest, toolkit=files, toolkit_release=release)
-        for files, release in _choices(cell.cuda, cell.platform)
-    )
-
-
 def select_ingredients(cell: Cell) -> Ingredients:
     """Every locked file of ``cell`` but the toolkit's; raises ConfigurationError, NoCompatibleChoiceError."""
     return Ingredients(
@@ -156,38 +138,6 @@ def select_ingredients(cell: Cell) -> Ingredients:
         toolkit_release="",
         environment=select_wheels(read_lock("build")),
         sysroot=select_wheels(read_lock("sysroot")),
-    )
-
-
-def _choices(minor: str, platform: Platform) -> list[tuple[tuple[Component, ...], str]]:
-    """A toolkit's files and its own version, for each source that has it."""
-    lock = read_lock(f"cuda-{minor}")
-    found: list[tuple[tuple[Component, ...], str]] = []
-    if int(minor.partition(".")[0]) in sources().index_families:
-        found.append((select_platform(lock, platform), lock.release))
-    found += [((_manifest(row),), row.release) for row in sources().redist.manifest if row.cuda == minor]
-    if platform == "linux-x86_64":
-        compilers = [_debian(row) for row in sources().debian.compiler if row.cuda == minor]
-        found += [((*select_platform(lock, platform), compiler), lock.release) for compiler in compilers]
-    return found
-
-
-def _manifest(row: RedistManifest) -> Component:
-    name = f"redistrib_{row.release}.json"
-    return Component(
-        project="redistrib", version=row.release, filename=name, sha256=row.sha256, origin="redist", path=name
-    )
-
-
-def _debian(row: DebianCompiler) -> Component:
-    return Component(
-        project=sources().debian.project,
-        version=row.version,
-        filename=row.path.rpartition("/")[2],
-        sha256=row.sha256,
-        size=row.size,
-        origin="debian",
-        path=row.path,
     )
 
 

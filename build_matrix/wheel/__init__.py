@@ -37,8 +37,8 @@ from build_matrix.wheelfile.platform_policy import known_system_needs
 __all__ = ["finish_wheel"]
 
 CODE = (
-    "wheel/__init__.py", "wheel/hygiene.py", "wheel/sbom.py", "downloads/purl.py", "wheelfile/archive.py",
-    "unpacking.py", "wheelfile/native.py", "wheelfile/platform_policy.py",
+    "wheel/__init__.py", "wheel/hygiene.py", "wheel/sbom.py", "downloads/origins", "downloads/install.py",
+    "wheelfile/archive.py", "unpacking.py", "wheelfile/native.py", "wheelfile/platform_policy.py",
 )  # fmt: skip
 LIBRARIES = ("auditwheel", "cyclonedx-python-lib", "deflate", "lief", "packageurl-python")
 TOOL = f"build-matrix {build_matrix.__version__}"

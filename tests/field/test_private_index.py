@@ -26,15 +26,8 @@ from pip_settings import pip_settings
 from rich.table import Table
 
 from build_matrix import redact
-from build_matrix.downloads import (
-    Downloads,
-    IndexConfiguration,
-    configuration,
-    download,
-    locations,
-    pages,
-    read_configuration,
-)
+from build_matrix.downloads import Downloads, IndexConfiguration, download, read_configuration
+from build_matrix.downloads.index import configuration, locations, pages
 from build_matrix.downloads.install import resolve
 from build_matrix.errors import (
     ArchiveUnreachableError,

@@ -11,13 +11,12 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import msgspec
 
-from build_matrix.downloads.credentials import Credential, KeyringProvider
+from build_matrix.downloads.index.credentials import Credential, KeyringProvider
+from build_matrix.downloads.index.uv_settings import TRUE, Index, UvSettings, read_uv_settings
 from build_matrix.downloads.urls import is_url, user_info, without_user_info
-from build_matrix.downloads.uv_settings import TRUE, Index, UvSettings, read_uv_settings
 from build_matrix.errors import ConfigurationError
 from build_matrix.model import Record
 from build_matrix.redact import redact, remember_environment, remember_urls
@@ -183,6 +182,8 @@ def _split_index(index: Index) -> Credential:
 
 def _split_link(link: Index) -> Credential:
     """The same for a folder or a page of files; a folder is named by its path."""
+    from urllib.request import url2pathname
+
     if link.url.startswith(("http://", "https://")):
         return _split_index(link)
     path = url2pathname(urlsplit(link.url).path) if link.url.startswith("file:") else link.url
