@@ -35,7 +35,7 @@ class Downloads:
         self._received: dict[str, int] = {}
         self._unreachable: dict[str, DownloadError] = {}  # by host; an archive that cannot be reached is asked once
 
-    def fetch(self, wanted: Iterable[Component], what: str) -> list[Path]:
+    def fetch(self, files: Iterable[Component], what: str) -> list[Path]:
         """Paths of these files, in order; what the store does not hold yet is downloaded.
 
         An index is given up after pages.INDEX_SECONDS, a file after the configuration's ``stall_seconds`` in which
@@ -43,14 +43,14 @@ class Downloads:
         NotAnIndexError, CredentialsError, FileMissingError, ArchiveUnreachableError, HashMismatchError,
         ConfigurationError, DiskFullError.
         """
-        files = list(wanted)
-        missing = [file for file in files if not self._path(file).is_file()]
+        requested = list(files)
+        missing = [file for file in requested if not self._path(file).is_file()]
         if missing:
             total = sum(file.size for file in missing)
             require_room(self._store.root, total)
             with self._reporter.meter(f"downloading {what}", "bytes", total or None) as meter:
                 self._obtain_all(self._locate(missing), meter)
-        return [self._path(file) for file in files]
+        return [self._path(file) for file in requested]
 
     def listing(self, project: str) -> list[tuple[str, str, str]]:
         """``(filename, url, sha256)`` of each file that the configured indexes carry for ``project``.
