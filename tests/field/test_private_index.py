@@ -793,7 +793,7 @@ def test_a_mirror_of_nvidias_archives_that_is_no_url_is_exit_code_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BUILD_MATRIX_REDIST", "user:s3cret@nowhere")
-    with pytest.raises(ConfigurationError, match="BUILD_MATRIX_REDIST names") as caught:
+    with pytest.raises(ConfigurationError, match="BUILD_MATRIX_REDIST is") as caught:
         fetch(tmp_path, ARCHIVE, IndexConfiguration(endpoints=()))
     assert caught.value.exit_code == 2
 
