@@ -38,8 +38,8 @@ from build_matrix.wheelfile.native import is_library, read_library
 __all__ = ["finish_wheel"]
 
 CODE = (
-    "wheel/__init__.py", "wheel/hygiene.py", "wheel/sbom.py", "downloads/purl.py", "wheelfile/archive.py",
-    "unpacking.py", "wheelfile/native.py", "platforms",
+    "wheel/__init__.py", "wheel/hygiene.py", "wheel/sbom.py", "downloads/origins", "downloads/install.py",
+    "wheelfile/archive.py", "unpacking.py", "wheelfile/native.py", "platforms",
 )  # fmt: skip
 LIBRARIES = ("auditwheel", "cyclonedx-python-lib", "deflate", "lief", "packageurl-python")
 TOOL = f"build-matrix {build_matrix.__version__}"
