@@ -43,6 +43,12 @@ class Platform(Protocol):
     def program(self, name: str) -> str:
         """The file name of a program, such as ``cuobjdump``."""
 
+    def link_library(self, name: str) -> str:
+        """The file that a linker looks for when it is given a library's name, such as ``cudart``."""
+
+    def unversioned(self, filename: str) -> str:
+        """The name by which a linker looks for this library, if it differs from ``filename``; empty for other files."""
+
     # --- compiling
 
     @property

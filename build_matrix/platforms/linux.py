@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +12,8 @@ from build_matrix.model import Record, SystemNeeds
 from build_matrix.platforms import manylinux
 
 SECONDS = 30  # for the trial of the sandbox
+
+_SONAME = re.compile(r"(?P<link>lib[A-Za-z]+\.so)\.\d+(?:\.0)?")
 
 
 class Linux(Record, frozen=True, kw_only=True):
@@ -48,6 +51,15 @@ class Linux(Record, frozen=True, kw_only=True):
     def program(self, name: str) -> str:
         """Programs have no suffix."""
         return name
+
+    def link_library(self, name: str) -> str:
+        """``libcudart.so``: ld(1), option -l."""
+        return f"lib{name}.so"
+
+    def unversioned(self, filename: str) -> str:
+        """``libcudart.so`` of ``libcudart.so.13``; NVIDIA's packages hold a library by its SONAME alone."""
+        match = _SONAME.fullmatch(filename)
+        return match["link"] if match else ""
 
     def run_path(self, folder: str) -> str:
         """A folder relative to the library itself: ld.so(8), "Dynamic string tokens"."""
