@@ -175,6 +175,7 @@ def build_one(request: Request, job: Job) -> Wheel:
     from build_matrix.cli.common import print_verdicts, raise_for
     from build_matrix.cli.verify import targets
     from build_matrix.verify import known_verdict, verify_wheel
+    from build_matrix.wheelfile.file import WheelFile
 
     started = time.monotonic()
     context, machine, reporter = job.context, job.context.machine, job.context.reporter
@@ -186,9 +187,10 @@ def build_one(request: Request, job: Job) -> Wheel:
     size = f"{wheel.record.size / 1e6:.1f} MB"
     reporter.say(f"{wheel.path}  {size}  sha256 {wheel.record.sha256}  ({time.monotonic() - started:.0f} s)")
     if job.verify:
-        verdict = known_verdict(wheel.path, machine)
+        file = WheelFile(wheel.path)
+        verdict = known_verdict(file, machine)
         if not verdict or not verdict.passed:
-            verdict = verify_wheel(context, wheel.path, targets(wheel.path, machine))
+            verdict = verify_wheel(context, file, targets(file, machine))
         print_verdicts([verdict])
         raise_for([verdict], require_gpu=job.require_gpu)
     return wheel

@@ -36,6 +36,7 @@ def command(
     from build_matrix.diagnosis import diagnose, diagnose_installed
     from build_matrix.probe import examine_environment, probe
     from build_matrix.store import default_store
+    from build_matrix.wheelfile.file import WheelFile
     from build_matrix.wheelfile.recorded import recorded_defines
 
     machine = probe(store_folder or default_store(), override_variables(driver_cuda, compute_capability))
@@ -45,7 +46,9 @@ def command(
         findings += diagnose_installed(installed, machine, judge_installed(installed, machine))
         findings = list(dict.fromkeys(findings))  # what the machine shows may be all that is wrong with the package
     wheels = {
-        wheel.name: predict_wheel(wheel.name, machine, recorded_defines(wheel)) if wheel.is_file() else NO_FILE
+        wheel.name: predict_wheel(wheel.name, machine, recorded_defines(WheelFile(wheel)))
+        if wheel.is_file()
+        else NO_FILE
         for wheel in sorted(folder.glob("*.whl"))
     }
     if as_json:

@@ -15,6 +15,7 @@ from build_matrix.model import Gpu, Machine
 
 if TYPE_CHECKING:
     from build_matrix.verify import Target
+    from build_matrix.wheelfile.file import WheelFile
 
 
 def command(
@@ -39,6 +40,7 @@ def command(
     from build_matrix.probe import probe
     from build_matrix.report import make_reporter
     from build_matrix.verify import verify_wheel
+    from build_matrix.wheelfile.file import WheelFile
 
     if schema:
         print_json(msgspec.json.schema(Verdict))
@@ -49,7 +51,8 @@ def command(
     if not chosen:
         raise ConfigurationError(f"There is no wheel in {folder}.", "Build one: `nox -s build-cuda13`.")
     context = Context(probe(store.root), store, Downloads(store, reporter), reporter)
-    verdicts = [verify_wheel(context, wheel, targets(wheel, context.machine), model) for wheel in chosen]
+    files = (WheelFile(path) for path in chosen)
+    verdicts = [verify_wheel(context, wheel, targets(wheel, context.machine), model) for wheel in files]
     if as_json:
         print_json(verdicts)
     else:
@@ -57,22 +60,16 @@ def command(
     raise_for(verdicts, require_gpu=require_gpu)
 
 
-def targets(wheel: Path, machine: Machine) -> tuple[Target, ...]:
+def targets(wheel: WheelFile, machine: Machine) -> tuple[Target, ...]:
     """Each GPU of this machine, with the rule by which this wheel cannot run there.
 
     The rule may depend on the options that it was built with; where those are not known, the wheel is tried.
     """
-    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
-
     from build_matrix.resolve import predict
     from build_matrix.verify import Target
-    from build_matrix.wheelfile.label import parse_label
     from build_matrix.wheelfile.recorded import MAY_RUN, recorded_defines
 
-    try:
-        label = parse_label(parse_wheel_filename(wheel.name)[1].local or "")
-    except InvalidWheelFilename:
-        label = None
+    label = wheel.label
     recorded = recorded_defines(wheel)
     defines = MAY_RUN if recorded is None else recorded
     found = []

@@ -30,16 +30,6 @@ END = struct.Struct("<4s4H2LH")
 Members = dict[str, bytes]
 
 
-def record_path(wheel: Path) -> Path:
-    """Where a wheel's record lies."""
-    return wheel.with_name(wheel.name + ".json")
-
-
-def verdict_path(wheel: Path) -> Path:
-    """Where a wheel's verdict lies."""
-    return wheel.with_name(wheel.name + ".verdict.json")
-
-
 def read_members(path: Path) -> Members:
     """Every file of a wheel by its name.
 
@@ -72,14 +62,14 @@ def dist_info(members: Mapping[str, bytes]) -> str:
 
 def headers(text: str) -> list[tuple[str, str]]:
     """The header lines of a core metadata file, in order (continuation lines excepted)."""
-    found = []
+    result = []
     for line in text.splitlines():
         if not line:
             break
         if not line.startswith((" ", "\t")) and ":" in line:
             name, _, value = line.partition(":")
-            found.append((name, value.strip()))
-    return found
+            result.append((name, value.strip()))
+    return result
 
 
 def relabel(members: Members, label: str, requirements: Sequence[str]) -> Members:

@@ -24,9 +24,10 @@ from build_matrix.locks import read_lock, select_wheels
 from build_matrix.report import LineReporter
 from build_matrix.source import patches_for
 from build_matrix.store import Store
-from build_matrix.verify.smoke import install_wheel
+from build_matrix.trial.environment import install_wheel
 from build_matrix.verify.static import check_static
 from build_matrix.wheelfile.archive import dist_info, read_members
+from build_matrix.wheelfile.file import WheelFile
 from lab import FOUNDING, Lab
 
 pytestmark = [pytest.mark.build, pytest.mark.compiler, pytest.mark.index]
@@ -59,10 +60,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def python(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the wheel and all that it declares."""
     store = Store(place.store)
-    label = check_static(place.wheel)[1]
+    label = check_static(WheelFile(place.wheel))[1]
     assert label is not None
     folder = tmp_path_factory.mktemp("complete")
-    return install_wheel(in_context(store, downloads=downloads(store)), place.wheel, label, folder)
+    return install_wheel(in_context(store, downloads=downloads(store)), WheelFile(place.wheel), label, folder).python
 
 
 def downloads(store: Store) -> Downloads:

@@ -44,7 +44,7 @@ def test_a_stage_imports_no_other_stage_and_no_command(path: Path) -> None:
         "from build_matrix import verify",
         "from build_matrix import model, verify as check",
         "from build_matrix.verify import Target",
-        "from build_matrix.verify.smoke import Bench",
+        "from build_matrix.verify.smoke import SmokeTest",
         "from .. import verify",
         "from ..verify import Target",
         "def f():\n    from build_matrix import verify",
