@@ -125,6 +125,7 @@ def _examine(context: Context, wheel: WheelFile, targets: tuple[Target, ...], mo
         return _Outcome(checks=tuple(checks), cause=cause)
     with context.store.scratch(f"verify-{wheel.sha256[:KEY_LENGTH]}") as scratch:
         checks.append(check_cubins(context, wheel, label, scratch))
+        wheel.release_members()  # what follows needs the memory for models
         try:
             environment = install_wheel(context, wheel, label, scratch)
         except InstallError as error:

@@ -20,7 +20,7 @@ class WheelFile:
 
     Nothing is read before it is needed, and then once: the hash of a file of hundreds of megabytes, its members, the
     parsing of each library. A file that changes afterwards is another WheelFile. With ``members`` read it holds the
-    whole wheel in memory.
+    whole wheel in memory, until ``release_members``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,6 +58,10 @@ class WheelFile:
     def libraries(self) -> dict[str, Library]:
         """The native libraries in it, by their name; raises VerificationError."""
         return {name: library for name, data in self.members.items() if (library := read_library(data))}
+
+    def release_members(self) -> None:
+        """Let go of the members, which may be a gigabyte; what was read from them stays, and they are read again."""
+        self.__dict__.pop("members", None)
 
     def read_record(self) -> WheelRecord:
         """The record beside it; raises ConfigurationError when there is none or it is another file's."""

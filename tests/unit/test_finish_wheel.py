@@ -200,6 +200,20 @@ def test_the_same_build_is_finished_once_and_another_again(
     assert len(asked) == 3
 
 
+def test_a_wheel_is_finished_with_one_look_at_each_library(
+    finish, libraries: dict[bytes, Library], monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    parsed: list[bytes] = []
+
+    def read(data: bytes) -> Library | None:
+        parsed.append(data)
+        return libraries.get(data)
+
+    monkeypatch.setattr(file, "read_library", read)
+    finish()
+    assert sorted(data for data in parsed if data in libraries) == sorted(libraries)
+
+
 def test_a_wheel_that_somebody_changed_or_removed_is_put_back(finish) -> None:  # type: ignore[no-untyped-def]
     path = finish().path
     content = path.read_bytes()

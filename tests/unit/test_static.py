@@ -183,6 +183,12 @@ def test_metadata_of_another_name_or_version_fails(tmp_path: Path, world: World,
     assert "METADATA disagree: [" in checks(wheel)["metadata"].detail
 
 
+def test_a_version_that_metadata_lacks_is_shown_as_none(tmp_path: Path, world: World) -> None:
+    wheel = changed(good_wheel(tmp_path), replaced("METADATA", "\nVersion: ", "\nX-Version: "))
+    detail = "file name, folder and METADATA disagree: ['', '0.3.16+cu130.sm89']"
+    assert checks(wheel)["metadata"] == Check(name="metadata", passed=False, detail=detail)
+
+
 def test_a_folder_of_another_version_fails(tmp_path: Path, world: World) -> None:
     def change(members: Members) -> Members:
         return {name.replace("0.3.16+", "0.3.17+"): data for name, data in members.items()}
