@@ -29,7 +29,7 @@ from build_matrix.model import (
 from build_matrix.process.sandbox import ROOT
 from build_matrix.store import Store, copy_atomically, disk_errors, write_atomically
 from build_matrix.wheel.hygiene import check_members
-from build_matrix.wheelfile.archive import dist_info, relabel, retag, write_wheel
+from build_matrix.wheelfile.archive import dist_info_folder, relabel, retag, write_wheel
 from build_matrix.wheelfile.file import WheelFile
 from build_matrix.wheelfile.native import Library
 from build_matrix.wheelfile.platform_policy import known_system_needs
@@ -77,7 +77,7 @@ def _make(context: Context, raw: RawWheel, work: BuildInputs, folder: Path) -> N
 
     compiled = WheelFile(raw.path)
     members = relabel(compiled.members, work.cell.label, _requirements(compiled.libraries, work))
-    info = dist_info(members)
+    info = dist_info_folder(members)
     members |= {f"{info}/licenses/{name}": text for name, text in _licenses(work.source.root)}
     members[f"{info}/{NAME}"] = write_sbom(work)
     check_members(members, compiled.libraries, forbidden=_private_paths(context.store))

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from build_matrix.errors import VerificationError
-from build_matrix.wheelfile.archive import dist_info
+from build_matrix.wheelfile.archive import dist_info_folder
 from build_matrix.wheelfile.native import Library
 
 PACKAGE = "llama_cpp"
@@ -18,7 +18,7 @@ def check_members(members: Mapping[str, bytes], libraries: Mapping[str, Library]
 
     ``libraries`` are the native ones among the members, ``forbidden`` texts that no file may hold.
     """
-    info = dist_info(members)
+    info = dist_info_folder(members)
     seen: dict[str, str] = {}
     for name, data in members.items():
         top = name.partition("/")[0]

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 
 from build_matrix.model import Record
-from build_matrix.wheelfile.archive import dist_info, headers
+from build_matrix.wheelfile.archive import dist_info_folder, headers
 
 _ROW = 3  # path, hash and size of a row of RECORD
 
@@ -60,7 +60,7 @@ class DistInfo(Record, frozen=True, kw_only=True):
 
 def read_dist_info(members: Mapping[str, bytes]) -> DistInfo:
     """The one ``.dist-info`` folder among the files of a wheel; raises VerificationError."""
-    folder = dist_info(members)
+    folder = dist_info_folder(members)
     metadata, wheel, record = (
         members.get(f"{folder}/{name}", b"").decode("utf-8", "replace") for name in ("METADATA", "WHEEL", "RECORD")
     )
