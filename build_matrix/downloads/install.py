@@ -12,6 +12,7 @@ from pathlib import Path
 import uv
 
 from build_matrix.errors import BuildMatrixError, CredentialsError, DiskFullError, InstallError
+from build_matrix.platforms import find_platform, platform_name
 from build_matrix.process.runner import run
 from build_matrix.redact import redact
 
@@ -35,7 +36,7 @@ def create_environment(folder: Path, cache: Path) -> Path:
     Raises InstallError.
     """
     _uv(["venv", "--quiet", "--relocatable", "--python", sys.executable, str(folder)], cache)
-    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    return find_platform(platform_name()).environment_python(folder)
 
 
 def install_wheels(

@@ -5,6 +5,7 @@ The ``*.toml`` and ``*.txt`` files here are written by ``nox -s lock``; ``inputs
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,13 +15,20 @@ from packaging.tags import Tag, sys_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
-from build_matrix.catalog import DebianCompiler, RedistManifest, sources
+from build_matrix.catalog import DebianCompiler, RedistManifest, platforms, sources
 from build_matrix.errors import ConfigurationError, NoCompatibleChoiceError
-from build_matrix.model import Cell, Component, Ingredients, Lock, LockedFile, LockedPackage, Platform, Record
+from build_matrix.model import (
+    Cell,
+    Component,
+    CudaVersion,
+    Ingredients,
+    Lock,
+    LockedFile,
+    LockedPackage,
+    Record,
+)
 
 FOLDER = Path(__file__).parent
-
-PLATFORM_MARKERS = {"linux-x86_64": ("linux", "x86_64"), "windows-x86_64": ("win32", "AMD64")}
 
 
 class ReleaseOptions(Record, frozen=True, kw_only=True):
@@ -91,17 +99,17 @@ def select_wheels(lock: Lock) -> tuple[Component, ...]:
         if not ranked:
             raise NoCompatibleChoiceError(
                 f"The lock holds no wheel of {package.project} {package.version} for this Python.",
-                "Use CPython 3.10 to 3.14 on Linux x86-64 with glibc, or Windows x86-64.",
+                f"Use CPython 3.10 to 3.14 on {' or '.join(row.title for row in platforms().values())}.",
             )
         chosen.append(_component(package, min(ranked, key=lambda pair: pair[0])[1]))
     return tuple(chosen)
 
 
-def select_platform(lock: Lock, platform: Platform) -> tuple[Component, ...]:
-    """The files of each package for ``platform``, whatever machine this is."""
+def select_platform(lock: Lock, platform: str) -> tuple[Component, ...]:
+    """The files of each package for ``platform``, whatever machine this is; raises NoCompatibleChoiceError."""
     chosen = []
     for package in lock.packages:
-        files = [file for file in package.files if wheel_platform(file.filename) in {platform, "any"}]
+        files = _files_for(package, platform)
         if not files:
             raise NoCompatibleChoiceError(
                 f"The lock holds no file of {package.project} {package.version} for {platform}.",
@@ -111,18 +119,14 @@ def select_platform(lock: Lock, platform: Platform) -> tuple[Component, ...]:
     return tuple(chosen)
 
 
-def wheel_platform(filename: str) -> Platform | str:
-    """``linux-x86_64``, ``windows-x86_64``, ``any``, or an empty text for a platform that is not supported."""
+def wheel_platforms(filename: str) -> frozenset[str]:
+    """The platforms of the catalog that this wheel is for; none of them for what is no wheel."""
     try:
-        tags = parse_wheel_filename(filename)[3]
+        tags = {tag.platform for tag in parse_wheel_filename(filename)[3]}
     except InvalidWheelFilename:
-        return ""
-    platforms = {tag.platform for tag in tags}
-    if "any" in platforms:
-        return "any"
-    if any(p.endswith("_x86_64") and p.startswith(("manylinux", "linux")) for p in platforms):
-        return "linux-x86_64"
-    return "windows-x86_64" if "win_amd64" in platforms else ""
+        return frozenset()
+    known = platforms().values()
+    return frozenset(row.name for row in known if any(tag == "any" or re.fullmatch(row.tags, tag) for tag in tags))
 
 
 def select_sdist(version: str) -> Component:
@@ -131,7 +135,7 @@ def select_sdist(version: str) -> Component:
     return _component(package, package.files[0])
 
 
-def available_toolkits(platform: Platform) -> tuple[str, ...]:
+def available_toolkits(platform: str) -> tuple[str, ...]:
     """The CUDA minors that some source has for ``platform``, oldest first."""
     return tuple(minor for minor in locked_toolkits() if _choices(minor, platform))
 
@@ -159,16 +163,20 @@ def select_ingredients(cell: Cell) -> Ingredients:
     )
 
 
-def _choices(minor: str, platform: Platform) -> list[tuple[tuple[Component, ...], str]]:
+def _choices(minor: str, platform: str) -> list[tuple[tuple[Component, ...], str]]:
     """A toolkit's files and its own version, for each source that has it."""
-    lock = read_lock(f"cuda-{minor}")
+    lock, facts = read_lock(f"cuda-{minor}"), platforms().get(platform)
+    if facts is None or not all(_files_for(package, platform) for package in lock.packages):
+        return []
     found: list[tuple[tuple[Component, ...], str]] = []
-    if int(minor.partition(".")[0]) in sources().index_families:
+    if CudaVersion.parse(minor).major in sources().index_families:
         found.append((select_platform(lock, platform), lock.release))
-    found += [((_manifest(row),), row.release) for row in sources().redist.manifest if row.cuda == minor]
-    if platform == "linux-x86_64":
-        compilers = [_debian(row) for row in sources().debian.compiler if row.cuda == minor]
-        found += [((*select_platform(lock, platform), compiler), lock.release) for compiler in compilers]
+    if facts.redist:
+        found += [((_manifest(row),), row.release) for row in sources().redist.manifest if row.cuda == minor]
+    if facts.debian:
+        ending = f"_{facts.debian}.deb"  # a package is called NAME_VERSION_ARCHITECTURE.deb
+        rows = [row for row in sources().debian.compiler if row.cuda == minor and row.path.endswith(ending)]
+        found += [((*select_platform(lock, platform), _debian(row)), lock.release) for row in rows]
     return found
 
 
@@ -189,6 +197,10 @@ def _debian(row: DebianCompiler) -> Component:
         origin="debian",
         path=row.path,
     )
+
+
+def _files_for(package: LockedPackage, platform: str) -> list[LockedFile]:
+    return [file for file in package.files if platform in wheel_platforms(file.filename)]
 
 
 def _component(package: LockedPackage, file: LockedFile) -> Component:

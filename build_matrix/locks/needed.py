@@ -19,9 +19,10 @@ from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
+from build_matrix.catalog import platforms
 from build_matrix.errors import ConfigurationError, FileMissingError
-from build_matrix.locks import FOLDER, read_lock, select_platform, wheel_platform
-from build_matrix.model import Cell, Component, Ingredients, Lock, Platform, file_sha256
+from build_matrix.locks import FOLDER, read_lock, select_platform, wheel_platforms
+from build_matrix.model import Cell, Component, Ingredients, Lock, file_sha256
 
 TOOL = FOLDER / "tool.txt"
 REDIST, DEBIAN = "redist", "debian"  # folders of the mirrors
@@ -69,7 +70,7 @@ class Target(NamedTuple):
     """What a machine without network runs: a minor version of CPython (``3.12``), and the platform."""
 
     python: str
-    platform: Platform
+    platform: str
 
     def needs(self, marker: Marker | None) -> bool:
         """Whether a dependency with this marker is needed by any patch release of its Python."""
@@ -77,15 +78,16 @@ class Target(NamedTuple):
 
     def accepts(self, filename: str) -> bool:
         """Whether its Python installs this wheel, on a system with a glibc that is new enough for it."""
-        if wheel_platform(filename) not in {self.platform, "any"}:
+        if self.platform not in wheel_platforms(filename):
             return False
         tags = {(tag.interpreter, tag.abi) for tag in parse_wheel_filename(filename)[3]}
         return not tags.isdisjoint(_accepted(self.python))
 
     def _environments(self) -> Iterator[dict[str, str]]:
+        markers = platforms()[self.platform].markers
         for patch in range(PATCHES):
             full = f"{self.python}.{patch}"
-            yield {"python_version": self.python, "python_full_version": full, "implementation_version": full}
+            yield markers | {"python_version": self.python, "python_full_version": full, "implementation_version": full}
 
 
 def tool_files(

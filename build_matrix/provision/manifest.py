@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from build_matrix.catalog import project_of, sources
+from build_matrix.catalog import platforms, project_of, sources
 from build_matrix.errors import DownloadError
-from build_matrix.model import Component, Platform
+from build_matrix.model import Component
 
 NEEDED = ("nvidia-cuda-nvcc", "nvidia-cuda-runtime", "nvidia-cublas", "nvidia-cuda-cccl")
 
@@ -19,7 +19,7 @@ def is_manifest(file: Component) -> bool:
     return file.origin == "redist" and file.filename.startswith("redistrib_")
 
 
-def read_manifest(path: Path, family: int, platform: Platform) -> tuple[Component, ...]:
+def read_manifest(path: Path, family: int, platform: str) -> tuple[Component, ...]:
     """The archives that make a toolkit of ``family`` for ``platform``, named as the package index names them.
 
     A manifest maps each component to its ``version`` and, for each platform, to ``relative_path``, ``sha256`` and
@@ -30,7 +30,7 @@ def read_manifest(path: Path, family: int, platform: Platform) -> tuple[Componen
     found = []
     for name, project in sources().redist.projects.items():
         entry = entries.get(name)
-        archive = entry.get(platform) if isinstance(entry, dict) else None
+        archive = entry.get(platforms()[platform].redist) if isinstance(entry, dict) else None
         if not isinstance(entry, dict) or not isinstance(archive, dict):
             continue
         relative = str(archive["relative_path"])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from build_matrix.errors import ConfigurationError, NotReproducibleError
+from build_matrix.errors import ConfigurationError, NoCompatibleChoiceError, NotReproducibleError
 from build_matrix.model import AppliedPatch, WheelRecord
+from build_matrix.platforms import find_platform
 from build_matrix.wheelfile.file import WheelFile
 
 
@@ -14,6 +15,16 @@ def read_record(wheel: Path) -> WheelRecord:
     if not wheel.is_file():
         raise ConfigurationError(f"There is no wheel {wheel}.", "Name a wheel that build-matrix built.")
     return WheelFile(wheel).read_record()
+
+
+def require_platform(record: WheelRecord, name: str) -> None:
+    """Check that wheels like the recorded one are built on platform ``name``; raises NoCompatibleChoiceError."""
+    here, there = find_platform(name), find_platform(record.cell.platform)
+    if here.name != there.name:
+        raise NoCompatibleChoiceError(
+            f"{record.filename} was built for {there.title}; this machine is {here.title}.",
+            f"Reproduce it on {there.title}.",
+        )
 
 
 def require_same_recipe(

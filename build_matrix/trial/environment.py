@@ -9,9 +9,8 @@ from pathlib import Path
 from build_matrix.context import Context
 from build_matrix.downloads import create_environment, install_wheels
 from build_matrix.locks import locked_toolkits, read_lock, select_platform, select_wheels
-from build_matrix.model import Component, Record, digest_of
+from build_matrix.model import Component, CudaVersion, Label, Record, digest_of
 from build_matrix.wheelfile.file import WheelFile
-from build_matrix.wheelfile.label import Label
 
 DRIVER_LIBRARY = "libcuda.so.1"
 
@@ -49,9 +48,9 @@ def child_variables(folder: Path) -> dict[str, str]:
 
 def _dependencies(context: Context, label: Label) -> tuple[Component, ...]:
     """What a wheel may declare: the locked packages of its CUDA version, or of the newest that has its major."""
-    family = [minor for minor in locked_toolkits() if int(minor.partition(".")[0]) == label.family]
+    family = [minor for minor in locked_toolkits() if CudaVersion.parse(minor).major == label.family]
     cuda = label.cuda if label.cuda in family or not family else family[-1]
-    return (*select_wheels(read_lock("runtime")), *select_platform(read_lock(f"cuda-{cuda}"), context.machine.target))
+    return (*select_wheels(read_lock("runtime")), *select_platform(read_lock(f"cuda-{cuda}"), context.machine.platform))
 
 
 def _link(context: Context, files: tuple[Component, ...]) -> Path:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import time
 from pathlib import Path
+from platform import python_version
 
 import msgspec
 from msgspec import structs
@@ -30,6 +30,7 @@ from build_matrix.model import (
     file_sha256,
     readable_json,
 )
+from build_matrix.platforms import Platform, find_platform
 from build_matrix.store import KEY_LENGTH, write_atomically
 from build_matrix.trial.environment import install_wheel
 from build_matrix.verify.cubins import check_cubins
@@ -46,8 +47,8 @@ __all__ = [
 ]
 
 CODE = (
-    "verify", "trial", "wheelfile", "diagnosis", "resolve", "cli/verify.py", "catalog", "locks", "unpacking.py",
-    "process/runner.py", "downloads/install.py",
+    "verify", "trial", "wheelfile", "platforms", "diagnosis", "resolve", "pipeline/verification.py", "catalog", "locks",
+    "unpacking.py", "process/runner.py", "downloads/install.py",
 )  # fmt: skip
 LIBRARIES = ("auditwheel", "gguf", "lief", "numpy", "nvidia-ml-py", "packaging", "psutil")
 LOG_LINES = 80  # of a failed run, in its verdict
@@ -86,15 +87,16 @@ def verify_wheel(context: Context, wheel: WheelFile, targets: tuple[Target, ...]
     """Verify a wheel on each of ``targets`` and write its verdict beside it; ``model`` is a GGUF to try too.
 
     A wheel that fails is a verdict, not an error. Raises ConfigurationError for a file that is not there,
-    DownloadError and its kinds, MissingPrerequisiteError.
+    DownloadError and its kinds, MissingPrerequisiteError, NoCompatibleChoiceError for a platform that is not supported.
     """
+    platform = find_platform(context.machine.platform)
     if not wheel.path.is_file():
         raise ConfigurationError(f"There is no wheel {wheel.path}.", "Build one: `nox -s build-cuda13`.")
     if model and not model.is_file():
         raise ConfigurationError(f"There is no model {model}.", "Name a GGUF file.")
     started = time.monotonic()
     context.reporter.say(f"  verifying {wheel.path.name}")
-    outcome = _examine(context, wheel, targets, model)
+    outcome = _examine(context, wheel, platform, targets, model)
     offload, reason, cause = _judge(outcome, context.machine)
     verdict = Verdict(
         filename=wheel.path.name,
@@ -108,7 +110,7 @@ def verify_wheel(context: Context, wheel: WheelFile, targets: tuple[Target, ...]
         log=outcome.log[-LOG_LINES:],
         seconds=round(time.monotonic() - started, 1),
         libc=context.machine.libc,
-        python=platform.python_version(),
+        python=python_version(),
         tool=f"build-matrix {build_matrix.__version__}",
         inputs=_inputs(wheel, context.machine),
     )
@@ -116,9 +118,11 @@ def verify_wheel(context: Context, wheel: WheelFile, targets: tuple[Target, ...]
     return verdict
 
 
-def _examine(context: Context, wheel: WheelFile, targets: tuple[Target, ...], model: Path | None) -> _Outcome:
+def _examine(
+    context: Context, wheel: WheelFile, platform: Platform, targets: tuple[Target, ...], model: Path | None
+) -> _Outcome:
     """The wheel against its own name; where that holds, what is inside it, and then how it runs."""
-    checks, label = check_static(wheel, context.store)
+    checks, label = check_static(wheel, platform, context.store)
     checks.append(_check_record(wheel))
     cause = diagnose_static(checks, label.family if label else 0)
     if label is None or not all(check.passed for check in checks):

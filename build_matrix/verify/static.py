@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 
-from build_matrix.catalog import nvidia_libraries, system_libraries
+from build_matrix.catalog import nvidia_libraries
 from build_matrix.errors import VerificationError
-from build_matrix.model import Check
+from build_matrix.model import Check, Label
+from build_matrix.platforms import Platform
+from build_matrix.platforms.system_needs import known_system_needs
 from build_matrix.store import Store
 from build_matrix.wheelfile.archive import record_hash
 from build_matrix.wheelfile.file import WheelFile
-from build_matrix.wheelfile.label import Label
 from build_matrix.wheelfile.metadata import DistInfo
 from build_matrix.wheelfile.name import PROJECT, WheelName
 from build_matrix.wheelfile.native import Library
-from build_matrix.wheelfile.platform_policy import known_system_needs, promises_too_much, read_system_needs
 
 
-def check_static(wheel: WheelFile, store: Store | None = None) -> tuple[list[Check], Label | None]:
+def check_static(wheel: WheelFile, platform: Platform, store: Store | None = None) -> tuple[list[Check], Label | None]:
     """Every check that needs no other program, and what the label claims (None: nothing that can be checked).
 
-    ``store`` knows auditwheel's answer for the same libraries from when they were built here.
+    ``platform`` is the one that the wheel should be for, ``store`` knows what the same libraries need of a system from
+    when they were built here.
     """
     try:
         name, info = wheel.name, wheel.dist_info
@@ -33,9 +34,9 @@ def check_static(wheel: WheelFile, store: Store | None = None) -> tuple[list[Che
         _check_record(wheel.members, info),
     ]
     if name.label:
-        checks.append(_check_libraries(wheel.libraries, info, name.label))
+        checks.append(_check_libraries(wheel.libraries, info, name.label, platform))
         checks.append(_check_cxx(wheel.libraries))
-        checks.append(_check_platform(wheel, name.label, store))
+        checks.append(_check_platform(wheel, platform, name.label, store))
     return checks, name.label
 
 
@@ -74,7 +75,7 @@ def _check_record(members: Mapping[str, bytes], info: DistInfo) -> Check:
     return Check(name="RECORD", passed=not wrong, detail=detail)
 
 
-def _check_libraries(libraries: Mapping[str, Library], info: DistInfo, label: Label) -> Check:
+def _check_libraries(libraries: Mapping[str, Library], info: DistInfo, label: Label, platform: Platform) -> Check:
     """Every library that is needed is in the wheel, on every system, or declared; CUDA's are of the label's major."""
     own = {library.soname for library in libraries.values()}
     declared = info.requirements
@@ -85,15 +86,15 @@ def _check_libraries(libraries: Mapping[str, Library], info: DistInfo, label: La
     problems = []
     for name, library in libraries.items():
         for soname in library.needed:
-            if soname in own or soname in system_libraries("linux-x86_64"):
+            if soname in own or soname in platform.system_libraries:
                 continue
             source = nvidia.libraries.get(soname)
             if source is None:
                 problems.append(f"{name} needs {soname}, which nothing declared provides")
             elif source.project not in declared:
                 problems.append(f"{name} needs {soname}, but {source.project} is not declared")
-            elif f"$ORIGIN/{source.folder}" not in library.runpath:
-                problems.append(f"{name} does not look for {soname} in $ORIGIN/{source.folder}")
+            elif platform.run_path(source.folder) not in library.runpath:
+                problems.append(f"{name} does not look for {soname} in {platform.run_path(source.folder)}")
     if not any(_needs_cuda(library, nvidia.libraries) for library in libraries.values()):
         problems.append(f"no library needs CUDA {label.family}: this is a CPU-only build")
     detail = "; ".join(problems) or f"{len(libraries)} libraries need only what they may need"
@@ -107,18 +108,19 @@ def _check_cxx(libraries: Mapping[str, Library]) -> Check:
     return Check(name="libstdc++", passed=not own, detail=detail or "that of the system, everywhere")
 
 
-def _check_platform(wheel: WheelFile, label: Label, store: Store | None) -> Check:
+def _check_platform(wheel: WheelFile, platform: Platform, label: Label, store: Store | None) -> Check:
     """Every system that the platform tags name has the symbols that the libraries need."""
     try:
         provided = nvidia_libraries(label.family).libraries
         if store:
-            needs = known_system_needs(wheel.members, provided, store, lambda _: wheel.path)
+            libraries = {name: wheel.members[name] for name in wheel.libraries}
+            needs = known_system_needs(platform, libraries, provided, store, lambda _: wheel.path)
         else:
-            needs = read_system_needs(wheel.path, provided)
+            needs = platform.read_system_needs(wheel.path, provided)
     except (KeyError, VerificationError) as error:
         detail = error.problem if isinstance(error, VerificationError) else f"nothing is known of CUDA {label.family}"
         return Check(name="platform", passed=False, detail=detail)
-    wrong = sorted(tag for tag in wheel.name.platforms if promises_too_much(tag, needs.tag))
+    wrong = sorted(tag for tag in wheel.name.platforms if platform.promises_too_much(tag, needs.tag))
     symbols = ", ".join(f"{family} {version}" for family, version in needs.symbols.items())
     detail = f"needs {needs.tag} ({symbols})" + (f", but is tagged {' '.join(wrong)}" if wrong else "")
     return Check(name="platform", passed=not wrong, detail=detail)

@@ -26,21 +26,22 @@ from build_matrix.model import (
     file_sha256,
     readable_json,
 )
+from build_matrix.platforms import find_platform
+from build_matrix.platforms.system_needs import known_system_needs
 from build_matrix.process.sandbox import ROOT
 from build_matrix.store import Store, copy_atomically, disk_errors, write_atomically
 from build_matrix.wheel.hygiene import check_members
 from build_matrix.wheelfile.archive import dist_info_folder, relabel, retag, write_wheel
 from build_matrix.wheelfile.file import WheelFile
 from build_matrix.wheelfile.native import Library
-from build_matrix.wheelfile.platform_policy import known_system_needs
 from build_matrix.wheelfile.sidecar import load_record, record_path
 
 __all__ = ["finish_wheel"]
 
 CODE = (
     "wheel/__init__.py", "wheel/hygiene.py", "wheel/sbom.py", "downloads/purl.py", "unpacking.py",
-    "wheelfile/archive.py", "wheelfile/file.py", "wheelfile/label.py", "wheelfile/metadata.py", "wheelfile/name.py",
-    "wheelfile/native.py", "wheelfile/platform_policy.py", "wheelfile/sidecar.py",
+    "wheelfile/archive.py", "wheelfile/file.py", "wheelfile/metadata.py", "wheelfile/name.py", "wheelfile/native.py",
+    "wheelfile/sidecar.py", "platforms",
 )  # fmt: skip
 LIBRARIES = ("auditwheel", "cyclonedx-python-lib", "deflate", "lief", "packageurl-python")
 TOOL = f"build-matrix {build_matrix.__version__}"
@@ -82,7 +83,11 @@ def _make(context: Context, raw: RawWheel, work: BuildInputs, folder: Path) -> N
     members[f"{info}/{NAME}"] = write_sbom(work)
     check_members(members, compiled.libraries, forbidden=_private_paths(context.store))
     system = known_system_needs(
-        members, nvidia_libraries(_family(work)).libraries, context.store, partial(write_wheel, members, level=1)
+        find_platform(work.cell.platform),
+        {name: members[name] for name in compiled.libraries},
+        nvidia_libraries(_family(work)).libraries,
+        context.store,
+        partial(write_wheel, members, level=1),
     )
     finished = WheelFile(write_wheel(retag(members, system.tag), folder))
     record = _record(finished, compiled.libraries, raw, work, system)
@@ -122,7 +127,7 @@ def _requirements(compiled: Mapping[str, Library], work: BuildInputs) -> tuple[s
 
 
 def _family(work: BuildInputs) -> int:
-    return int(work.cell.cuda.partition(".")[0])
+    return work.cell.cuda_version.major
 
 
 def _licenses(source: Path) -> Iterator[tuple[str, bytes]]:

@@ -6,9 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 from build_matrix.errors import ConfigurationError, VerificationError
-from build_matrix.model import Verdict, WheelRecord, file_sha256
+from build_matrix.model import Label, Verdict, WheelRecord, file_sha256
 from build_matrix.wheelfile.archive import Members, read_members
-from build_matrix.wheelfile.label import Label
 from build_matrix.wheelfile.metadata import DistInfo, read_dist_info
 from build_matrix.wheelfile.name import WheelName, parse_wheel_name
 from build_matrix.wheelfile.native import Library, read_library

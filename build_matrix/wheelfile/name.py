@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from build_matrix.errors import VerificationError
-from build_matrix.wheelfile.label import Label, parse_label
+from build_matrix.model import Label, parse_label
 
 if TYPE_CHECKING:
     from packaging.tags import Tag

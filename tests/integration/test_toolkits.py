@@ -15,8 +15,8 @@ from build_matrix.downloads import Downloads, IndexConfiguration, read_configura
 from build_matrix.downloads.install import resolve
 from build_matrix.errors import ArchiveUnreachableError, ConfigurationError, MissingPrerequisiteError
 from build_matrix.locks import ingredient_choices, read_lock, select_ingredients
-from build_matrix.locks.update import check_same_release
 from build_matrix.model import Architecture, Cell, LockedPackage, Sysroot, Toolchain
+from build_matrix.pipeline.lock import check_same_release
 from build_matrix.probe import find_compilers
 from build_matrix.provision import (
     fetch_toolkit,

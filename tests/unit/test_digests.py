@@ -28,6 +28,8 @@ from build_matrix.model import (
     Machine,
     RawWheel,
 )
+from build_matrix.platforms import find_platform
+from build_matrix.platforms.system_needs import known_system_needs
 from build_matrix.process import nvcc_launcher
 from build_matrix.provision import provision_environment
 from build_matrix.provision import toolkit as toolkits
@@ -36,7 +38,6 @@ from build_matrix.store import Store
 from build_matrix.trial import child, harness, watch
 from build_matrix.trial.environment import Environment
 from build_matrix.verify import model_file, numbers, reference, smoke
-from build_matrix.wheelfile import platform_policy
 from build_matrix.wheelfile.file import WheelFile
 
 replace = msgspec.structs.replace
@@ -212,6 +213,7 @@ SOURCE_MODULES = [
 NEUTRAL = (
     "__init__.py", "context.py", "digests.py", "errors.py", "model/", "redact.py", "process/relay.py", "report.py",
     "process/runner.py", "process/sandbox.py", "store.py", "catalog/__init__.py", "locks/__init__.py", "downloads/",
+    "platforms/__init__.py",
 )  # fmt: skip
 # Modules whose result is less than all that they do.
 PART = {
@@ -330,12 +332,12 @@ def test_a_filled_store_is_not_asked_for_what_other_code_made(
             in_context(store), inputs.toolchain, inputs.cell.architectures, inputs.compiler, inputs.sysroot
         ),
         "cache-probe": lambda: cache_probe.why_unfit(in_context(store), name, program, inputs),
-        "system-needs": lambda: platform_policy.known_system_needs({}, (), store, lambda path: path),
+        "system-needs": lambda: known_system_needs(find_platform("linux-x86_64"), {}, (), store, Path),
         "wheel": lambda: wheel.finish_wheel(in_context(store), raw, inputs, 1, tmp_path),
         "smoke-model": lambda: smoke.prepare_smoke_test(in_context(store, cpus=1), environment, None),
     }
     before = {stage: ask(asked, stage, call) for stage, call in stages.items()}
-    for module in ("source", "provision.environment", "provision.toolkit", "wheelfile.platform_policy", "wheel",
+    for module in ("source", "provision.environment", "provision.toolkit", "platforms.system_needs", "wheel",
                    "verify.smoke", "compile.cache_probe"):  # fmt: skip
         monkeypatch.setattr(f"build_matrix.{module}.code_digest", lambda *_: "other code")
     after = {stage: ask(asked, stage, call) for stage, call in stages.items()}

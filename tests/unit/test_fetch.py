@@ -14,13 +14,13 @@ from commands import run_tool
 from contexts import in_context
 
 from build_matrix.cli import fetch
-from build_matrix.cli.fetch import SUMS, cell_files, choose_cell, put
 from build_matrix.downloads import Downloads, IndexConfiguration
 from build_matrix.errors import ArchiveUnreachableError, ConfigurationError, FileMissingError
 from build_matrix.locks import ingredient_choices, read_lock, select_wheels
 from build_matrix.locks.needed import Target, build_files, place, read_tool_lock, tool_files
-from build_matrix.locks.update import PYTHONS
 from build_matrix.model import Architecture, Cell, Component, Machine, Origin, Request, file_sha256
+from build_matrix.pipeline.fetch import SUMS, cell_files, choose_cell, put
+from build_matrix.pipeline.lock import PYTHONS
 from build_matrix.store import Store
 
 CELL = Cell(llama="0.3.16", cuda="13.0", architectures=(Architecture(number=89),), platform="linux-x86_64")

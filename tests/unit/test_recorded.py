@@ -8,8 +8,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from build_matrix.cli.prediction import predict_wheel
-from build_matrix.cli.verify import targets
 from build_matrix.model import (
     Architecture,
     BuildFacts,
@@ -23,6 +21,8 @@ from build_matrix.model import (
     WheelRecord,
     file_sha256,
 )
+from build_matrix.pipeline.prediction import predict_wheel
+from build_matrix.pipeline.verification import targets
 from build_matrix.wheelfile.file import WheelFile
 from build_matrix.wheelfile.recorded import recorded_defines
 from build_matrix.wheelfile.sidecar import record_path
@@ -138,7 +138,7 @@ def test_the_record_of_another_file_or_of_other_options_is_not_believed(tmp_path
 def test_other_rules_hold_whatever_the_options_are(tmp_path: Path, inputs: BuildInputs, old_driver: Machine) -> None:
     wheel = write_wheel(tmp_path, inputs, NONE, NONE)
     gpu = msgspec.structs.replace(old_driver.gpus[0], compute_capability="7.5")
-    assert "runs nothing of sm89" in why_impossible(wheel, msgspec.structs.replace(old_driver, gpus=(gpu,)))
+    assert "cannot run code for sm89" in why_impossible(wheel, msgspec.structs.replace(old_driver, gpus=(gpu,)))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from contexts import in_context
 
 from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.locks import locked_toolkits, read_lock, select_platform, select_wheels
-from build_matrix.model import Check, Component
+from build_matrix.model import Check, Component, parse_label
 from build_matrix.process.runner import Completed
 from build_matrix.store import Store
 from build_matrix.trial import environment as installing
@@ -21,7 +21,6 @@ from build_matrix.verify.cubins import check_cubins
 from build_matrix.verify.model_file import MODELS, Model, prompt
 from build_matrix.verify.smoke import SmokeTest, prepare_smoke_test
 from build_matrix.wheelfile.file import WheelFile
-from build_matrix.wheelfile.label import parse_label
 from wheels import make_wheel
 
 

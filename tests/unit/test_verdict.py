@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from build_matrix.cli.verify import visible_gpus
 from build_matrix.errors import ConfigurationError
 from build_matrix.model import Check, Finding, Gpu, GpuVerdict, Machine, Offload, Surroundings, Verdict, file_sha256
+from build_matrix.pipeline.verification import visible_gpus
 from build_matrix.verify import _judge, _Outcome, known_verdict
 from build_matrix.wheelfile.file import WheelFile
 from build_matrix.wheelfile.sidecar import verdict_path

@@ -16,7 +16,7 @@ from records import make_record
 
 import build_matrix
 from build_matrix import verify
-from build_matrix.cli.common import print_verdicts, raise_for
+from build_matrix.cli.common import print_verdicts
 from build_matrix.context import Context
 from build_matrix.downloads import Downloads
 from build_matrix.errors import ConfigurationError, InstallError, VerificationError
@@ -26,18 +26,21 @@ from build_matrix.model import (
     Finding,
     Gpu,
     GpuVerdict,
+    Label,
     Machine,
     RunFacts,
     Surroundings,
     Verdict,
     file_sha256,
+    parse_label,
 )
+from build_matrix.pipeline.verification import require_verified
+from build_matrix.platforms import Platform
 from build_matrix.store import Store
 from build_matrix.trial.environment import Environment
 from build_matrix.verify import Target, known_verdict, verify_wheel
 from build_matrix.verify.smoke import SmokeResult, SmokeTest
 from build_matrix.wheelfile.file import WheelFile
-from build_matrix.wheelfile.label import Label, parse_label
 from build_matrix.wheelfile.sidecar import record_path, verdict_path
 from wheels import make_wheel
 
@@ -67,7 +70,7 @@ class Stages:
         for name in ("check_static", "check_cubins", "install_wheel", "prepare_smoke_test", "run_on_cpu", "run_on_gpu"):
             monkeypatch.setattr(verify, name, getattr(self, f"_{name}"))
 
-    def _check_static(self, wheel: WheelFile, store: Store) -> tuple[list[Check], Any]:
+    def _check_static(self, wheel: WheelFile, platform: Platform, store: Store) -> tuple[list[Check], Any]:
         return list(self.static), self.label
 
     def _check_cubins(self, context: Context, wheel: WheelFile, label: Label, scratch: Path) -> Check:
@@ -78,7 +81,7 @@ class Stages:
     def _install_wheel(self, context: Context, wheel: WheelFile, label: Label, scratch: Path) -> Environment:
         self.ran.append("install")
         self.installed = (wheel.path, label, scratch, context.store, context.downloads)
-        assert context.machine.target == "linux-x86_64"
+        assert context.machine.platform == "linux-x86_64"
         if self.install:
             raise self.install
         return Environment(python=Path("python"), folder=scratch)
@@ -188,8 +191,8 @@ def test_one_check_that_fails_on_a_gpu_is_no_proof(stages: Stages, judge, place:
     assert found.cause.rule == "wrong numbers"
     assert verdict.cause == found.cause
     assert verdict.reason == found.reason == found.cause.fact
-    with pytest.raises(VerificationError, match="is not verified: It computes wrong numbers"):
-        raise_for([verdict], require_gpu=False)
+    with pytest.raises(VerificationError, match="is not verified: The wheel computes wrong numbers"):
+        require_verified([verdict], require_gpu=False)
 
 
 def test_a_verdict_says_how_long_it_took(stages: Stages, judge, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
@@ -406,29 +409,29 @@ def verdict_with(**changes: Any) -> Verdict:
 
 def test_a_gpu_that_is_required_must_have_proven_every_wheel() -> None:
     proven = verdict_with()
-    raise_for([proven, proven], require_gpu=True)
-    raise_for([], require_gpu=True)
+    require_verified([proven, proven], require_gpu=True)
+    require_verified([], require_gpu=True)
     for offload in ("untested", "impossible_here"):
         other = verdict_with(filename="y.whl", offload=offload, reason="no NVIDIA GPU", cause=RULE)
-        raise_for([proven, other], require_gpu=False)
+        require_verified([proven, other], require_gpu=False)
         with pytest.raises(VerificationError, match=r"y\.whl is not verified") as caught:
-            raise_for([proven, other], require_gpu=True)
+            require_verified([proven, other], require_gpu=True)
         assert caught.value.exit_code == 7
 
 
 def test_why_a_wheel_is_not_verified_is_its_cause_its_checks_or_its_offload() -> None:
     with pytest.raises(VerificationError) as caught:
-        raise_for([verdict_with(offload="untested", reason="no NVIDIA GPU", cause=RULE)], require_gpu=True)
+        require_verified([verdict_with(offload="untested", reason="no NVIDIA GPU", cause=RULE)], require_gpu=True)
     assert caught.value.problem == "x.whl is not verified: offload is untested (no NVIDIA GPU)."
     assert caught.value.remedy.endswith("or leave out --require-gpu.")
     with pytest.raises(VerificationError) as caught:
-        raise_for([verdict_with(offload="impossible_here", cause=RULE)], require_gpu=True)
+        require_verified([verdict_with(offload="impossible_here", cause=RULE)], require_gpu=True)
     assert (caught.value.problem, caught.value.remedy) == (
         "x.whl is not verified: no code for sm_75.",
         "Build for 75.",
     )
     with pytest.raises(VerificationError) as caught:
-        raise_for([verdict_with(offload="failed", checks=(GOOD, BAD, BAD))], require_gpu=False)
+        require_verified([verdict_with(offload="failed", checks=(GOOD, BAD, BAD))], require_gpu=False)
     both = "numbers on the GPU: wrong: F16; numbers on the GPU: wrong: F16"
     assert caught.value.problem == f"x.whl is not verified: {both}."
     assert caught.value.remedy == "The verdict beside the wheel holds every check."
@@ -436,7 +439,7 @@ def test_why_a_wheel_is_not_verified_is_its_cause_its_checks_or_its_offload() ->
 
 def test_a_failed_check_fails_also_without_a_gpu_being_required() -> None:
     with pytest.raises(VerificationError):
-        raise_for([verdict_with(offload="untested", checks=(BAD,))], require_gpu=False)
+        require_verified([verdict_with(offload="untested", checks=(BAD,))], require_gpu=False)
 
 
 def test_the_table_shows_each_gpu_and_each_check_that_fails(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from elf import make_elf
 
 from build_matrix.errors import VerificationError
 from build_matrix.model import SystemNeeds, file_sha256
-from build_matrix.verify import static
+from build_matrix.platforms import find_platform, manylinux
 from build_matrix.verify.static import check_static
 from build_matrix.wheelfile import file
 from build_matrix.wheelfile.file import WheelFile
@@ -67,8 +67,8 @@ def test_a_static_check_parses_each_library_once(
     tmp_path: Path, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs = SystemNeeds(tag="linux_x86_64", symbols={})
-    monkeypatch.setattr(static, "read_system_needs", lambda *_: needs)
-    checks, _ = check_static(WheelFile(make_wheel(tmp_path, LIBRARIES)))
+    monkeypatch.setattr(manylinux, "read_system_needs", lambda *_: needs)
+    checks, _ = check_static(WheelFile(make_wheel(tmp_path, LIBRARIES)), find_platform("linux-x86_64"))
     assert {"RECORD", "libraries", "libstdc++", "platform"} <= {check.name for check in checks}
     assert calls == {"read_members": 1, "parse": len(LIBRARIES)}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from build_matrix.errors import ConfigurationError
-from build_matrix.model import Machine, Plan, Request
+from build_matrix.model import CudaVersion, Machine, Plan, Request
 
 
 def make_checked_plan(request: Request, machine: Machine, available: Sequence[str]) -> Plan:
@@ -25,6 +25,15 @@ def make_checked_plan(request: Request, machine: Machine, available: Sequence[st
     visible, note = visible_machine(machine)
     plan = make_plan(request, visible, releases, available)
     return msgspec.structs.replace(plan, notes=(*plan.notes, note)) if note else plan
+
+
+def require_possible(request: Request, machine: Machine) -> None:
+    """Stop before anything is written if no toolkit would do; raises what planning raises."""
+    from build_matrix.locks import available_toolkits
+    from build_matrix.resolve import require_cell
+
+    available = available_toolkits(machine.platform)
+    require_cell(make_checked_plan(request, machine, available), machine, available)
 
 
 def check_request_defines(request: Request, version: str) -> None:
@@ -61,7 +70,7 @@ def visible_machine(machine: Machine) -> tuple[Machine, str]:
 
 def require_wanted(wanted: str, minor: str, root: Path) -> None:
     """Check that the installed toolkit is the one that --cuda asks for; raises ConfigurationError."""
-    if wanted and not f"{minor}.".startswith(f"{wanted.strip()}."):
+    if not CudaVersion.parse(minor).is_wanted(wanted):
         raise ConfigurationError(
             f"--toolkit-root {root} holds CUDA {minor}, but --cuda {wanted} is asked for.",
             "Leave out --cuda, or name the folder of another toolkit.",

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from build_matrix.catalog import llama_releases
+from build_matrix.catalog import default_platform, llama_releases
 from build_matrix.errors import ConfigurationError
-from build_matrix.model import Architecture, Cell, Platform, Record, label_of
+from build_matrix.model import Architecture, Cell, CudaVersion, Record, write_label
 from build_matrix.resolve import why_not_compiled
 
 MATRIX = Path("matrix.toml")
@@ -23,7 +23,7 @@ class MatrixCell(Record, frozen=True, kw_only=True):
     llama: str
     cuda: str
     architectures: tuple[str, ...]
-    platform: Platform = "linux-x86_64"
+    platform: str = msgspec.field(default_factory=default_platform)
     set: str = RELEASE
     max_mb: float = 0
 
@@ -35,7 +35,7 @@ class MatrixCell(Record, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         """As the wheel's version has it: ``0.3.16+cu130.sm89``."""
-        return f"{self.llama}+{label_of(self.cuda, self.compiled)}"
+        return f"{self.llama}+{write_label(CudaVersion.parse(self.cuda), self.compiled)}"
 
 
 class Matrix(Record, frozen=True, kw_only=True):
@@ -44,14 +44,14 @@ class Matrix(Record, frozen=True, kw_only=True):
     max_mb: float = DEFAULT_MAX_MB
     cell: tuple[MatrixCell, ...] = ()
 
-    def all(self, platform: Platform) -> tuple[MatrixCell, ...]:
+    def all(self, platform: str) -> tuple[MatrixCell, ...]:
         """The cells of a release that are built on this platform; raises ConfigurationError when there is none."""
         cells = tuple(cell for cell in self.cell if cell.set == RELEASE and cell.platform == platform)
         if not cells:
             raise ConfigurationError(f"{MATRIX} has no cell of the release for {platform}.", "Add one to it.")
         return cells
 
-    def find(self, names: Sequence[str], platform: Platform) -> tuple[MatrixCell, ...]:
+    def find(self, names: Sequence[str], platform: str) -> tuple[MatrixCell, ...]:
         """The cells with these names, in the order of the matrix; raises ConfigurationError."""
         cells = [cell for cell in self.cell if cell.platform == platform]
         known = [cell.name for cell in cells]
@@ -83,7 +83,7 @@ def read_matrix(path: Path = MATRIX) -> Matrix:
         return Matrix()
     except (OSError, msgspec.DecodeError, ValueError, KeyError) as error:
         raise ConfigurationError(
-            f"{path} cannot be understood: {_said(error)}.", "Mend it: see docs/reference/files.md."
+            f"{path} cannot be understood: {_said(error)}.", "Fix it: see docs/reference/files.md."
         ) from error
     if twice := [name for name, platform in names if names.count((name, platform)) > 1]:
         raise ConfigurationError(f"{path} has the cell {twice[0]} twice.", "Take one of the two out.")
