@@ -24,8 +24,8 @@ from pathlib import Path
 import msgspec
 
 from build_matrix.context import Context
-from build_matrix.downloads import Downloads
-from build_matrix.locks import available_toolkits, ingredient_choices, locked_llama_releases
+from build_matrix.downloads import Downloads, available_toolkits, ingredient_choices
+from build_matrix.locks import locked_llama_releases
 from build_matrix.model import Cell, Conditions, HostCompiler, Request, Toolchain
 from build_matrix.pipeline.build import Recipe, build_wheel
 from build_matrix.probe import probe

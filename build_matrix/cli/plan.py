@@ -33,7 +33,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Show which CUDA toolkits can build for this machine, which one is chosen, and what rules out the others."""
     from build_matrix.cli.common import print_json
-    from build_matrix.locks import available_toolkits
+    from build_matrix.downloads import available_toolkits
     from build_matrix.resolve import require_cell
 
     if schema:

@@ -15,12 +15,11 @@ from packaging.tags import Tag, sys_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
-from build_matrix.catalog import DebianCompiler, RedistManifest, platforms, sources
+from build_matrix.catalog import platforms
 from build_matrix.errors import ConfigurationError, NoCompatibleChoiceError
 from build_matrix.model import (
     Cell,
     Component,
-    CudaVersion,
     Ingredients,
     Lock,
     LockedFile,
@@ -63,7 +62,7 @@ def read_lock(name: str) -> Lock:
 
 
 def locked_toolkits() -> tuple[str, ...]:
-    """The CUDA minors whose packages are locked, oldest first; see ``available_toolkits`` for those with a compiler."""
+    """The CUDA minors whose packages are locked, oldest first; the compiler of one need not be available."""
     found = (path.stem.removeprefix("cuda-") for path in FOLDER.glob("cuda-*.toml"))
     return tuple(sorted(found, key=Version))
 
@@ -135,23 +134,6 @@ def select_sdist(version: str) -> Component:
     return _component(package, package.files[0])
 
 
-def available_toolkits(platform: str) -> tuple[str, ...]:
-    """The CUDA minors that some source has for ``platform``, oldest first."""
-    return tuple(minor for minor in locked_toolkits() if _choices(minor, platform))
-
-
-def ingredient_choices(cell: Cell) -> tuple[Ingredients, ...]:
-    """Every locked file that ``cell`` is made of: one choice for each source of its toolkit, the preferred one first.
-
-    Raises ConfigurationError, NoCompatibleChoiceError.
-    """
-    rest = select_ingredients(cell)
-    return tuple(
-        msgspec.structs.replace(rest, toolkit=files, toolkit_release=release)
-        for files, release in _choices(cell.cuda, cell.platform)
-    )
-
-
 def select_ingredients(cell: Cell) -> Ingredients:
     """Every locked file of ``cell`` but the toolkit's; raises ConfigurationError, NoCompatibleChoiceError."""
     return Ingredients(
@@ -163,40 +145,10 @@ def select_ingredients(cell: Cell) -> Ingredients:
     )
 
 
-def _choices(minor: str, platform: str) -> list[tuple[tuple[Component, ...], str]]:
-    """A toolkit's files and its own version, for each source that has it."""
-    lock, facts = read_lock(f"cuda-{minor}"), platforms().get(platform)
-    if facts is None or not all(_files_for(package, platform) for package in lock.packages):
-        return []
-    found: list[tuple[tuple[Component, ...], str]] = []
-    if CudaVersion.parse(minor).major in sources().index_families:
-        found.append((select_platform(lock, platform), lock.release))
-    if facts.redist:
-        found += [((_manifest(row),), row.release) for row in sources().redist.manifest if row.cuda == minor]
-    if facts.debian:
-        ending = f"_{facts.debian}.deb"  # a package is called NAME_VERSION_ARCHITECTURE.deb
-        rows = [row for row in sources().debian.compiler if row.cuda == minor and row.path.endswith(ending)]
-        found += [((*select_platform(lock, platform), _debian(row)), lock.release) for row in rows]
-    return found
-
-
-def _manifest(row: RedistManifest) -> Component:
-    name = f"redistrib_{row.release}.json"
-    return Component(
-        project="redistrib", version=row.release, filename=name, sha256=row.sha256, origin="redist", path=name
-    )
-
-
-def _debian(row: DebianCompiler) -> Component:
-    return Component(
-        project=sources().debian.project,
-        version=row.version,
-        filename=row.path.rpartition("/")[2],
-        sha256=row.sha256,
-        size=row.size,
-        origin="debian",
-        path=row.path,
-    )
+def holds_toolkit(cuda: str, platform: str) -> bool:
+    """Whether the locks have every package of this CUDA minor for ``platform``."""
+    packages = read_lock(f"cuda-{cuda}").packages
+    return platform in platforms() and all(_files_for(package, platform) for package in packages)
 
 
 def _files_for(package: LockedPackage, platform: str) -> list[LockedFile]:

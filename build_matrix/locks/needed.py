@@ -1,7 +1,4 @@
-"""Which files a build downloads, and where each lies in a folder for machines without network.
-
-The folder serves pip and uv as find-links, and holds mirrors of NVIDIA's and Debian's archives.
-"""
+"""Which files a build downloads on a machine, for another one that has no network."""
 
 from __future__ import annotations
 
@@ -25,7 +22,6 @@ from build_matrix.locks import FOLDER, read_lock, select_platform, wheel_platfor
 from build_matrix.model import Cell, Component, Ingredients, Lock, file_sha256
 
 TOOL = FOLDER / "tool.txt"
-REDIST, DEBIAN = "redist", "debian"  # folders of the mirrors
 PATCHES = 40  # patch releases of a minor version of Python that markers may tell apart; 3.8 came to 20
 
 Listing = Callable[
@@ -157,12 +153,6 @@ def _accepted(python: str) -> frozenset[tuple[str, str]]:
         *compatible_tags(version, interpreter, ["any"]),
     )
     return frozenset((tag.interpreter, tag.abi) for tag in tags)
-
-
-def place(file: Component) -> str:
-    """Where a file lies in the folder: those of the index beside each other, the others as in their archive."""
-    folders = {"redist": f"{REDIST}/{file.path}", "debian": f"{DEBIAN}/{file.path}"}
-    return folders.get(file.origin, file.filename)
 
 
 def _is_of(filename: str, project: str, version: str) -> bool:

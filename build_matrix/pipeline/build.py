@@ -12,8 +12,9 @@ import msgspec
 from build_matrix.catalog import llama_releases
 from build_matrix.compile import FIXED, compile_wheel
 from build_matrix.context import Context
+from build_matrix.downloads import available_toolkits, ingredient_choices
 from build_matrix.errors import ArchiveUnreachableError, BuildMatrixError, ConfigurationError
-from build_matrix.locks import available_toolkits, ingredient_choices, select_ingredients
+from build_matrix.locks import select_ingredients
 from build_matrix.model import (
     BuildInputs,
     Cell,

@@ -158,8 +158,8 @@ class Updater:
     def _write_tool(self, project: Path) -> Path:
         """This tool's own dependencies, in the form that both pip and uv install with --require-hashes."""
         path = FOLDER / "tool.txt"
-        words = ["--generate-hashes", "--no-annotate", "--extra", "dev", "pyproject.toml"]
-        text = uv_compile(words, self._variables, self._cache, cwd=project)
+        argv = ["--generate-hashes", "--no-annotate", "--extra", "dev", "pyproject.toml"]
+        text = uv_compile(argv, self._variables, self._cache, cwd=project)
         write_atomically(path, (HEADER + text).encode())
         self._reporter.say(path.name)
         return path

@@ -39,9 +39,9 @@ from build_matrix.wheelfile.sidecar import load_record, record_path
 __all__ = ["finish_wheel"]
 
 CODE = (
-    "wheel/__init__.py", "wheel/hygiene.py", "wheel/sbom.py", "downloads/purl.py", "unpacking.py",
-    "wheelfile/archive.py", "wheelfile/file.py", "wheelfile/metadata.py", "wheelfile/name.py", "wheelfile/native.py",
-    "wheelfile/sidecar.py", "platforms",
+    "wheel/__init__.py", "wheel/hygiene.py", "wheel/sbom.py", "downloads/origins", "downloads/install.py",
+    "unpacking.py", "wheelfile/archive.py", "wheelfile/file.py", "wheelfile/metadata.py", "wheelfile/name.py",
+    "wheelfile/native.py", "wheelfile/sidecar.py", "platforms",
 )  # fmt: skip
 LIBRARIES = ("auditwheel", "cyclonedx-python-lib", "deflate", "lief", "packageurl-python")
 TOOL = f"build-matrix {build_matrix.__version__}"

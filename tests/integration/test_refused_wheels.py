@@ -16,9 +16,8 @@ from libraries import RUNPATH, library
 from wheels import REQUIREMENTS, make_wheel, raw_members
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from build_matrix.downloads import Downloads
+from build_matrix.downloads import Downloads, ingredient_choices
 from build_matrix.errors import VerificationError
-from build_matrix.locks import ingredient_choices
 from build_matrix.model import Architecture, Cell, Toolchain
 from build_matrix.platforms import find_platform
 from build_matrix.probe import find_compilers

@@ -7,11 +7,10 @@ import re
 import pytest
 
 from build_matrix.catalog import platforms, toolkits
+from build_matrix.downloads import available_toolkits, ingredient_choices
 from build_matrix.errors import ConfigurationError
 from build_matrix.locks import (
     FOLDER,
-    available_toolkits,
-    ingredient_choices,
     locked_llama_releases,
     locked_toolkits,
     read_lock,

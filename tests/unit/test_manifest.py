@@ -16,9 +16,8 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from build_matrix.catalog import sources
-from build_matrix.downloads import Downloads, IndexConfiguration, download
+from build_matrix.downloads import Downloads, IndexConfiguration, download, ingredient_choices
 from build_matrix.errors import ArchiveUnreachableError, DownloadError, HashMismatchError
-from build_matrix.locks import ingredient_choices
 from build_matrix.model import Architecture, Cell, Component, Ingredients
 from build_matrix.provision import fetch_toolkit, provision_toolkit
 from build_matrix.store import Store
