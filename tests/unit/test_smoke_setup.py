@@ -82,6 +82,20 @@ def test_a_wheel_is_installed_with_what_its_cuda_version_locks_and_nothing_else(
         assert path.resolve() == (store.root / "downloads" / path.name).resolve()
 
 
+def test_wheels_of_one_cuda_version_share_their_links_and_others_have_others(
+    store: Store, downloads: FakeDownloads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links: list[Path] = []
+    monkeypatch.setattr(installing, "create_environment", lambda folder, _: folder / "bin/python")
+    monkeypatch.setattr(installing, "install_wheels", lambda *_, find_links, **__: links.append(find_links))
+    for text in ("cu130.sm89", "cu124.sm89", "cu130.sm90"):
+        label = parse_label(text)
+        assert label
+        install_wheel(in_context(store, downloads=downloads), WheelFile(Path("x.whl")), label, tmp_path)  # type: ignore[arg-type]
+    assert links[0] == links[2]
+    assert {path.name for path in links[0].iterdir()} != {path.name for path in links[1].iterdir()}
+
+
 def test_models_and_their_answers_are_made_once_and_used_by_every_smoke_test(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
