@@ -15,6 +15,7 @@ from build_matrix.model import Origin, Record
 PACKAGE = Path(__file__).parents[2] / "build_matrix"
 STAGES = ("probe", "resolve", "provision", "source", "compile", "wheel", "verify", "reproduce")
 MODULES = [path for stage in STAGES for path in sorted((PACKAGE / stage).glob("*.py"))]
+SHARED = [path for part in ("trial", "wheelfile") for path in sorted((PACKAGE / part).glob("*.py"))]
 
 
 def imported_parts(tree: ast.Module, stage: str) -> set[str]:
@@ -31,8 +32,8 @@ def imported_parts(tree: ast.Module, stage: str) -> set[str]:
     return {name.split(".")[1] for name in names if name.startswith("build_matrix.")}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_a_stage_imports_no_other_stage_and_no_command(path: Path) -> None:
+@pytest.mark.parametrize("path", MODULES + SHARED, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_stage_imports_no_other_stage_and_no_command_and_what_they_share_none(path: Path) -> None:
     own = path.parent.name
     assert not imported_parts(ast.parse(path.read_text()), own) & ({*STAGES, "cli"} - {own})
 
@@ -45,7 +46,7 @@ def test_a_stage_imports_no_other_stage_and_no_command(path: Path) -> None:
         "from build_matrix import verify",
         "from build_matrix import model, verify as check",
         "from build_matrix.verify import Target",
-        "from build_matrix.verify.smoke import Bench",
+        "from build_matrix.verify.smoke import SmokeTest",
         "from .. import verify",
         "from ..verify import Target",
         "def f():\n    from build_matrix import verify",
@@ -60,7 +61,7 @@ def test_a_module_of_the_same_stage_is_none_of_another(tmp_path: Path) -> None:
     assert imported_parts(ast.parse("from . import verify\nfrom .verify import x"), "resolve") == {"resolve"}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", MODULES + SHARED, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_what_a_module_promises_is_there_and_its_records_do_not_change(path: Path) -> None:
     name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
     module = importlib.import_module(name)
