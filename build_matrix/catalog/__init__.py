@@ -6,9 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import msgspec
-from packaging.version import Version
 
-from build_matrix.model import DriverBranch, LlamaRelease, Record, Toolkit
+from build_matrix.model import CudaVersion, DriverBranch, DriverVersion, LlamaRelease, Record, Toolkit
 
 FOLDER = Path(__file__).parent
 
@@ -192,18 +191,18 @@ def _drivers() -> _Drivers:
 
 
 def cuda_of_driver(version: str) -> str:
-    """The CUDA version that a driver of this version speaks, by its branch; empty for one that is too old or odd."""
-    number = version.partition(".")[0]
-    if not number.isdigit():
+    """The newest CUDA version that a driver of this version supports, by its branch; empty where unknown."""
+    try:
+        branch = DriverVersion.parse(version).branch
+    except ValueError:
         return ""
-    known = [row.cuda for row in _drivers().branch if row.branch <= int(number)]
+    known = [row.cuda for row in _drivers().branch if row.branch <= branch]
     return known[-1] if known else ""
 
 
-def branch_for(cuda: str) -> int | None:
-    """The first driver branch that speaks ``cuda``, or None where the table does not know."""
-    wanted = Version(cuda)
-    return next((row.branch for row in _drivers().branch if Version(row.cuda) >= wanted), None)
+def branch_for(cuda: CudaVersion) -> int | None:
+    """The oldest driver branch that supports ``cuda``, or None where the table does not know."""
+    return next((row.branch for row in _drivers().branch if row.cuda_version >= cuda), None)
 
 
 def fatbin_compression() -> FatbinCompression:

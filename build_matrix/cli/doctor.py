@@ -98,7 +98,7 @@ def _driver_rows(machine: Machine) -> Iterator[tuple[str, str]]:
     if driver:
         kernel = f"; its kernel module CUDA {driver.kernel_cuda}" if driver.kernel_cuda not in {"", driver.cuda} else ""
         version = "unknown version" if driver.version == UNKNOWN else driver.version
-        yield "driver", f"{version}, speaks CUDA {driver.cuda}{kernel}"
+        yield "driver", f"{version}, supports CUDA up to {driver.cuda}{kernel}"
     else:
         yield "driver", machine.driver_problem
     if works := evidence_of_use(machine):
@@ -129,7 +129,7 @@ def _toolkit_rows(machine: Machine) -> Iterator[tuple[str, str]]:
     for number, toolkit in enumerate(machine.toolkits):
         wins = ", would win by accident" if number == 0 else ""
         what = toolkit.version or toolkit.problem
-        yield "toolkit", f"{what} in {toolkit.root} (by {toolkit.found_by}{wins}); not used"
+        yield "toolkit", f"{what} in {toolkit.root} (by {toolkit.source}{wins}); not used"
 
 
 def _variable_rows(machine: Machine) -> Iterator[tuple[str, str]]:

@@ -83,7 +83,7 @@ def compile_wheel(context: Context, inputs: BuildInputs, conditions: Conditions)
 
 def _runpath(inputs: BuildInputs) -> tuple[str, ...]:
     """Where NVIDIA's packages put the libraries of this CUDA version."""
-    return nvidia_libraries(int(inputs.cell.cuda.partition(".")[0])).folders
+    return nvidia_libraries(inputs.cell.cuda_version.major).folders
 
 
 def _build(context: Context, inputs: BuildInputs, conditions: Conditions) -> Path:

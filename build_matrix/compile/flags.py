@@ -1,17 +1,26 @@
-"""What CMake and the compilers are told: pure functions of the cell, the toolkit and the host compiler."""
+"""Arguments and environment of CMake and the compilers: pure functions of cell, toolkit and host compiler."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from build_matrix.catalog import toolkits
-from build_matrix.model import BuildEnvironment, BuildInputs, HostCompiler, Record, file_sha256
+from build_matrix.model import (
+    Architecture,
+    BuildEnvironment,
+    BuildInputs,
+    HostCompiler,
+    LlamaRelease,
+    Record,
+    file_sha256,
+)
 from build_matrix.process import nvcc_launcher
 from build_matrix.process.nvcc_launcher import launcher
+from build_matrix.sysroot_flags import c_flags, cxx_flags, link_flags
 
 EPOCH = "315532800"  # 1980-01-01, the first moment that a zip file can hold
 
@@ -39,14 +48,14 @@ def definitions(inputs: BuildInputs, work: Path, runpath: Sequence[str]) -> dict
     folders = names | {str(toolchain.root): "/cuda", str(sysroot.root): "/sysroot"}
     maps = [f"-ffile-prefix-map={real}={name}" for real, name in folders.items()]
     before = launcher(inputs.environment.python, names, random_seed=toolkits()[cell.cuda].random_seed)
-    cxx = [*maps, *sysroot.cxx_flags]
-    cuda = [f"--generate-code={text}" for text in release.gencodes(cell.architectures)]
+    cxx = [*maps, *cxx_flags(sysroot)]
+    cuda = [f"--generate-code={text}" for text in gencodes(release, cell.architectures)]
     cuda += [f"-Xcompiler={flag}" for flag in cxx]
     if cell.profile == "check" and toolkits()[cell.cuda].fast_compile:
         cuda.insert(0, "-Ofc=max")
-    link = " ".join(sysroot.link_flags)
+    link = " ".join(link_flags(sysroot))
     flags = {
-        "CMAKE_C_FLAGS": " ".join([*maps, *sysroot.c_flags]),
+        "CMAKE_C_FLAGS": " ".join([*maps, *c_flags(sysroot)]),
         "CMAKE_CXX_FLAGS": " ".join(cxx),
         "CMAKE_CUDA_FLAGS": " ".join(cuda),
         "CMAKE_CUDA_FLAGS_RELEASE": "-O1 -DNDEBUG",  # nvcc's -O is for the host's share, which only launches kernels
@@ -72,6 +81,18 @@ def definitions(inputs: BuildInputs, work: Path, runpath: Sequence[str]) -> dict
     for name, value in flags.items():
         flags[name] = f"{value} {defines.pop(name, '')}".strip()
     return release.options | defines | chosen | flags
+
+
+def gencodes(release: LlamaRelease, architectures: Iterable[Architecture]) -> tuple[str, ...]:
+    """The values of nvcc's --generate-code for these, one each: ``arch=compute_80,code=sm_86``.
+
+    Of architectures with the same PTX only the oldest is compiled; the machine code of all is assembled from it.
+    """
+    wanted = tuple(architectures)
+    plain = {one.number for one in wanted if one.kind == "real" and not one.feature}
+    shared = [plain.intersection(group) for group in release.same_ptx]
+    oldest = {f"sm_{number}": min(group) for group in shared for number in group}
+    return tuple(f"arch=compute_{oldest.get(one.code, one.number)}{one.feature},code={one.code}" for one in wanted)
 
 
 def command(inputs: BuildInputs, work: Path, runpath: Sequence[str]) -> list[str]:

@@ -16,7 +16,17 @@ from packaging.version import Version
 
 from build_matrix.catalog import DebianCompiler, RedistManifest, sources
 from build_matrix.errors import ConfigurationError, NoCompatibleChoiceError
-from build_matrix.model import Cell, Component, Ingredients, Lock, LockedFile, LockedPackage, Platform, Record
+from build_matrix.model import (
+    Cell,
+    Component,
+    CudaVersion,
+    Ingredients,
+    Lock,
+    LockedFile,
+    LockedPackage,
+    Platform,
+    Record,
+)
 
 FOLDER = Path(__file__).parent
 
@@ -163,7 +173,7 @@ def _choices(minor: str, platform: Platform) -> list[tuple[tuple[Component, ...]
     """A toolkit's files and its own version, for each source that has it."""
     lock = read_lock(f"cuda-{minor}")
     found: list[tuple[tuple[Component, ...], str]] = []
-    if int(minor.partition(".")[0]) in sources().index_families:
+    if CudaVersion.parse(minor).major in sources().index_families:
         found.append((select_platform(lock, platform), lock.release))
     found += [((_manifest(row),), row.release) for row in sources().redist.manifest if row.cuda == minor]
     if platform == "linux-x86_64":

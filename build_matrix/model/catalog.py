@@ -8,7 +8,7 @@ import msgspec
 from packaging.specifiers import SpecifierSet
 
 from build_matrix.model.base import Record
-from build_matrix.model.cuda import Architecture
+from build_matrix.model.cuda import Architecture, CudaVersion
 
 BLACKWELL = range(120, 130)  # ggml-cuda/CMakeLists.txt: ^12[0-9](-real|-virtual)?$
 
@@ -44,16 +44,26 @@ class Toolkit(Record, frozen=True, kw_only=True):
     source: str
 
     @property
+    def cuda_version(self) -> CudaVersion:
+        """``cuda``, for comparing."""
+        return CudaVersion.parse(self.cuda)
+
+    @property
     def family(self) -> int:
         """CUDA major version."""
-        return int(self.cuda.partition(".")[0])
+        return self.cuda_version.major
 
 
 class DriverBranch(Record, frozen=True, kw_only=True):
-    """A driver branch (the number before the first dot), and the CUDA version that it speaks."""
+    """A driver branch (the number before the first dot), and the newest CUDA version that it supports."""
 
     branch: int
     cuda: str
+
+    @property
+    def cuda_version(self) -> CudaVersion:
+        """``cuda``, for comparing."""
+        return CudaVersion.parse(self.cuda)
 
 
 class Limit(Record, frozen=True, kw_only=True):
@@ -98,14 +108,3 @@ class LlamaRelease(Record, frozen=True, kw_only=True):
             for one in architectures
         }
         return tuple(sorted(exact, key=lambda one: (one.kind, one.number, one.feature)))
-
-    def gencodes(self, architectures: Iterable[Architecture]) -> tuple[str, ...]:
-        """What nvcc is told to generate for these, one each: ``arch=compute_80,code=sm_86``.
-
-        Of architectures with the same PTX only the oldest is compiled; the machine code of all is assembled from it.
-        """
-        wanted = tuple(architectures)
-        plain = {one.number for one in wanted if one.kind == "real" and not one.feature}
-        shared = [plain.intersection(group) for group in self.same_ptx]
-        oldest = {f"sm_{number}": min(group) for group in shared for number in group}
-        return tuple(f"arch=compute_{oldest.get(one.code, one.number)}{one.feature},code={one.code}" for one in wanted)

@@ -32,7 +32,7 @@ from build_matrix.locks import (
     select_sdist,
     wheel_platform,
 )
-from build_matrix.model import Lock, LockedFile, LockedPackage, Record
+from build_matrix.model import CudaVersion, Lock, LockedFile, LockedPackage, Record
 from build_matrix.pipeline.build import PATCHES
 from build_matrix.report import Reporter
 from build_matrix.source import declared_switches, prepare_source
@@ -94,7 +94,7 @@ class Updater:
 
     def update_toolkit(self, inputs: ToolkitInputs, minor: str, release: str) -> Path:
         """Write the lock of one toolkit; returns the file. Raises DownloadError, ConfigurationError."""
-        extras = ",".join(inputs.components[int(minor.partition(".")[0])])
+        extras = ",".join(inputs.components[CudaVersion.parse(minor).major])
         lines = resolve(f"{inputs.metapackage}[{extras}]=={release}", self._variables, self._cache)
         packages = self._packages(line for line in lines if Requirement(line).name != inputs.metapackage)
         check_same_release(minor, packages)
@@ -203,7 +203,7 @@ def check_same_release(minor: str, packages: Iterable[LockedPackage]) -> None:
     release, and the mixture compiles wrong code or none.
     """
     versions: Mapping[str, str] = {package.project: package.version for package in packages}
-    family = int(minor.partition(".")[0])
+    family = CudaVersion.parse(minor).major
     whole = family in sources().index_families
     compiler = ("cuda-nvcc", "nvvm", "cuda-crt") if whole else ("cuda-nvcc",)
     parts = {versions.get(project_of(f"nvidia-{name}", family), "") for name in compiler}

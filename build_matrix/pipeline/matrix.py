@@ -9,7 +9,7 @@ import msgspec
 
 from build_matrix.catalog import llama_releases
 from build_matrix.errors import ConfigurationError
-from build_matrix.model import Architecture, Cell, Platform, Record, label_of
+from build_matrix.model import Architecture, Cell, CudaVersion, Platform, Record, write_label
 from build_matrix.resolve import why_not_compiled
 
 MATRIX = Path("matrix.toml")
@@ -35,7 +35,7 @@ class MatrixCell(Record, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         """As the wheel's version has it: ``0.3.16+cu130.sm89``."""
-        return f"{self.llama}+{label_of(self.cuda, self.compiled)}"
+        return f"{self.llama}+{write_label(CudaVersion.parse(self.cuda), self.compiled)}"
 
 
 class Matrix(Record, frozen=True, kw_only=True):
@@ -83,7 +83,7 @@ def read_matrix(path: Path = MATRIX) -> Matrix:
         return Matrix()
     except (OSError, msgspec.DecodeError, ValueError, KeyError) as error:
         raise ConfigurationError(
-            f"{path} cannot be understood: {_said(error)}.", "Mend it: see docs/reference/files.md."
+            f"{path} cannot be understood: {_said(error)}.", "Fix it: see docs/reference/files.md."
         ) from error
     if twice := [name for name, platform in names if names.count((name, platform)) > 1]:
         raise ConfigurationError(f"{path} has the cell {twice[0]} twice.", "Take one of the two out.")

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from build_matrix.errors import ConfigurationError
-from build_matrix.model import Machine, Plan, Request
+from build_matrix.model import CudaVersion, Machine, Plan, Request
 
 
 def make_checked_plan(request: Request, machine: Machine, available: Sequence[str]) -> Plan:
@@ -70,7 +70,7 @@ def visible_machine(machine: Machine) -> tuple[Machine, str]:
 
 def require_wanted(wanted: str, minor: str, root: Path) -> None:
     """Check that the installed toolkit is the one that --cuda asks for; raises ConfigurationError."""
-    if wanted and not f"{minor}.".startswith(f"{wanted.strip()}."):
+    if not CudaVersion.parse(minor).is_wanted(wanted):
         raise ConfigurationError(
             f"--toolkit-root {root} holds CUDA {minor}, but --cuda {wanted} is asked for.",
             "Leave out --cuda, or name the folder of another toolkit.",

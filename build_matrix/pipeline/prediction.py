@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from packaging.tags import Tag
 
-    from build_matrix.wheelfile.label import Label
+    from build_matrix.model import Label
 
 PROJECT = "llama-cpp-python"
 NO_DEFINES: Mapping[str, str] = {}
@@ -32,7 +32,7 @@ def predict_wheel(filename: str, machine: Machine, defines: Mapping[str, str] | 
     """
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-    from build_matrix.wheelfile.label import parse_label
+    from build_matrix.model import parse_label
 
     try:
         project, version, _, tags = parse_wheel_filename(filename)
@@ -58,8 +58,8 @@ def judge_installed(installed: InstalledLlama, machine: Machine) -> list[Finding
     """
     from build_matrix.diagnosis import usable
     from build_matrix.diagnosis.causes import BUILD, cause
+    from build_matrix.model import parse_label
     from build_matrix.resolve import CODE_RULE
-    from build_matrix.wheelfile.label import parse_label
 
     label = parse_label(installed.version.partition("+")[2])
     if label is None or not machine.driver or not _holds_cuda(installed, label, machine.driver):
@@ -83,7 +83,7 @@ def _holds_cuda(installed: InstalledLlama, label: Label, driver: Driver) -> bool
     if "CUDA" not in installed.backends and (installed.backends or not installed.offload):
         return False
     family = installed.cuda_family or label.family
-    return family == label.family and installed.cuda_family <= int(driver.cuda.partition(".")[0])
+    return family == label.family and installed.cuda_family <= driver.cuda_version.major
 
 
 def _misfit(tags: Collection[Tag]) -> str:

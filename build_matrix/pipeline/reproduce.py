@@ -30,7 +30,7 @@ from build_matrix.reproduce import (
     read_record,
     require_same_recipe,
 )
-from build_matrix.reproduce.variation import surroundings
+from build_matrix.reproduce.variation import disturbance
 from build_matrix.store import Store
 
 CLEAN = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
@@ -99,7 +99,7 @@ def compiler_difference(wanted: HostCompiler, actual: HostCompiler) -> str:
 
 
 class _Run(NamedTuple):
-    """One build in a process of its own: where, in which surroundings, and the options that differ."""
+    """One build in a process of its own: where, in which disturbance, and the options that differ."""
 
     name: str
     folder: Path
@@ -122,7 +122,7 @@ def vary(context: Context, request: Request, jobs: int, folder: Path, show: Show
         (scratch / "try").mkdir()
         variations = choose_variations(jobs, recipe.compiler.cc, scratch / "try", cached=cached)
         show(variations)
-        other = surroundings(variations, scratch)
+        other = disturbance(variations, scratch)
         options = ["--jobs", "1", "--no-cache", "--no-sandbox", "--wrapper", shlex.join(other.under)]
         place = scratch / "another-folder-with-a-longer-name"
         first = _build(context, cell, _Run("first", scratch / "a", ["--jobs", str(jobs)]))

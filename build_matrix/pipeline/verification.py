@@ -11,10 +11,9 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from build_matrix.context import Context
 from build_matrix.diagnosis import usable
 from build_matrix.errors import VerificationError
-from build_matrix.model import Gpu, Machine, Verdict
+from build_matrix.model import Gpu, Machine, Verdict, parse_label
 from build_matrix.resolve import predict
 from build_matrix.verify import Target, known_verdict, verify_wheel
-from build_matrix.wheelfile.label import parse_label
 from build_matrix.wheelfile.recorded import MAY_RUN, recorded_defines
 
 

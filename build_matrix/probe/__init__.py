@@ -1,4 +1,4 @@
-"""What is on this machine? Reads only; a driver that hangs or crashes takes a child process with it, not the tool."""
+"""What is on this machine? Reads only; a driver that hangs or crashes ends a child process, not the tool."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def platform_name() -> str:
 def probe(store: Path, environ: Mapping[str, str] | None = None) -> Machine:
     """Everything that the later stages need to know of this machine; ``store`` is where room is needed.
 
-    A part that fails in a way that nobody foresaw is named in ``problems``, and the others stand.
+    A part that fails unexpectedly is named in ``problems``; the others are unaffected.
     A platform that is not supported is examined as well. Raises ConfigurationError for overrides that make no sense.
     """
     environ = os.environ if environ is None else environ
@@ -89,7 +89,7 @@ def _part(problems: list[str], what: str, ask: Callable[[], T], otherwise: T) ->
         return ask()
     except BuildMatrixError:
         raise
-    except Exception as error:  # noqa: BLE001 - what nobody foresaw is data here: doctor must show the rest
+    except Exception as error:  # noqa: BLE001 - an unexpected failure is data here: doctor must show the rest
         problems.append(f"{what} ({f'{type(error).__name__}: {error}'.rstrip(': ')})")
         return otherwise
 

@@ -41,7 +41,7 @@ def read_installed(root: Path) -> tuple[str, tuple[Component, ...]]:
             f"--toolkit-root {root} holds no CUDA toolkit that is known.", f"Name a folder with bin/nvcc of {known}."
         )
     cuda = match["cuda"]
-    family = int(cuda.partition(".")[0])
+    family = toolkits()[cuda].family
     header = root / "include" / "cublas_api.h"
     cublas = ".".join(_CUBLAS.findall(header.read_text(encoding="utf-8"))) if header.is_file() else ""
     if not cublas:

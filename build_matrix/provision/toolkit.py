@@ -29,10 +29,11 @@ from build_matrix.provision.installed import copy_installed, read_installed
 from build_matrix.provision.manifest import is_manifest, read_manifest
 from build_matrix.provision.unpack import stand_in, unpack_toolkit
 from build_matrix.store import require_room
+from build_matrix.sysroot_flags import cxx_flags, link_flags
 
 CODE = (
     "provision/toolkit.py", "provision/unpack.py", "provision/installed.py", "provision/manifest.py", "unpacking.py",
-    "downloads/install.py", "process/nvcc_launcher.py",
+    "downloads/install.py", "process/nvcc_launcher.py", "sysroot_flags.py",
 )  # fmt: skip
 ROOT = "toolkit"  # folder in the result
 UNPACKED_RATIO = 2.2  # measured: 13.0 is 520 MB packed, 1.1 GB unpacked
@@ -94,7 +95,7 @@ def resolve_toolkit(context: Context, cell: Cell, ingredients: Ingredients) -> I
     if not manifests:
         return ingredients
     (path,) = context.downloads.fetch(manifests, f"manifest of CUDA {cell.cuda}")
-    files = read_manifest(path, int(cell.cuda.partition(".")[0]), cell.platform)
+    files = read_manifest(path, cell.cuda_version.major, cell.platform)
     return msgspec.structs.replace(ingredients, toolkit=files)
 
 
@@ -150,7 +151,7 @@ def provision_toolkit(context: Context, cell: Cell, ingredients: Ingredients) ->
         root=result / ROOT,
         cuda=cell.cuda,
         release=ingredients.toolkit_release,
-        nvcc_version=versions[project_of("nvidia-cuda-nvcc", int(cell.cuda.partition(".")[0]))],
+        nvcc_version=versions[project_of("nvidia-cuda-nvcc", cell.cuda_version.major)],
         components=files,
         digest=content_digest(result, result / ROOT),
     )
@@ -202,7 +203,7 @@ def self_test(
 
     codes = [f"-gencode=arch=compute_{a.number}{a.feature},code={a.code}" for a in architectures]
     nvcc: list[str | Path] = [toolchain.nvcc, "-ccbin", compiler.cxx, "-std=c++17", "-Xcompiler=-fPIC", *codes]
-    nvcc += [f"-Xcompiler={flag}" for flag in sysroot.cxx_flags]
+    nvcc += [f"-Xcompiler={flag}" for flag in cxx_flags(sysroot)]
 
     def compile_kernel(words: list[str | Path], folder: Path) -> None:
         environment = {"PATH": str(Path(compiler.cxx).parent), "TMPDIR": str(folder), "LC_ALL": "C"}
@@ -219,7 +220,7 @@ def self_test(
 
     def test(folder: Path) -> None:
         (folder / "self_test.cu").write_text(KERNEL)
-        link = [flag.replace("-Wl,", "-Xlinker=") for flag in sysroot.link_flags]
+        link = [flag.replace("-Wl,", "-Xlinker=") for flag in link_flags(sysroot)]
         link += [f"-L{toolchain.root}/lib", "-cudart=shared", "-lcublas"]
         compile_kernel([*nvcc, "-shared", *link, "-o", folder / "self_test.so", folder / "self_test.cu"], folder)
         digests = set()

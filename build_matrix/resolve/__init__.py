@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from packaging.version import Version
-
 from build_matrix.catalog import default_architecture, llama_releases, toolkits
+from build_matrix.diagnosis import hints_at_gpu
 from build_matrix.errors import ConfigurationError, MissingPrerequisiteError, NoCompatibleChoiceError
 from build_matrix.model import (
     CLAIMED,
@@ -155,14 +154,14 @@ def _nearest(plan: Plan) -> Candidate:
 
 
 def _hopeless(finding: Finding) -> str:
-    """What took a day to find out: no build with this toolkit can change what the driver speaks."""
+    """No build with this toolkit can change which CUDA version the driver supports."""
     return " Rebuilding will not help." if finding.rule == DRIVER_RULE else ""
 
 
 def _way_out(plan: Plan, machine: Machine, locked: Sequence[str]) -> str:
     """The command for a wheel that runs on the driver as it is, or why there is none; and what builds all the same."""
-    speaks = int(machine.driver.cuda.partition(".")[0]) if machine.driver else 0
-    family = max((t.family for t in toolkits().values() if t.family <= speaks), default=None)
+    newest = machine.driver.cuda_version.major if machine.driver else 0
+    family = max((t.family for t in toolkits().values() if t.family <= newest), default=None)
     if family is None:
         return IGNORE_DRIVER
     release, architectures = llama_releases()[plan.llama], plan.candidates[0].architectures
@@ -172,10 +171,10 @@ def _way_out(plan: Plan, machine: Machine, locked: Sequence[str]) -> str:
         if toolkit.family == family
     ]
     if any(not candidate.failed() for candidate in own):
-        return f"Or build one that runs today: nox -s build-cuda{family}. {IGNORE_DRIVER}"
+        return f"Or build a wheel that runs on this driver: nox -s build-cuda{family}. {IGNORE_DRIVER}"
     nearest = min(own, key=lambda candidate: len(candidate.failed()))
     hindrance = nearest.failed()[0]
-    return f"A CUDA {family} wheel is no way out: {hindrance.fact} {hindrance.remedy}\n{IGNORE_DRIVER}"
+    return f"A CUDA {family} wheel is not an option: {hindrance.fact} {hindrance.remedy}\n{IGNORE_DRIVER}"
 
 
 def choose_release(wanted: str, locked: Sequence[str]) -> LlamaRelease:
@@ -184,7 +183,7 @@ def choose_release(wanted: str, locked: Sequence[str]) -> LlamaRelease:
     version = wanted.strip() or known[-1]
     if version not in known:
         raise ConfigurationError(
-            f"llama-cpp-python {version} is not among the locked releases.",
+            f"llama-cpp-python {version} is not locked.",
             f"Choose one of {', '.join(known)}, or add it to locks/inputs.toml and catalog/llama.toml, "
             "then run `nox -s lock`.",
         )
@@ -203,13 +202,13 @@ def _architectures(wanted: Sequence[str], machine: Machine, notes: list[str]) ->
     if not _claimed(machine) and (sign := _sign_of_gpu(machine)):
         raise ConfigurationError(
             f"{sign[:1].upper()}{sign[1:]}. The compute capability of the GPU is therefore not known.",
-            "Name the architecture, such as --arch 89 for compute capability 8.9; `nox -s doctor` says what is wrong "
-            "with the driver.",
+            "Set the architecture, for example --arch 89 for compute capability 8.9. `nox -s doctor` shows what is "
+            "wrong with the driver.",
         )
     default = default_architecture()
     where = " in this container" if machine.surroundings.container else ""
     why = "no GPU is claimed" if _claimed(machine) else f"there is {NO_DRIVER}{where}"
-    notes.append(f"architecture {default}: the default, since {why} (--arch changes it)")
+    notes.append(f"architecture {default}: the default, because {why} (--arch changes it)")
     return (Architecture.parse(default),)
 
 
@@ -224,12 +223,12 @@ def _sign_of_gpu(machine: Machine) -> str:
         return (
             "; ".join(machine.gpu_problems).rstrip(".")
             or machine.driver_problem
-            or "There is a driver, but no GPU answers"
+            or "There is a driver, but no GPU responds"
         )
-    if not machine.evidence.hints:
+    if not hints_at_gpu(machine.evidence):
         return ""
     if machine.driver_problem in {"", NO_DRIVER} and machine.evidence.pci:
-        return f"there is an NVIDIA device ({machine.evidence.pci[0].address}), but no driver that answers"
+        return f"there is an NVIDIA device ({machine.evidence.pci[0].address}), but no working driver"
     return machine.driver_problem or NO_DRIVER
 
 
@@ -265,7 +264,7 @@ def _parse_architecture(text: str) -> tuple[Architecture, ...]:
     kinds -= {""}
     if len(kinds) > 1 or (kinds and match["ptx"]):
         raise ConfigurationError(
-            f"{text!r} names both machine code and PTX.", "Write 89, 89-virtual, or 8.9+PTX for both."
+            f"{text!r} names both machine code and PTX.", "Write 89 or 89-virtual, or 8.9+PTX for both."
         )
     if match["ptx"]:
         kinds = {"real", "virtual"}
@@ -275,19 +274,19 @@ def _parse_architecture(text: str) -> tuple[Architecture, ...]:
 
 def _spelling_remedy(text: str) -> str:
     if text == "native":
-        return "No GPU of this machine is known: write its compute capability 8.9 as --arch 89."
+        return "No GPU of this machine is known. Write its compute capability, such as 8.9, as --arch 89."
     if text in {"all", "all-major", "auto", "common"}:
-        return "Name each one, as in --arch 80,89,90-virtual; `nox -s build -- --all` builds those of a release."
-    return "Write compute capability 8.9 as --arch 89, PTX for 9.0 as --arch 90-virtual."
+        return "Name each one, as in --arch 80,89,90-virtual. `nox -s build -- --all` builds the wheels of a release."
+    return "Write compute capability 8.9 as --arch 89, and PTX for 9.0 as --arch 90-virtual."
 
 
 def _admitted(wanted: str, locked: Sequence[str]) -> list[Toolkit]:
     """The toolkits of the catalog of this minor, of this family, or all, oldest first."""
-    wanted = wanted.strip()
-    admitted = [t for t in toolkits().values() if not wanted or (t.cuda + ".").startswith(wanted + ".")]
+    admitted = [toolkit for toolkit in toolkits().values() if toolkit.cuda_version.is_wanted(wanted)]
     if not admitted:
         raise ConfigurationError(
-            f"CUDA {wanted} is not in the catalog.", f"Choose one of {', '.join(locked)}, or a family such as 13."
+            f"CUDA {wanted.strip()} is not in the catalog.",
+            f"Choose one of {', '.join(locked)}, or a family such as 13.",
         )
     return admitted
 
@@ -319,7 +318,7 @@ def _refused(machine: Machine) -> Finding:
     fact = "There is no C++ compiler on this machine."
     remedy = "Install one: `apt install g++`, `dnf install gcc-c++`, or set CXX to one."
     if not machine.compilers_known:
-        fact, remedy = "The C++ compilers of this machine could not be examined.", "`nox -s doctor` says why."
+        fact, remedy = "The C++ compilers of this machine could not be examined.", "`nox -s doctor` shows why."
     missing = Finding(rule="host compiler accepted", kind="build", passed=False, fact=fact, remedy=remedy)
     return next(iter(machine.compiler_problems), missing)
 
@@ -338,17 +337,16 @@ def _choose(
     usable = [c for c in candidates if not (c.failed("build") if ignore_driver else c.failed())]
     if not usable:
         return None
-    newest_family = usable[-1].cuda.partition(".")[0]
     if machine.driver is None:
-        return next(c for c in usable if c.cuda.partition(".")[0] == newest_family)
-    spoken = [c for c in usable if Version(c.cuda) <= Version(machine.driver.cuda)]
-    if spoken:
-        return spoken[-1]
-    own = [c for c in usable if c.cuda.partition(".")[0] == machine.driver.cuda.partition(".")[0]]
+        return next(c for c in usable if c.cuda_version.major == usable[-1].cuda_version.major)
+    supported = [c for c in usable if c.cuda_version <= machine.driver.cuda_version]
+    if supported:
+        return supported[-1]
+    own = [c for c in usable if c.cuda_version.major == machine.driver.cuda_version.major]
     if own:
         notes.append(
-            f"CUDA {own[0].cuda}: newer than the driver's {machine.driver.cuda}, since no older one can be built here "
-            "for every GPU; its machine code runs by minor-version compatibility, PTX would not"
+            f"CUDA {own[0].cuda}: newer than the driver's {machine.driver.cuda}, because no older one can be built "
+            "here for all GPUs; its machine code runs by minor-version compatibility, PTX would not"
         )
         return own[0]
     notes.append(f"CUDA {usable[0].cuda}: this machine's driver cannot run it")

@@ -21,6 +21,7 @@ from build_matrix.model import (
     Finding,
     Gpu,
     GpuVerdict,
+    Label,
     Machine,
     Offload,
     Record,
@@ -36,7 +37,6 @@ from build_matrix.verify.cubins import check_cubins
 from build_matrix.verify.smoke import Bench, install_wheel, prepare_bench, run_on_cpu, run_on_gpu
 from build_matrix.verify.static import check_static
 from build_matrix.wheelfile.archive import record_path, verdict_path
-from build_matrix.wheelfile.label import Label
 
 __all__ = [
     "Target",

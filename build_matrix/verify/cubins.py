@@ -10,10 +10,9 @@ from build_matrix.digests import code_digest
 from build_matrix.downloads import install_wheels
 from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.locks import read_lock, select_wheels
-from build_matrix.model import Check, digest_of
+from build_matrix.model import Check, Label, digest_of
 from build_matrix.process.runner import run
 from build_matrix.wheelfile.archive import read_members
-from build_matrix.wheelfile.label import Label
 
 CODE = ("downloads/install.py",)  # unpacks the wheels of cuobjdump; nothing else decides what is kept
 SECONDS = 300

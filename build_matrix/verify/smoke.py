@@ -15,7 +15,7 @@ from build_matrix.context import Context
 from build_matrix.digests import code_digest, library_versions
 from build_matrix.downloads import create_environment, install_wheels
 from build_matrix.locks import locked_toolkits, read_lock, select_platform, select_wheels
-from build_matrix.model import Check, Gpu, Record, RunFacts, digest_of
+from build_matrix.model import Check, CudaVersion, Gpu, Label, Record, RunFacts, digest_of
 from build_matrix.process.runner import Completed, run
 from build_matrix.verify import child, model_file, reference
 from build_matrix.verify.model_file import (
@@ -30,7 +30,6 @@ from build_matrix.verify.model_file import (
 from build_matrix.verify.numbers import ALONE, BOUNDS, PRODUCT, Agreement, compare, read_logits
 from build_matrix.verify.reference import write_references
 from build_matrix.verify.sample import Watch
-from build_matrix.wheelfile.label import Label
 
 SECONDS = 180.0  # for one child
 MODEL_SECONDS = 1800.0  # with a model of the user's
@@ -105,7 +104,7 @@ def install_wheel(context: Context, wheel: Path, label: Label, scratch: Path) ->
     Raises InstallError, DownloadError and its kinds, DiskFullError.
     """
     files = select_wheels(read_lock("runtime"))
-    family = [minor for minor in locked_toolkits() if minor.partition(".")[0] == label.cuda.partition(".")[0]]
+    family = [minor for minor in locked_toolkits() if CudaVersion.parse(minor).major == label.family]
     cuda = label.cuda if label.cuda in family or not family else family[-1]
     files += select_platform(read_lock(f"cuda-{cuda}"), context.machine.target)
     paths = context.downloads.fetch(files, "the wheel's dependencies")

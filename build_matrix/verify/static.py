@@ -12,10 +12,9 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from build_matrix.catalog import nvidia_libraries, system_libraries
 from build_matrix.errors import VerificationError
-from build_matrix.model import Check
+from build_matrix.model import Check, Label, parse_label
 from build_matrix.store import Store
 from build_matrix.wheelfile.archive import Members, dist_info, headers, read_members, record_hash
-from build_matrix.wheelfile.label import Label, parse_label
 from build_matrix.wheelfile.native import Library, read_library
 from build_matrix.wheelfile.platform_policy import known_system_needs, promises_too_much, read_system_needs
 

@@ -117,7 +117,7 @@ def _requirements(members: Members, work: BuildInputs) -> tuple[str, ...]:
 
 
 def _family(work: BuildInputs) -> int:
-    return int(work.cell.cuda.partition(".")[0])
+    return work.cell.cuda_version.major
 
 
 def _licenses(source: Path) -> Iterator[tuple[str, bytes]]:

@@ -18,6 +18,7 @@ from build_matrix.model import HostCompiler, Sysroot
 from build_matrix.probe import find_compilers
 from build_matrix.provision import provision_sysroot
 from build_matrix.store import Store
+from build_matrix.sysroot_flags import cxx_flags, link_flags
 from build_matrix.wheelfile.native import read_library
 from build_matrix.wheelfile.platform_policy import promises_too_much, read_system_needs
 from wheels import make_wheel
@@ -78,8 +79,8 @@ def compile_library(
     source: str, folder: Path, compiler: HostCompiler, sysroot: Sysroot
 ) -> subprocess.CompletedProcess[str]:
     (folder / "test.cpp").write_text(source)
-    words = [compiler.cxx, "-O1", "-std=c++17", "-shared", "-fPIC", "-s", *sysroot.cxx_flags, "test.cpp"]
-    words += [*sysroot.link_flags, "-Wl,-soname,libtest.so", "-o", "libtest.so"]
+    words = [compiler.cxx, "-O1", "-std=c++17", "-shared", "-fPIC", "-s", *cxx_flags(sysroot), "test.cpp"]
+    words += [*link_flags(sysroot), "-Wl,-soname,libtest.so", "-o", "libtest.so"]
     return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"})
 
 

@@ -11,14 +11,13 @@ from contexts import in_context
 
 from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.locks import locked_toolkits, read_lock, select_platform, select_wheels
-from build_matrix.model import Check, Component
+from build_matrix.model import Check, Component, parse_label
 from build_matrix.process.runner import Completed
 from build_matrix.store import Store
 from build_matrix.verify import cubins, model_file, reference, smoke
 from build_matrix.verify.cubins import check_cubins
 from build_matrix.verify.model_file import MODELS, Model, prompt
 from build_matrix.verify.smoke import Bench, install_wheel, prepare_bench
-from build_matrix.wheelfile.label import parse_label
 from wheels import make_wheel
 
 

@@ -42,6 +42,7 @@ from build_matrix.model import (
 )
 from build_matrix.probe import free_memory
 from build_matrix.process.nvcc_launcher import BEHIND, CACHE, IDENTITY
+from build_matrix.sysroot_flags import c_flags, cxx_flags
 
 INSTRUCTION_SETS = {
     "GGML_SSE42", "GGML_AVX", "GGML_AVX2", "GGML_BMI2", "GGML_FMA", "GGML_F16C", "GGML_AVX_VNNI", "GGML_AVX512",
@@ -156,7 +157,7 @@ def test_every_folder_gets_another_name_in_what_is_compiled_and_linked(inputs: B
         "-ffile-prefix-map=/store/toolkit=/cuda",
         "-ffile-prefix-map=/store/sysroot=/sysroot",
     ]
-    c, cxx = ([*maps, *flags] for flags in (inputs.sysroot.c_flags, inputs.sysroot.cxx_flags))
+    c, cxx = ([*maps, *flags] for flags in (c_flags(inputs.sysroot), cxx_flags(inputs.sysroot)))
     assert found["CMAKE_C_FLAGS"].split() == c
     assert found["CMAKE_CXX_FLAGS"].split() == cxx
     cuda = ["--generate-code=arch=compute_89,code=sm_89", *(f"-Xcompiler={flag}" for flag in cxx)]

@@ -137,7 +137,7 @@ def test_the_record_of_another_file_or_of_other_options_is_not_believed(tmp_path
 def test_other_rules_hold_whatever_the_options_are(tmp_path: Path, inputs: BuildInputs, old_driver: Machine) -> None:
     wheel = write_wheel(tmp_path, inputs, NONE, NONE)
     gpu = msgspec.structs.replace(old_driver.gpus[0], compute_capability="7.5")
-    assert "runs nothing of sm89" in why_impossible(wheel, msgspec.structs.replace(old_driver, gpus=(gpu,)))
+    assert "cannot run code for sm89" in why_impossible(wheel, msgspec.structs.replace(old_driver, gpus=(gpu,)))
 
 
 @pytest.fixture

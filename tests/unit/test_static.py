@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 from build_matrix.errors import VerificationError
-from build_matrix.model import Architecture, Check, SystemNeeds
+from build_matrix.model import Architecture, Check, SystemNeeds, parse_label
 from build_matrix.store import Store
 from build_matrix.verify import static
 from build_matrix.verify.static import check_static
 from build_matrix.wheelfile.archive import Members, read_members, write_wheel
-from build_matrix.wheelfile.label import parse_label
 from build_matrix.wheelfile.native import Library
 from wheels import make_wheel, raw_members, repack
 

@@ -26,18 +26,19 @@ from build_matrix.model import (
     Finding,
     Gpu,
     GpuVerdict,
+    Label,
     Machine,
     RunFacts,
     Surroundings,
     Verdict,
     file_sha256,
+    parse_label,
 )
 from build_matrix.pipeline.verification import require_verified
 from build_matrix.store import Store
 from build_matrix.verify import Target, known_verdict, read_verdict, verify_wheel
 from build_matrix.verify.smoke import Bench, CpuResult, GpuResult
 from build_matrix.wheelfile.archive import record_path, verdict_path
-from build_matrix.wheelfile.label import Label, parse_label
 from wheels import make_wheel
 
 L4 = Gpu(name="NVIDIA L4", uuid="GPU-l4", compute_capability="8.9")
@@ -187,7 +188,7 @@ def test_one_check_that_fails_on_a_gpu_is_no_proof(stages: Stages, judge, place:
     assert found.cause.rule == "wrong numbers"
     assert verdict.cause == found.cause
     assert verdict.reason == found.reason == found.cause.fact
-    with pytest.raises(VerificationError, match="is not verified: It computes wrong numbers"):
+    with pytest.raises(VerificationError, match="is not verified: The wheel computes wrong numbers"):
         require_verified([verdict], require_gpu=False)
 
 

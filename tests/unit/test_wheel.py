@@ -10,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from build_matrix.errors import VerificationError
-from build_matrix.model import Architecture, Cell
+from build_matrix.model import Architecture, Cell, parse_label
 from build_matrix.verify.static import check_static
 from build_matrix.wheel.hygiene import check_members
 from build_matrix.wheelfile.archive import read_members, record_hash, relabel, write_wheel
-from build_matrix.wheelfile.label import parse_label
 from wheels import METADATA, make_wheel, raw_members
 
 
