@@ -23,7 +23,7 @@ LAYERS = (
     frozenset({"__main__", "cli"}),
     frozenset({"pipeline"}),
     STAGES,
-    frozenset({"context", "diagnosis", "downloads", "platforms", "trial", "wheelfile"}),
+    frozenset({"context", "diagnosis", "downloads", "platforms", "sysroot_flags", "trial", "wheelfile"}),
     frozenset({
         "__init__", "catalog", "digests", "errors", "locks", "model", "process", "redact", "report", "store",
         "unpacking",
