@@ -24,8 +24,8 @@ from pathlib import Path
 import msgspec
 
 from build_matrix.context import Context
-from build_matrix.downloads import Downloads
-from build_matrix.locks import available_toolkits, ingredient_choices, locked_llama_releases
+from build_matrix.downloads import Downloads, available_toolkits, ingredient_choices
+from build_matrix.locks import locked_llama_releases
 from build_matrix.model import Cell, Conditions, HostCompiler, Request, Toolchain
 from build_matrix.pipeline.build import Recipe, build_wheel
 from build_matrix.probe import probe
@@ -109,8 +109,8 @@ def main() -> None:
     options = parser.parse_args()
     request = Request(cuda="13", llama=options.llama, architectures=(options.arch,))
     machine = probe(options.scratch or Path.cwd())
-    plan = make_plan(request, machine, locked_llama_releases(), available_toolkits(machine.target))
-    cell, compiler = require_cell(plan, machine, available_toolkits(machine.target))
+    plan = make_plan(request, machine, locked_llama_releases(), available_toolkits(machine.platform))
+    cell, compiler = require_cell(plan, machine, available_toolkits(machine.platform))
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         recipe = {"CMAKE_CUDA_ARCHITECTURES": ";".join(one.cmake for one in cell.architectures)}
         recipe = RELEASE if options.recipe == "release" else recipe

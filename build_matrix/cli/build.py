@@ -72,7 +72,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     request = parse_request(cuda, llama, arch, define, profile, ignore_driver=ignore_driver)
     compile_cache = parse_cache(cache_program, remote_cache) if cache else None
     machine = examine_machine(store_folder, override_variables(driver_cuda, compute_capability))
-    requests = requests_of_matrix(request, cell, machine.target) if every or cell else {}
+    requests = requests_of_matrix(request, cell, machine.platform) if every or cell else {}
     if not (requests or toolkit_root):
         require_possible(request, machine)
     context = open_context(store_folder, make_reporter(), machine)

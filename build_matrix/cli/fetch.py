@@ -85,9 +85,9 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         raise ConfigurationError("No folder is named.", "Name one (`nox -s fetch -- FOLDER`), or add --list.")
     request, pythons = parse_request(cuda, llama, arch, ignore_driver=True), parse_pythons(python)
     machine = examine_machine(store_folder, override_variables(driver_cuda, compute_capability))
-    requests = requests_of_matrix(request, cell, machine.target) if every or cell else {"": request}
+    requests = requests_of_matrix(request, cell, machine.platform) if every or cell else {"": request}
     context = open_context(store_folder, make_reporter(), machine)
-    targets = [Target(one, machine.target) for one in pythons]
+    targets = [Target(one, machine.platform) for one in pythons]
     obtain = (lambda _: None) if only_list else partial(context.downloads.fetch, what="toolkit")
     files = needed_files(context, requests.values(), targets, obtain)
     if folder and not only_list:
@@ -112,32 +112,28 @@ def parse_pythons(given: Sequence[str] | None) -> tuple[str, ...]:
 
 def explain(files: list[Component], folder: Path, reporter: Reporter) -> None:
     """Say what is there now, and which variables make pip, Nox and this tool use it."""
-    from build_matrix.downloads.origins import DEBIAN as DEBIAN_VARIABLE
-    from build_matrix.downloads.origins import REDIST as REDIST_VARIABLE
-    from build_matrix.locks.needed import DEBIAN, REDIST
+    from build_matrix.downloads.origins import origins_of
 
     root = folder.absolute()
     size = sum((root / row(file).place).stat().st_size for file in files)
     reporter.say(f"{len(files)} files, {size / 1e6:.0f} MB, in {root}. On the machine without network:")
-    reporter.say(f"  export PIP_NO_INDEX=1 PIP_FIND_LINKS={shlex.quote(str(root))}")
-    origins = {file.origin for file in files}
-    for name, origin, part in ((REDIST_VARIABLE, "redist", REDIST), (DEBIAN_VARIABLE, "debian", DEBIAN)):
-        if origin in origins:
-            reporter.say(f"  export {name}={shlex.quote((root / part).as_uri())}")
+    for origin in origins_of(files):
+        variables = origin.mirror_variables(root)
+        reporter.say(f"  export {' '.join(f'{name}={shlex.quote(value)}' for name, value in variables.items())}")
 
 
 def row(file: Component) -> FileRow:
     """The file as a row of the list."""
-    from build_matrix.downloads.purl import purl
-    from build_matrix.locks.needed import place
+    from build_matrix.downloads.origins import origin_of
 
+    origin = origin_of(file)
     return FileRow(
         filename=file.filename,
         size=file.size,
         sha256=file.sha256,
         origin=file.origin,
-        purl=purl(file).to_string(),
-        place=place(file),
+        purl=origin.purl(file).to_string(),
+        place=origin.place(file),
     )
 
 

@@ -33,7 +33,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Show which CUDA toolkits can build for this machine, which one is chosen, and what rules out the others."""
     from build_matrix.cli.common import print_json
-    from build_matrix.locks import available_toolkits
+    from build_matrix.downloads import available_toolkits
     from build_matrix.resolve import require_cell
 
     if schema:
@@ -43,7 +43,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         return
     request = parse_request(cuda, llama, arch, define, ignore_driver=False)
     machine = examine_machine(store_folder, override_variables(driver_cuda, compute_capability))
-    available = available_toolkits(machine.target)
+    available = available_toolkits(machine.platform)
     plan = make_checked_plan(request, machine, available)
     if as_json:
         print_json(plan)

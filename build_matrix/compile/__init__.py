@@ -28,7 +28,7 @@ from build_matrix.compile.cache_probe import why_unfit
 from build_matrix.compile.diagnosis import explain_failure, explain_network
 from build_matrix.compile.file_api import check_facts, read_facts, write_query
 from build_matrix.compile.flags import FIXED, WORK, command, definitions, environment, portable, recipe
-from build_matrix.compile.isolation import View, fixed_places, real_places, why_not_isolated
+from build_matrix.compile.isolation import View, fixed_places, real_places
 from build_matrix.compile.jobs import choose_jobs
 from build_matrix.compile.remote import Remote, parse_remote
 from build_matrix.compile.sccache_server import FAILED
@@ -43,6 +43,7 @@ from build_matrix.model import (
     RawWheel,
     digest_of,
 )
+from build_matrix.platforms import find_platform
 from build_matrix.process.runner import Completed, end_leftovers, run
 from build_matrix.process.sandbox import NETWORK
 from build_matrix.report import Meter
@@ -152,7 +153,7 @@ def _view(context: Context, inputs: BuildInputs, folder: Path, conditions: Condi
     """Alone and at fixed places where the system allows it; says so where it does not and that matters."""
     if not conditions.sandbox:
         return real_places(inputs, folder)
-    if not (why := why_not_isolated(inputs.environment.python)):
+    if not (why := find_platform(inputs.cell.platform).why_no_sandbox(inputs.environment.python)):
         return fixed_places(inputs, folder, (remote.host, remote.port) if remote else None)
     context.reporter.say(f"  compiling in the open, with the network in reach: {why}")
     if not inputs.toolchain.same_anywhere:

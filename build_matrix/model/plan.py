@@ -9,7 +9,6 @@ from build_matrix.model.cuda import Architecture, CudaVersion
 from build_matrix.model.finding import Answer, Finding, RuleKind
 from build_matrix.model.label import write_label
 from build_matrix.model.machine import HostCompiler
-from build_matrix.model.platform import Platform
 
 Profile = Literal["release", "check"]
 
@@ -26,12 +25,12 @@ class Request(Record, frozen=True, kw_only=True):
 
 
 class Cell(Record, frozen=True, kw_only=True):
-    """One wheel to build: every choice made."""
+    """One wheel to build: every choice made. ``platform`` is the name of one: ``linux-x86_64``."""
 
     llama: str
     cuda: str
     architectures: tuple[Architecture, ...]
-    platform: Platform
+    platform: str
     profile: Profile = "release"
     defines: dict[str, str] = {}
 

@@ -12,15 +12,15 @@ import msgspec
 from build_matrix.catalog import llama_releases
 from build_matrix.compile import FIXED, compile_wheel
 from build_matrix.context import Context
+from build_matrix.downloads import available_toolkits, ingredient_choices
 from build_matrix.errors import ArchiveUnreachableError, BuildMatrixError, ConfigurationError
-from build_matrix.locks import available_toolkits, ingredient_choices, select_ingredients
+from build_matrix.locks import select_ingredients
 from build_matrix.model import (
     BuildInputs,
     Cell,
     Conditions,
     HostCompiler,
     Ingredients,
-    Platform,
     Request,
     Verdict,
     Wheel,
@@ -28,6 +28,7 @@ from build_matrix.model import (
 from build_matrix.pipeline.matrix import read_matrix
 from build_matrix.pipeline.planning import make_checked_plan, require_wanted
 from build_matrix.pipeline.verification import require_verified, verify_once
+from build_matrix.platforms import find_platform
 from build_matrix.provision import (
     fetch_toolkit,
     provision_environment,
@@ -108,11 +109,12 @@ def build_one(context: Context, request: Request, options: BuildOptions) -> Buil
     return Built(wheel, verify_once(context, wheel.path) if options.verify else None)
 
 
-def requests_of_matrix(given: Request, names: Sequence[str] | None, platform: Platform) -> dict[str, Request]:
+def requests_of_matrix(given: Request, names: Sequence[str] | None, platform: str) -> dict[str, Request]:
     """What the named cells of matrix.toml ask for, or those of a release: wheels for other machines than this one.
 
-    Raises ConfigurationError.
+    Raises ConfigurationError, NoCompatibleChoiceError for a platform that is not supported.
     """
+    platform = find_platform(platform).name
     if given.cuda or given.llama or given.architectures:
         raise ConfigurationError(
             "--all and --cell take the CUDA version, release and architectures from matrix.toml.",
@@ -135,7 +137,7 @@ def choose(context: Context, request: Request, toolkit_root: Path | None = None)
     if toolkit_root:
         return _choose_installed(context, request, toolkit_root)
     machine = context.machine
-    available = available_toolkits(machine.target)
+    available = available_toolkits(machine.platform)
     errors: list[tuple[str, ArchiveUnreachableError]] = []
     while True:
         plan = make_checked_plan(request, machine, available)

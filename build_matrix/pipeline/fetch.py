@@ -8,10 +8,11 @@ from pathlib import Path
 from msgspec import structs
 
 from build_matrix.context import Context
-from build_matrix.downloads import Downloads
+from build_matrix.downloads import Downloads, available_toolkits, ingredient_choices
+from build_matrix.downloads.origins import origin_of
 from build_matrix.errors import ArchiveUnreachableError
-from build_matrix.locks import available_toolkits, ingredient_choices, locked_llama_releases
-from build_matrix.locks.needed import Target, build_files, place, read_tool_lock, tool_files
+from build_matrix.locks import locked_llama_releases
+from build_matrix.locks.needed import Target, build_files, read_tool_lock, tool_files
 from build_matrix.model import Cell, Component, HostCompiler, Machine, Request, file_sha256
 from build_matrix.provision import resolve_toolkit
 from build_matrix.resolve import make_plan, require_cell
@@ -39,7 +40,7 @@ def needed_files(
         cell = choose_cell(request, context.machine)
         context.reporter.say(f"llama-cpp-python {cell.llama} with CUDA {cell.cuda}")
         files += cell_files(context, cell, targets, obtain)
-    by_place = {place(file): file for file in files}
+    by_place = {origin_of(file).place(file): file for file in files}
     return [by_place[name] for name in sorted(by_place)]
 
 
@@ -60,7 +61,7 @@ def cell_files(context: Context, cell: Cell, targets: Sequence[Target], obtain: 
 def choose_cell(request: Request, machine: Machine) -> Cell:
     """What a build would choose on a machine with this driver and a compiler that every toolkit accepts."""
     able = structs.replace(machine, compilers=(COMPILER,), disk_free=ROOM)
-    available = available_toolkits(machine.target)
+    available = available_toolkits(machine.platform)
     cell, _ = require_cell(make_plan(request, able, locked_llama_releases(), available), able, available)
     return cell
 
@@ -73,9 +74,9 @@ def put(files: list[Component], folder: Path, downloads: Downloads) -> None:
     paths = downloads.fetch(files, "what a build needs")
     with disk_errors(folder):
         for file, path in zip(files, paths, strict=True):
-            target = folder / place(file)
+            target = folder / origin_of(file).place(file)
             if not target.is_file() or file_sha256(target) != file.sha256:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 copy_atomically(path, target)
-        lines = [f"{file.sha256}  {place(file)}\n" for file in files]
+        lines = [f"{file.sha256}  {origin_of(file).place(file)}\n" for file in files]
         write_atomically(folder / SUMS, "".join(lines).encode())

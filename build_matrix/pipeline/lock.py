@@ -30,7 +30,7 @@ from build_matrix.locks import (
     locked_options,
     read_lock,
     select_sdist,
-    wheel_platform,
+    wheel_platforms,
 )
 from build_matrix.model import CudaVersion, Lock, LockedFile, LockedPackage, Record
 from build_matrix.pipeline.build import PATCHES
@@ -216,12 +216,12 @@ def check_same_release(minor: str, packages: Iterable[LockedPackage]) -> None:
 
 
 def _fits(filename: str, version: str) -> bool:
-    """A wheel of this version, for a supported platform and a supported Python (no free-threaded builds)."""
+    """A wheel of this version, for a platform of the catalog and a supported Python (no free-threaded builds)."""
     try:
         _, parsed, _, tags = parse_wheel_filename(filename)
     except InvalidWheelFilename:
         return False
-    if parsed != Version(version) or not wheel_platform(filename):
+    if parsed != Version(version) or not wheel_platforms(filename):
         return False
     stable = any(tag.abi == "abi3" for tag in tags)
     usable = any(tag.interpreter in PYTHONS and not tag.abi.endswith("t") for tag in tags)

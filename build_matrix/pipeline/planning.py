@@ -29,10 +29,10 @@ def make_checked_plan(request: Request, machine: Machine, available: Sequence[st
 
 def require_possible(request: Request, machine: Machine) -> None:
     """Stop before anything is written if no toolkit would do; raises what planning raises."""
-    from build_matrix.locks import available_toolkits
+    from build_matrix.downloads import available_toolkits
     from build_matrix.resolve import require_cell
 
-    available = available_toolkits(machine.target)
+    available = available_toolkits(machine.platform)
     require_cell(make_checked_plan(request, machine, available), machine, available)
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import build_matrix
 from build_matrix.compile.cache import cache_program
 from build_matrix.context import Context
+from build_matrix.downloads.origins import origin_of
 from build_matrix.errors import MissingPrerequisiteError, NotReproducibleError
 from build_matrix.model import Cell, Conditions, Difference, HostCompiler, Machine, Request, WheelRecord, file_sha256
 from build_matrix.pipeline.build import Recipe, build_wheel, choose
@@ -28,6 +29,7 @@ from build_matrix.reproduce import (
     compare_wheels,
     full_report,
     read_record,
+    require_platform,
     require_same_recipe,
 )
 from build_matrix.reproduce.variation import disturbance
@@ -43,12 +45,13 @@ def rebuild(context: Context, wheel: Path, jobs: int, folder: Path, toolkit_root
     """Build ``wheel`` again from its record alone, in another folder; raises NotReproducibleError."""
     started = time.monotonic()
     record = read_record(wheel)
+    require_platform(record, context.machine.platform)
     reporter = context.reporter
     compiler = choose_compiler(record, context.machine, reporter)
     reporter.say(f"rebuilding {record.filename} from its record")
     with context.store.scratch(f"reproduce-{record.sha256[:12]}") as scratch:
         apart = context._replace(store=Store(scratch))
-        if record.toolkit[0].origin == "installed":
+        if not origin_of(record.toolkit[0]).downloaded:
             require_installed(apart, record, toolkit_root)
         recipe = Recipe(record.cell, compiler, record.ingredients)
         again = build_wheel(apart, recipe, Conditions(jobs=jobs), scratch / "wheels")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from build_matrix.errors import ConfigurationError, NotReproducibleError
+from build_matrix.errors import ConfigurationError, NoCompatibleChoiceError, NotReproducibleError
 from build_matrix.model import AppliedPatch, WheelRecord, file_sha256
+from build_matrix.platforms import find_platform
 from build_matrix.wheelfile.archive import record_path
 
 
@@ -29,6 +30,16 @@ def read_record(wheel: Path) -> WheelRecord:
             "Get the wheel and its record from the same place.",
         )
     return record
+
+
+def require_platform(record: WheelRecord, name: str) -> None:
+    """Check that wheels like the recorded one are built on platform ``name``; raises NoCompatibleChoiceError."""
+    here, there = find_platform(name), find_platform(record.cell.platform)
+    if here.name != there.name:
+        raise NoCompatibleChoiceError(
+            f"{record.filename} was built for {there.title}; this machine is {here.title}.",
+            f"Reproduce it on {there.title}.",
+        )
 
 
 def require_same_recipe(

@@ -22,6 +22,7 @@ from build_matrix.model import (
     Request,
     Toolkit,
 )
+from build_matrix.platforms import find_platform
 from build_matrix.resolve.rules import (
     CODE_RULE,
     DRIVER_RULE,
@@ -57,8 +58,10 @@ def make_plan(request: Request, machine: Machine, locked_llama: Sequence[str], l
     """Judge every toolkit of the catalog that the request admits, and choose one.
 
     ``locked_llama`` and ``locked_cuda`` are what the locks hold, oldest first. Raises ConfigurationError for a
-    request that no plan could answer; a plan without a cell says why in its candidates.
+    request that no plan could answer, NoCompatibleChoiceError for a platform that is not supported; a plan without a
+    cell says why in its candidates.
     """
+    find_platform(machine.platform)
     release = choose_release(request.llama, locked_llama)
     notes = list(machine.compiler_notes)
     architectures = release.as_compiled(_architectures(request.architectures, machine, notes))
@@ -74,7 +77,7 @@ def make_plan(request: Request, machine: Machine, locked_llama: Sequence[str], l
         llama=release.version,
         cuda=chosen.cuda,
         architectures=architectures,
-        platform=machine.target,
+        platform=machine.platform,
         profile=request.profile,
         defines=dict(sorted(request.defines.items())),
     )
@@ -302,7 +305,7 @@ def _judge(
     compilers = [compiler_accepted(toolkit, release, compiler) for compiler in machine.compilers]
     best = next((finding for finding in compilers if finding.passed), compilers[0] if compilers else _refused(machine))
     findings = [
-        toolkit_available(toolkit, locked, machine.target),
+        toolkit_available(toolkit, locked, machine.platform),
         toolkit_targets(toolkit, architectures),
         sources_compile(toolkit, release, architectures),
         best,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import time
 from pathlib import Path
+from platform import python_version
 
 import msgspec
 
@@ -31,6 +31,7 @@ from build_matrix.model import (
     file_sha256,
     readable_json,
 )
+from build_matrix.platforms import find_platform
 from build_matrix.report import Reporter
 from build_matrix.store import KEY_LENGTH, write_atomically
 from build_matrix.verify.cubins import check_cubins
@@ -46,8 +47,8 @@ __all__ = [
 ]
 
 CODE = (
-    "verify", "wheelfile", "diagnosis", "resolve", "pipeline/verification.py", "catalog", "locks", "unpacking.py",
-    "process/runner.py", "downloads/install.py",
+    "verify", "wheelfile", "platforms", "diagnosis", "resolve", "pipeline/verification.py", "catalog", "locks",
+    "unpacking.py", "process/runner.py", "downloads/install.py",
 )  # fmt: skip
 LIBRARIES = ("auditwheel", "gguf", "lief", "numpy", "nvidia-ml-py", "packaging", "psutil")
 LOG_LINES = 80  # of a failed run, in its verdict
@@ -90,8 +91,9 @@ def verify_wheel(context: Context, wheel: Path, targets: tuple[Target, ...], mod
     """Verify a wheel on each of ``targets`` and write its verdict beside it; ``model`` is a GGUF to try too.
 
     A wheel that fails is a verdict, not an error. Raises ConfigurationError for a file that is not there,
-    DownloadError and its kinds, MissingPrerequisiteError.
+    DownloadError and its kinds, MissingPrerequisiteError, NoCompatibleChoiceError for a platform that is not supported.
     """
+    platform = find_platform(context.machine.platform)
     if not wheel.is_file():
         raise ConfigurationError(f"There is no wheel {wheel}.", "Build one: `nox -s build-cuda13`.")
     if model and not model.is_file():
@@ -99,7 +101,7 @@ def verify_wheel(context: Context, wheel: Path, targets: tuple[Target, ...], mod
     started = time.monotonic()
     context.reporter.say(f"  verifying {wheel.name}")
     sha256 = file_sha256(wheel)
-    checks, label = check_static(wheel, context.store)
+    checks, label = check_static(wheel, platform, context.store)
     checks.append(_check_record(wheel, sha256))
     gpus: tuple[GpuVerdict, ...] = ()
     log: tuple[str, ...] = ()
@@ -130,7 +132,7 @@ def verify_wheel(context: Context, wheel: Path, targets: tuple[Target, ...], mod
         log=log[-LOG_LINES:],
         seconds=round(time.monotonic() - started, 1),
         libc=context.machine.libc,
-        python=platform.python_version(),
+        python=python_version(),
         tool=f"build-matrix {build_matrix.__version__}",
         inputs=_inputs(wheel, sha256, context.machine),
     )

@@ -11,6 +11,7 @@ from build_matrix.downloads import install_wheels
 from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.locks import read_lock, select_wheels
 from build_matrix.model import Check, Label, digest_of
+from build_matrix.platforms import find_platform
 from build_matrix.process.runner import run
 from build_matrix.wheelfile.archive import read_members
 
@@ -33,10 +34,11 @@ def read_codes(context: Context, wheel: Path, scratch: Path) -> set[str]:
 
     Raises DownloadError and its kinds; MissingPrerequisiteError when cuobjdump does not run here.
     """
-    program = _cuobjdump(context)
+    platform = find_platform(context.machine.platform)
+    program = _cuobjdump(context, platform.program("cuobjdump"))
     codes: set[str] = set()
     for name, data in read_members(wheel).items():
-        if name.endswith((".so", ".dll")) and b".nv_fatbin" in data:
+        if name.endswith(platform.library_suffix) and b".nv_fatbin" in data:
             library = scratch / Path(name).name
             library.write_bytes(data)
             codes |= {"sm" + code for code in _list(program, "--list-elf", library, _ELF)}
@@ -52,12 +54,12 @@ def _list(program: Path, option: str, library: Path, pattern: re.Pattern[str]) -
     return found
 
 
-def _cuobjdump(context: Context) -> Path:
+def _cuobjdump(context: Context, name: str) -> Path:
     files = select_wheels(read_lock("inspect"))
     digest = digest_of("inspect", code_digest(*CODE), tuple(file.content for file in files))
 
     def install(folder: Path) -> None:
         install_wheels(context.downloads.fetch(files, "cuobjdump"), context.store.root / "uv-cache", target=folder)
 
-    (program,) = context.store.obtain("inspect", digest, install).glob("nvidia/cu*/bin/cuobjdump")
+    (program,) = context.store.obtain("inspect", digest, install).glob(f"nvidia/cu*/bin/{name}")
     return program

@@ -106,7 +106,7 @@ def install_wheel(context: Context, wheel: Path, label: Label, scratch: Path) ->
     files = select_wheels(read_lock("runtime"))
     family = [minor for minor in locked_toolkits() if CudaVersion.parse(minor).major == label.family]
     cuda = label.cuda if label.cuda in family or not family else family[-1]
-    files += select_platform(read_lock(f"cuda-{cuda}"), context.machine.target)
+    files += select_platform(read_lock(f"cuda-{cuda}"), context.machine.platform)
     paths = context.downloads.fetch(files, "the wheel's dependencies")
 
     targets = {path.name: os.path.relpath(path, context.store.root / "stage" / "result") for path in paths}

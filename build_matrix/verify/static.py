@@ -10,20 +10,22 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from build_matrix.catalog import nvidia_libraries, system_libraries
+from build_matrix.catalog import nvidia_libraries
 from build_matrix.errors import VerificationError
 from build_matrix.model import Check, Label, parse_label
+from build_matrix.platforms import Platform
+from build_matrix.platforms.system_needs import known_system_needs
 from build_matrix.store import Store
 from build_matrix.wheelfile.archive import Members, dist_info, headers, read_members, record_hash
-from build_matrix.wheelfile.native import Library, read_library
-from build_matrix.wheelfile.platform_policy import known_system_needs, promises_too_much, read_system_needs
+from build_matrix.wheelfile.native import Library, is_library, read_library
 
 PROJECT = "llama-cpp-python"
 
 
-def check_static(wheel: Path, store: Store | None = None) -> tuple[list[Check], Label | None]:
+def check_static(wheel: Path, platform: Platform, store: Store | None = None) -> tuple[list[Check], Label | None]:
     """Every check that needs no other program, and what the label claims (None: nothing that can be checked).
 
+    ``platform`` is the one that the wheel should be for.
     ``store`` knows what auditwheel said of the same libraries when they were built here.
     """
     try:
@@ -41,9 +43,9 @@ def check_static(wheel: Path, store: Store | None = None) -> tuple[list[Check], 
         _check_record(members, info),
     ]
     if label:
-        checks.append(_check_libraries(members, info, label))
+        checks.append(_check_libraries(members, info, label, platform))
         checks.append(_check_cxx(members))
-        checks.append(_check_platform(wheel, members, {tag.platform for tag in tags}, label, store))
+        checks.append(_check_platform(wheel, platform, members, label, store))
     return checks, label
 
 
@@ -82,7 +84,7 @@ def _check_record(members: Mapping[str, bytes], info: str) -> Check:
     return Check(name="RECORD", passed=not wrong, detail=detail)
 
 
-def _check_libraries(members: Mapping[str, bytes], info: str, label: Label) -> Check:
+def _check_libraries(members: Mapping[str, bytes], info: str, label: Label, platform: Platform) -> Check:
     """Every library that is needed is in the wheel, on every system, or declared; CUDA's are of the label's major."""
     libraries = {name: lib for name, data in members.items() if (lib := read_library(data))}
     own = {library.soname for library in libraries.values()}
@@ -94,15 +96,15 @@ def _check_libraries(members: Mapping[str, bytes], info: str, label: Label) -> C
     problems = []
     for name, library in libraries.items():
         for soname in library.needed:
-            if soname in own or soname in system_libraries("linux-x86_64"):
+            if soname in own or soname in platform.system_libraries:
                 continue
             source = nvidia.libraries.get(soname)
             if source is None:
                 problems.append(f"{name} needs {soname}, which nothing declared provides")
             elif source.project not in declared:
                 problems.append(f"{name} needs {soname}, but {source.project} is not declared")
-            elif f"$ORIGIN/{source.folder}" not in library.runpath:
-                problems.append(f"{name} does not look for {soname} in $ORIGIN/{source.folder}")
+            elif platform.run_path(source.folder) not in library.runpath:
+                problems.append(f"{name} does not look for {soname} in {platform.run_path(source.folder)}")
     if not any(_needs_cuda(library, nvidia.libraries) for library in libraries.values()):
         problems.append(f"no library needs CUDA {label.family}: this is a CPU-only build")
     detail = "; ".join(problems) or f"{len(libraries)} libraries need only what they may need"
@@ -116,18 +118,20 @@ def _check_cxx(members: Mapping[str, bytes]) -> Check:
     return Check(name="libstdc++", passed=not own, detail=detail or "that of the system, everywhere")
 
 
-def _check_platform(wheel: Path, members: Members, tags: set[str], label: Label, store: Store | None) -> Check:
+def _check_platform(wheel: Path, platform: Platform, members: Members, label: Label, store: Store | None) -> Check:
     """Every system that the platform tags name has the symbols that the libraries need."""
     try:
         provided = nvidia_libraries(label.family).libraries
         if store:
-            needs = known_system_needs(members, provided, store, lambda _: wheel)
+            libraries = {name: data for name, data in members.items() if is_library(data)}
+            needs = known_system_needs(platform, libraries, provided, store, lambda _: wheel)
         else:
-            needs = read_system_needs(wheel, provided)
+            needs = platform.read_system_needs(wheel, provided)
     except (KeyError, VerificationError) as error:
         detail = error.problem if isinstance(error, VerificationError) else f"nothing is known of CUDA {label.family}"
         return Check(name="platform", passed=False, detail=detail)
-    wrong = sorted(tag for tag in tags if promises_too_much(tag, needs.tag))
+    tags = {tag.platform for tag in parse_wheel_filename(wheel.name)[3]}
+    wrong = sorted(tag for tag in tags if platform.promises_too_much(tag, needs.tag))
     symbols = ", ".join(f"{family} {version}" for family, version in needs.symbols.items())
     detail = f"needs {needs.tag} ({symbols})" + (f", but is tagged {' '.join(wrong)}" if wrong else "")
     return Check(name="platform", passed=not wrong, detail=detail)

@@ -27,18 +27,19 @@ from build_matrix.model import (
     file_sha256,
     readable_json,
 )
+from build_matrix.platforms import find_platform
+from build_matrix.platforms.system_needs import known_system_needs
 from build_matrix.process.sandbox import ROOT
 from build_matrix.store import Store, copy_atomically, disk_errors, write_atomically
 from build_matrix.wheel.hygiene import check_members
 from build_matrix.wheelfile.archive import Members, dist_info, read_members, record_path, relabel, retag, write_wheel
-from build_matrix.wheelfile.native import read_library
-from build_matrix.wheelfile.platform_policy import known_system_needs
+from build_matrix.wheelfile.native import is_library, read_library
 
 __all__ = ["finish_wheel"]
 
 CODE = (
-    "wheel/__init__.py", "wheel/hygiene.py", "wheel/sbom.py", "downloads/purl.py", "wheelfile/archive.py",
-    "unpacking.py", "wheelfile/native.py", "wheelfile/platform_policy.py",
+    "wheel/__init__.py", "wheel/hygiene.py", "wheel/sbom.py", "downloads/origins", "downloads/install.py",
+    "wheelfile/archive.py", "unpacking.py", "wheelfile/native.py", "platforms",
 )  # fmt: skip
 LIBRARIES = ("auditwheel", "cyclonedx-python-lib", "deflate", "lief", "packageurl-python")
 TOOL = f"build-matrix {build_matrix.__version__}"
@@ -62,7 +63,11 @@ def finish_wheel(context: Context, raw: RawWheel, work: BuildInputs, budget: int
         members[f"{info}/{NAME}"] = write_sbom(work)
         check_members(members, forbidden=_private_paths(context.store))
         system = known_system_needs(
-            members, nvidia_libraries(_family(work)).libraries, context.store, partial(write_wheel, members, level=1)
+            find_platform(work.cell.platform),
+            {name: data for name, data in members.items() if is_library(data)},
+            nvidia_libraries(_family(work)).libraries,
+            context.store,
+            partial(write_wheel, members, level=1),
         )
         path = write_wheel(retag(members, system.tag), aside)
         record = _record(path, raw, work, system)

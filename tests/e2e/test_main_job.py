@@ -20,9 +20,9 @@ from contexts import in_context
 from main_job import JOB, MINUTES, ROOT, Place
 from rich.console import Console
 
-from build_matrix.compile.isolation import why_not_isolated
 from build_matrix.downloads import Downloads
 from build_matrix.model import Verdict, WheelRecord, file_sha256
+from build_matrix.platforms import find_platform
 from build_matrix.probe import examine_environment
 from build_matrix.report import LineReporter
 from build_matrix.store import Store
@@ -31,6 +31,8 @@ from build_matrix.verify.static import check_static
 from build_matrix.wheelfile.archive import read_members, record_path, verdict_path
 from build_matrix.wheelfile.native import read_library
 from lab import FOUNDING, Lab
+
+LINUX = find_platform("linux-x86_64")
 
 pytestmark = [pytest.mark.build, pytest.mark.compiler, pytest.mark.index]
 
@@ -207,7 +209,7 @@ def test_an_old_driver_is_told_by_the_rules_and_by_the_real_runtime(place: Place
     assert place.run("verify", "--require-gpu", **lab).returncode == 7
 
     store = Store(place.store)
-    label = check_static(place.wheel)[1]
+    label = check_static(place.wheel, LINUX)[1]
     assert label is not None
     downloads = Downloads(store, LineReporter(Console()))
     python = install_wheel(in_context(store, downloads=downloads), place.wheel, label, tmp_path)
@@ -249,7 +251,7 @@ Upstream: none
 """.replace("{}\n", " \n")
 
 
-@pytest.mark.skipif(bool(why_not_isolated(Path(sys.executable))), reason="this system allows no namespaces")
+@pytest.mark.skipif(bool(LINUX.why_no_sandbox(Path(sys.executable))), reason="this system allows no namespaces")
 def test_a_build_that_tries_to_reach_the_network_is_exit_code_6_even_if_it_hides_that(
     place: Place, tmp_path: Path
 ) -> None:

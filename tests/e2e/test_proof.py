@@ -18,6 +18,7 @@ from small_model import write_small_model
 from build_matrix.diagnosis import diagnose_run
 from build_matrix.downloads import Downloads
 from build_matrix.model import Driver, Finding, Gpu, Machine, Verdict
+from build_matrix.platforms import find_platform
 from build_matrix.report import LineReporter
 from build_matrix.store import Store
 from build_matrix.verify.smoke import Bench, install_wheel, prepare_bench, run_on_cpu, run_on_gpu
@@ -81,7 +82,7 @@ def test_a_wheel_without_its_cuda_back_end_is_a_cpu_build(place: Place, tmp_path
 def installed(place: Place, tmp_path: Path) -> Bench:
     """The wheel in a fresh environment, ready to be tried."""
     store = Store(place.store)
-    label = check_static(place.wheel)[1]
+    label = check_static(place.wheel, find_platform("linux-x86_64"))[1]
     assert label is not None
     downloads = Downloads(store, LineReporter(Console(stderr=True)))
     python = install_wheel(in_context(store, downloads=downloads), place.wheel, label, tmp_path)

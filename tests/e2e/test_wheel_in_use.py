@@ -21,6 +21,7 @@ from small_model import CONTEXT, COUNT, PROMPT, expected, write_small_model
 
 from build_matrix.downloads import Downloads, create_environment, install_wheels
 from build_matrix.locks import read_lock, select_wheels
+from build_matrix.platforms import find_platform
 from build_matrix.report import LineReporter
 from build_matrix.source import patches_for
 from build_matrix.store import Store
@@ -59,7 +60,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def python(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the wheel and all that it declares."""
     store = Store(place.store)
-    label = check_static(place.wheel)[1]
+    label = check_static(place.wheel, find_platform("linux-x86_64"))[1]
     assert label is not None
     folder = tmp_path_factory.mktemp("complete")
     return install_wheel(in_context(store, downloads=downloads(store)), place.wheel, label, folder)

@@ -16,10 +16,10 @@ from libraries import RUNPATH, library
 from wheels import REQUIREMENTS, make_wheel, raw_members
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from build_matrix.downloads import Downloads
+from build_matrix.downloads import Downloads, ingredient_choices
 from build_matrix.errors import VerificationError
-from build_matrix.locks import ingredient_choices
 from build_matrix.model import Architecture, Cell, Toolchain
+from build_matrix.platforms import find_platform
 from build_matrix.probe import find_compilers
 from build_matrix.provision import provision_toolkit
 from build_matrix.store import Store
@@ -28,19 +28,20 @@ from build_matrix.verify.static import check_static
 from build_matrix.wheel.hygiene import check_members
 from build_matrix.wheelfile.archive import read_members, relabel
 
+LINUX = find_platform("linux-x86_64")
 pytestmark = pytest.mark.compiler
 
 KERNEL = '__global__ void k(float *x) { x[threadIdx.x] *= 2; }\nextern "C" void f(float *x) { k<<<1, 32>>>(x); }\n'
 
 
 def libraries_check(wheel: Path) -> tuple[bool, str]:
-    check = next(c for c in check_static(wheel)[0] if c.name == "libraries")
+    check = next(c for c in check_static(wheel, LINUX)[0] if c.name == "libraries")
     return check.passed, check.detail
 
 
 def test_a_wheel_as_it_should_be_is_accepted(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path / "w", {"libggml-cuda.so": library(tmp_path / "b")})
-    assert all(check.passed for check in check_static(wheel)[0])
+    assert all(check.passed for check in check_static(wheel, LINUX)[0])
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_a_wheel_that_would_not_run_elsewhere_is_refused_by_name(
 
 
 def check_of(wheel: Path, name: str) -> tuple[bool, str]:
-    check = next(c for c in check_static(wheel)[0] if c.name == name)
+    check = next(c for c in check_static(wheel, LINUX)[0] if c.name == name)
     return check.passed, check.detail
 
 
@@ -140,7 +141,7 @@ def test_cubins_of_another_architecture_than_the_labels_are_refused(
     )
     for text, holds in (("cu130.sm89", True), ("cu130.sm90", False), ("cu130.sm89.sm90", False)):
         wheel = make_wheel(tmp_path / text, {"libggml-cuda.so": data}, label=text)
-        label = check_static(wheel)[1]
+        label = check_static(wheel, LINUX)[1]
         assert label is not None
         with shared_store.scratch("cubins") as scratch:
             check = check_cubins(in_context(shared_store, downloads=downloads), wheel, label, scratch)

@@ -18,6 +18,7 @@ from build_matrix import digests, verify, wheel
 from build_matrix.compile import cache_probe, digest_of_inputs, flags
 from build_matrix.digests import CONTENT, PACKAGE, code_digest, content_digest, note_content, tree_digest
 from build_matrix.downloads import Downloads, IndexConfiguration
+from build_matrix.downloads.origins import debian
 from build_matrix.locks import select_sdist
 from build_matrix.model import (
     AppliedPatch,
@@ -28,13 +29,14 @@ from build_matrix.model import (
     Machine,
     RawWheel,
 )
+from build_matrix.platforms import find_platform
+from build_matrix.platforms.system_needs import known_system_needs
 from build_matrix.process import nvcc_launcher
-from build_matrix.provision import provision_environment
+from build_matrix.provision import provision_environment, self_test
 from build_matrix.provision import toolkit as toolkits
 from build_matrix.source import prepare_source
 from build_matrix.store import Store
 from build_matrix.verify import model_file, numbers, reference, smoke
-from build_matrix.wheelfile import platform_policy
 
 replace = msgspec.structs.replace
 
@@ -208,7 +210,10 @@ SOURCE_MODULES = [
 # digests by its value (records, rows of the catalog and of the locks).
 NEUTRAL = (
     "__init__.py", "context.py", "digests.py", "errors.py", "model/", "redact.py", "process/relay.py", "report.py",
-    "process/runner.py", "process/sandbox.py", "store.py", "catalog/__init__.py", "locks/__init__.py", "downloads/",
+    "process/runner.py", "process/sandbox.py", "store.py", "catalog/__init__.py", "locks/__init__.py",
+    "downloads/__init__.py", "downloads/authentication.py", "downloads/client.py", "downloads/download.py",
+    "downloads/index/", "downloads/tasks.py", "downloads/transport.py", "downloads/urls.py",
+    "platforms/__init__.py",
 )  # fmt: skip
 # Modules whose result is less than all that they do.
 PART = {
@@ -321,16 +326,16 @@ def test_a_filled_store_is_not_asked_for_what_other_code_made(
     stages: dict[str, Callable[[], object]] = {
         "source": lambda: prepare_source(in_context(store, downloads=downloads), select_sdist("0.3.16"), tmp_path),
         "build-environment": lambda: provision_environment(in_context(store, downloads=downloads), ()),
-        "self-test": lambda: toolkits.self_test(
+        "self-test": lambda: self_test(
             in_context(store), inputs.toolchain, inputs.cell.architectures, inputs.compiler, inputs.sysroot
         ),
         "cache-probe": lambda: cache_probe.why_unfit(in_context(store), name, program, inputs),
-        "system-needs": lambda: platform_policy.known_system_needs({}, (), store, lambda path: path),
+        "system-needs": lambda: known_system_needs(find_platform("linux-x86_64"), {}, (), store, Path),
         "wheel": lambda: wheel.finish_wheel(in_context(store), raw, inputs, 1, tmp_path),
         "smoke-model": lambda: smoke.prepare_bench(in_context(store, cpus=1), Path("python"), tmp_path, None),
     }
     before = {stage: ask(asked, stage, call) for stage, call in stages.items()}
-    for module in ("source", "provision.environment", "provision.toolkit", "wheelfile.platform_policy", "wheel",
+    for module in ("source", "provision.environment", "provision.small_kernel", "platforms.system_needs", "wheel",
                    "verify.smoke", "compile.cache_probe"):  # fmt: skip
         monkeypatch.setattr(f"build_matrix.{module}.code_digest", lambda *_: "other code")
     after = {stage: ask(asked, stage, call) for stage, call in stages.items()}
@@ -351,8 +356,8 @@ def test_a_toolkit_depends_on_its_code_its_files_and_the_places_of_debians(monke
     before = toolkits._digest((file,))
     assert toolkits._digest((replace(file, sha256="1" * 64),)) != before
     assert toolkits._digest((replace(file, path="pool/elsewhere"),)) == before
-    places = toolkits.sources()
-    monkeypatch.setattr(toolkits, "sources", lambda: replace(places, debian=replace(places.debian, places={"a": "b"})))
+    places = debian.sources()
+    monkeypatch.setattr(debian, "sources", lambda: replace(places, debian=replace(places.debian, places={"a": "b"})))
     assert toolkits._digest((file,)) != before
     monkeypatch.undo()
     monkeypatch.setattr(toolkits, "code_digest", lambda *_: "other code")

@@ -14,7 +14,7 @@ import pytest
 from commands import ROOT, run_tool
 
 from build_matrix.cli import SUBCOMMANDS, page
-from build_matrix.locks import ingredient_choices
+from build_matrix.downloads import ingredient_choices
 from build_matrix.locks.needed import Target, build_files
 from build_matrix.model import Architecture, Cell
 

@@ -49,6 +49,9 @@ def component(project: str, version: str, **changes: str) -> Component:
     return msgspec.structs.replace(part, **changes)
 
 
+GLIBC = component("glibc", "2.28", origin="debian", filename="glibc_2.28_amd64.deb")
+
+
 TOOLKIT = (
     component("nvidia-cuda-runtime", "13.0.96"),
     component("nvidia-cublas", "13.1.0.3"),
@@ -83,7 +86,7 @@ def work(inputs: BuildInputs, tmp_path: Path) -> BuildInputs:
         source=msgspec.structs.replace(inputs.source, root=tmp_path / "source", patches=patches),
         toolchain=msgspec.structs.replace(inputs.toolchain, components=TOOLKIT),
         environment=msgspec.structs.replace(inputs.environment, components=(component("cmake", "4.0"),)),
-        sysroot=msgspec.structs.replace(inputs.sysroot, components=(component("glibc", "2.28", origin="debian"),)),
+        sysroot=msgspec.structs.replace(inputs.sysroot, components=(GLIBC,)),
     )
 
 

@@ -30,6 +30,7 @@ from build_matrix.model import (
 )
 from build_matrix.pipeline.matrix import read_matrix
 from build_matrix.pipeline.planning import check_request_defines, make_checked_plan, require_wanted, visible_machine
+from build_matrix.platforms import find_platform
 from build_matrix.resolve import make_plan, parse_architectures, predict, require_cell
 from build_matrix.resolve.rules import sources_compile, toolkit_targets
 
@@ -408,7 +409,8 @@ def test_every_definition_that_the_build_sets_itself_is_refused(inputs: BuildInp
     given = msgspec.structs.replace(inputs.cell, defines=dict.fromkeys(FIXED, "user"))
     values = definitions(msgspec.structs.replace(inputs, cell=given), Path("/work"), ["nvidia/lib"])
     plain = definitions(inputs, Path("/work"), ["nvidia/lib"])
-    own = {name for name in plain if name not in inputs.release.options and "_FLAGS" not in name}
+    free = {*inputs.release.options, *find_platform(inputs.cell.platform).options}
+    own = {name for name in plain if name not in free and "_FLAGS" not in name}
     assert own <= FIXED
     assert {name: values[name] for name in own} == {name: plain[name] for name in own}
 
@@ -417,6 +419,7 @@ def test_every_definition_that_the_build_sets_itself_is_refused(inputs: BuildInp
 def test_the_locked_options_hold_what_the_catalog_sets(llama: str) -> None:
     options = locked_options(llama)
     assert set(llama_releases()[llama].options) <= set(options.names)
+    assert set(find_platform("linux-x86_64").options) <= set(options.names)
     assert not set(options.switches) & set(options.values)
     assert "GGML_CUDA_FA" in options.switches
     assert "GGML_CUDA_COMPRESSION_MODE" in options.values

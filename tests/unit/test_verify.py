@@ -35,6 +35,7 @@ from build_matrix.model import (
     parse_label,
 )
 from build_matrix.pipeline.verification import require_verified
+from build_matrix.platforms import Platform
 from build_matrix.store import Store
 from build_matrix.verify import Target, known_verdict, read_verdict, verify_wheel
 from build_matrix.verify.smoke import Bench, CpuResult, GpuResult
@@ -67,7 +68,7 @@ class Stages:
         for name in ("check_static", "check_cubins", "install_wheel", "prepare_bench", "run_on_cpu", "run_on_gpu"):
             monkeypatch.setattr(verify, name, getattr(self, f"_{name}"))
 
-    def _check_static(self, wheel: Path, store: Store) -> tuple[list[Check], Any]:
+    def _check_static(self, wheel: Path, platform: Platform, store: Store) -> tuple[list[Check], Any]:
         return list(self.static), self.label
 
     def _check_cubins(self, context: Context, wheel: Path, label: Label, scratch: Path) -> Check:
@@ -78,7 +79,7 @@ class Stages:
     def _install_wheel(self, context: Context, wheel: Path, label: Label, scratch: Path) -> Path:
         self.ran.append("install")
         self.installed = (wheel, label, scratch, context.store, context.downloads)
-        assert context.machine.target == "linux-x86_64"
+        assert context.machine.platform == "linux-x86_64"
         if self.install:
             raise self.install
         return Path("python")
@@ -420,7 +421,7 @@ def test_why_a_wheel_is_not_verified_is_its_cause_its_checks_or_its_offload() ->
     with pytest.raises(VerificationError) as caught:
         require_verified([verdict_with(offload="untested", reason="no NVIDIA GPU", cause=RULE)], require_gpu=True)
     assert caught.value.problem == "x.whl is not verified: offload is untested (no NVIDIA GPU)."
-    assert caught.value.remedy.endswith("or leave out --require-gpu.")
+    assert caught.value.remedy.endswith("or remove --require-gpu.")
     with pytest.raises(VerificationError) as caught:
         require_verified([verdict_with(offload="impossible_here", cause=RULE)], require_gpu=True)
     assert (caught.value.problem, caught.value.remedy) == (
