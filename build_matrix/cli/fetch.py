@@ -108,7 +108,7 @@ def parse_pythons(given: Sequence[str] | None) -> tuple[str, ...]:
     if not given:
         return (f"{sys.version_info.major}.{sys.version_info.minor}",)
     if wrong := [text for text in given if text not in PYTHONS]:
-        raise ConfigurationError(f"--python {wrong[0]} is not a Python of the locks.", f"Use {', '.join(PYTHONS)}.")
+        raise ConfigurationError(f"The locks have no files for --python {wrong[0]}.", f"Use {', '.join(PYTHONS)}.")
     return tuple(dict.fromkeys(given))
 
 
