@@ -1,4 +1,4 @@
-"""What is asked for, and what can be built: the result of ``resolve``."""
+"""What is requested, and what can be built: the result of ``resolve``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Profile = Literal["release", "check"]
 
 
 class Request(Record, frozen=True, kw_only=True):
-    """What the user asked for; an empty value leaves the choice to the tool."""
+    """What the user requested; an empty value leaves the choice to the tool."""
 
     cuda: str = ""
     llama: str = ""
@@ -26,7 +26,7 @@ class Request(Record, frozen=True, kw_only=True):
 
 
 class Cell(Record, frozen=True, kw_only=True):
-    """One wheel to build: every choice made."""
+    """One wheel to build, with all choices made."""
 
     llama: str
     cuda: str

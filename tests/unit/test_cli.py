@@ -28,7 +28,7 @@ def tool(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         (("build", "--arch", "52", "--cuda", "13"), 4, "cannot compile for architecture 52"),
         (("build", "--llama", "9.9.9"), 2, "9.9.9 is not locked"),
         (("build", "--cuda", "14"), 2, "CUDA 14 is not in the catalog"),
-        (("build", "--cuda", "12.0"), 4, "A source of CUDA 12.0"),
+        (("build", "--cuda", "12.0"), 4, "CUDA 12.0 is not locked"),
         (("build", "--cell", "banana"), 2, "matrix.toml has no cell 'banana'"),
         (("build", "--all", "--cuda", "13"), 2, "--all takes the CUDA version"),
         (("build", "--toolkit-root", "/nowhere"), 2, "holds no CUDA toolkit"),

@@ -19,7 +19,7 @@ from build_matrix.errors import ConfigurationError, NotReproducibleError
 from build_matrix.model import AppliedPatch, HostCompiler, Machine, file_sha256
 from build_matrix.probe import find_compilers
 from build_matrix.reproduce import choose_variations, compare_wheels, read_record, require_same_recipe
-from build_matrix.reproduce.variation import surroundings
+from build_matrix.reproduce.variation import disturbance
 from build_matrix.wheelfile.archive import record_path, relabel, write_wheel
 from wheels import make_wheel, raw_members
 
@@ -164,7 +164,7 @@ def test_each_variation_is_tried_out_and_what_cannot_be_varied_says_why(tmp_path
     assert not by_name["load"].why_not
     assert not by_name["clock"].why_not
     assert not by_name["dates of the sources"].why_not
-    words = surroundings(variations, tmp_path).under
+    words = disturbance(variations, tmp_path).under
     for item in variations:
         assert bool(item.words and set(item.words) <= set(words)) == bool(item.words and not item.why_not)
 
@@ -178,7 +178,7 @@ def test_what_is_disturbed_reaches_the_command(tmp_path: Path) -> None:
         if item.words and not item.why_not
     ]
     code = "import os, socket, time; print(int(os.stat('source.c').st_mtime), socket.gethostname(), time.time())"
-    words = [*surroundings(tuple(variations), tmp_path / "x").under, sys.executable, "-c", code]
+    words = [*disturbance(tuple(variations), tmp_path / "x").under, sys.executable, "-c", code]
     said = subprocess.run(words, cwd=tmp_path / "sources", capture_output=True, text=True, check=True).stdout.split()
     expected = {item.what: item.second for item in variations}
     assert said[0] == "946684800"
