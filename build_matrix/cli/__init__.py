@@ -1,4 +1,4 @@
-"""The command line: one file a subcommand; only here are stages joined."""
+"""The command line: one file a subcommand, which turns options into records and records into tables."""
 
 from __future__ import annotations
 

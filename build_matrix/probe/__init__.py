@@ -1,4 +1,4 @@
-"""What is on this machine? Reads only; a driver that hangs or crashes takes a child process with it, not the tool."""
+"""What is on this machine? Only reads. A driver that hangs or crashes takes down a child process, not the tool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where are a complete CUDA compiler, CMake, Ninja, an old glibc? In the store, assembled from the package index."""
+"""Where is a complete CUDA compiler, with CMake, Ninja and an old glibc? Assembles them in the store."""
 
 from build_matrix.provision.environment import provision_environment
 from build_matrix.provision.installed import read_installed
