@@ -353,7 +353,7 @@ CAUSES: tuple[Cause, ...] = (
         sentence="The driver shows this process no GPU.",
         remedy="Run `nvidia-smi -L`, which lists what the driver operates; `sudo dmesg | grep NVRM` may say more.",
         codes=(100,),
-        pattern=r"CUDA_ERROR_NO_DEVICE|no CUDA-capable device|no usable GPU|found no usable GPU: error 100\b",
+        pattern=r"CUDA_ERROR_NO_DEVICE|no CUDA-capable device|no usable GPU",
         source=CUDA_ERRORS,
     ),
     Cause(
