@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from build_matrix.diagnosis import page
-from build_matrix.diagnosis.causes import BY_NAME, CAUSES, Cause, by_code, by_text, cause
+from build_matrix.diagnosis.causes import BY_NAME, CAUSES, Cause, Group, by_code, by_text, cause
 from build_matrix.model import Finding
 
 PACKAGE = Path(__file__).parents[2] / "build_matrix"
@@ -84,6 +85,19 @@ def test_the_page_is_generated_from_the_table() -> None:
 def test_a_page_without_the_marks_is_refused() -> None:
     with pytest.raises(ValueError, match="holds no"):
         page.render("# nothing")
+
+
+def test_every_group_of_causes_has_its_heading_on_the_page() -> None:
+    assert {row.group for row in CAUSES} == set(page.HEADINGS) == set(get_args(Group))
+
+
+def test_the_module_writes_the_page_when_it_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[Path, str, dict[str, str]]] = []
+    monkeypatch.setattr(Path, "write_text", lambda path, text, **how: written.append((path, text, how)))
+    runpy.run_path(page.__file__, run_name="another")
+    assert written == []
+    runpy.run_path(page.__file__, run_name="__main__")
+    assert written == [(page.PAGE, page.PAGE.read_text(encoding="utf-8"), {"encoding": "utf-8"})]
 
 
 def test_what_lies_around_the_generated_part_stays_as_it_is() -> None:
