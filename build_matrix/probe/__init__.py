@@ -84,7 +84,7 @@ def _part(problems: list[str], what: str, ask: Callable[[], T], otherwise: T) ->
 
 @contextlib.contextmanager
 def interruptible_threads() -> Iterator[ThreadPoolExecutor]:
-    """Threads whose programs (see runner) end with an interruption, so that nobody waits for their time limits."""
+    """Threads whose programs (see runner) end with an interruption, so that it does not wait for their time limits."""
     pool = ThreadPoolExecutor()
     try:
         yield pool
@@ -156,7 +156,7 @@ def _cpus() -> int:
 
 
 def _room(folder: Path) -> int:
-    """Free bytes on the disk that holds ``folder``, which need not exist yet; 0 when nobody can say."""
+    """Free bytes on the disk that holds ``folder``, which need not exist yet; 0 when it is not known."""
     for place in (folder, *folder.parents):
         with contextlib.suppress(OSError, ValueError):
             return shutil.disk_usage(place).free

@@ -20,7 +20,8 @@ from build_matrix.pipeline.reproduce import choose_compiler, compiler_difference
 from build_matrix.probe import find_compilers
 from build_matrix.reproduce import choose_variations, compare_wheels, read_record, require_same_recipe
 from build_matrix.reproduce.variation import disturbance
-from build_matrix.wheelfile.archive import record_path, relabel, write_wheel
+from build_matrix.wheelfile.archive import relabel, write_wheel
+from build_matrix.wheelfile.sidecar import record_path
 from wheels import make_wheel, raw_members
 
 GOLDEN = "bb12d383c572501a22589f5f1fe13ae388b001eb0aed61c01b4b2b78df09f21b"  # of libdeflate 1.2x
@@ -151,7 +152,7 @@ def test_the_recorded_compiler_is_taken_and_another_one_is_named(
     assert not reporter.lines
     other = msgspec.structs.replace(wanted, identity="k", programs={"as": "1", "cc1plus": "3"})
     assert choose_compiler(record, msgspec.structs.replace(machine, compilers=(newer, other)), reporter) == other
-    assert "other cc1plus" in reporter.lines[0]
+    assert "different: cc1plus" in reporter.lines[0]
     assert "specs" in compiler_difference(wanted, msgspec.structs.replace(wanted, description="patched"))
 
 
