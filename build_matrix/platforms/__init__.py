@@ -49,6 +49,9 @@ class Platform(Protocol):
     def unversioned(self, filename: str) -> str:
         """The name by which a linker looks for this library, if it differs from ``filename``; empty for other files."""
 
+    def driver_variables(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """What of these environment variables leads a program to the driver's library, and to nothing else."""
+
     # --- compiling
 
     @property

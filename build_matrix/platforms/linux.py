@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -12,6 +13,8 @@ from build_matrix.model import Record, SystemNeeds
 from build_matrix.platforms import manylinux
 
 SECONDS = 30  # for the trial of the sandbox
+SEARCH_PATH = "LD_LIBRARY_PATH"  # ld.so(8)
+DRIVER_LIBRARY = "libcuda.so.1"
 
 _SONAME = re.compile(r"(?P<link>lib[A-Za-z]+\.so)\.\d+(?:\.0)?")
 
@@ -51,6 +54,12 @@ class Linux(Record, frozen=True, kw_only=True):
     def program(self, name: str) -> str:
         """Programs have no suffix."""
         return name
+
+    def driver_variables(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """The folders of LD_LIBRARY_PATH that hold the driver's library."""
+        folders = environ.get(SEARCH_PATH, "").split(os.pathsep)
+        leading = [folder for folder in folders if folder and (Path(folder) / DRIVER_LIBRARY).exists()]
+        return {SEARCH_PATH: os.pathsep.join(leading)} if leading else {}
 
     def link_library(self, name: str) -> str:
         """``libcudart.so``: ld(1), option -l."""
