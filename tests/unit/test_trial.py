@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from build_matrix.model import Record, RunFacts
-from build_matrix.trial import environment as setting
 from build_matrix.trial import harness
 from build_matrix.trial.child import ChildResult, JobResult, Limits, replace_text, run_child
 from build_matrix.trial.environment import Environment, child_variables
