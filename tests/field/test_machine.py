@@ -206,7 +206,7 @@ JUDGED = {
     "llama_cpp_python-0.3.16+cu128.sm89-cp36-cp36m-linux_x86_64.whl": "not run here: it is for Python cp36",
     "llama_cpp_python-0.3.16+cu130-py3-none-linux_x86_64.whl": "not run here: Driver 576.52 supports CUDA up to 12.9",
     "llama_cpp_python-0.3.16+cu13.basic-py3-none-linux_x86_64.whl": "not run here: Driver 576.52 supports CUDA",
-    "llama_cpp_python-0.3.16-py3-none-linux_x86_64.whl": "cannot be judged: its name claims no CUDA version",
+    "llama_cpp_python-0.3.16-py3-none-linux_x86_64.whl": "cannot be judged: its name states no CUDA version",
     "llama_cpp_python-0.3.16+cu128.sm89.turbo-py3-none-linux_x86_64.whl": "cannot be judged: its label",
     "llama_cpp_python-0.3.16+cu128-py3-none-linux_x86_64.whl": "cannot be judged: its label",
     "llama_cpp_python-0.3.4+cu124-py3-none-any.whl": "its label 'cu124' names no architecture",
@@ -270,7 +270,7 @@ def test_claims_are_no_evidence(tmp_path: Path) -> None:
 def test_variables_that_a_build_ignores_are_named_and_not_shown(tmp_path: Path) -> None:
     secret = {"CMAKE_ARGS": "-DTOKEN=hunter2", "GGML_CUDA_FORCE_MMQ": "1", "NVCC_APPEND_FLAGS": "-O0"}
     done = doctor(ONE, tmp_path, **secret)
-    assert "without effect on a build of this tool: CMAKE_ARGS, GGML_CUDA_FORCE_MMQ, NVCC_APPEND_FLAGS" in done.stdout
+    assert "set, but ignored by this tool: CMAKE_ARGS, GGML_CUDA_FORCE_MMQ, NVCC_APPEND_FLAGS" in done.stdout
     assert "hunter2" not in done.stdout + doctor(ONE, tmp_path, "--json", **secret).stdout
 
 
@@ -293,7 +293,7 @@ def test_a_broken_cxx_is_a_row_and_not_the_end(tmp_path: Path) -> None:
         (
             {"proc/version": "Linux 5.15-microsoft-standard-WSL2", "usr/lib/wsl/lib/libcuda.so.1": ELF},
             {},
-            "this is WSL, which keeps it in /usr/lib/wsl/lib",
+            "WSL keeps it in /usr/lib/wsl/lib",
         ),
         (
             {"proc/version": "Linux 5.15-microsoft-standard-WSL2"},
@@ -315,9 +315,9 @@ def test_a_broken_cxx_is_a_row_and_not_the_end(tmp_path: Path) -> None:
         (
             {f"{SLOT}/vendor": "0x10de", f"{SLOT}/class": "0x030000"},
             {f"{SLOT}/driver": "../../drivers/vfio-pci"},
-            "is set aside for a virtual machine",
+            "is reserved for a virtual machine",
         ),
-        ({"sys/module/nvidia/version": "580.65.06"}, {}, "is missing, though the kernel module is loaded"),
+        ({"sys/module/nvidia/version": "580.65.06"}, {}, "is missing, although the kernel module is loaded"),
         ({}, {}, "no NVIDIA driver"),
     ],
 )
@@ -340,7 +340,7 @@ def test_a_library_that_lacks_a_function_says_which(tmp_path: Path) -> None:
     library = tmp_path / "lib" / "libcuda.so.1"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "odd.c"], check=True)
     shown = doctor(Lab(libraries=()), tmp_path, LD_LIBRARY_PATH=str(library.parent)).stdout
-    assert "the driver library lacks cuInit, so it is not NVIDIA's, or damaged." in shown
+    assert "the driver library lacks cuInit, so it is not NVIDIA's, or is damaged." in shown
     assert "ended the process" not in shown
 
 

@@ -128,7 +128,7 @@ def test_every_toolkit_is_listed_and_the_one_that_would_win_comes_first(tmp_path
     assert (first.version, first.source) == ("12.1.66", "PATH")
     (named,) = [toolkit for toolkit in machine.toolkits if toolkit.source == "CUDA_PATH"]
     assert named.problem == "there is no nvcc in that folder"
-    assert any("CUDA_PATH leads to" in text for text in problems(machine))
+    assert any("CUDA_PATH points to" in text for text in problems(machine))
 
 
 def test_garbage_from_nvcc_is_a_problem_of_that_toolkit(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_the_founding_story_ends_before_anything_is_downloaded_instead_of_after_
     told = tool(lab, tmp_path, "doctor", PATH=path)
     assert "576.52, supports CUDA up to 12.9" in told.stdout
     assert "12.1.66" in told.stdout
-    assert "would win by accident" in told.stdout
+    assert "other builds would use it" in told.stdout
     done = tool(lab, tmp_path, "build", "--cuda", "13", "--llama", "0.3.16", PATH=path)
     assert done.returncode == 4
     for words in (
