@@ -18,6 +18,7 @@ from build_matrix.model import (
     Record,
     file_sha256,
 )
+from build_matrix.platforms import find_platform
 from build_matrix.process import nvcc_launcher
 from build_matrix.process.nvcc_launcher import launcher
 from build_matrix.sysroot_flags import c_flags, cxx_flags, link_flags
@@ -44,6 +45,7 @@ def definitions(inputs: BuildInputs, work: Path, runpath: Sequence[str]) -> dict
     """The CMake definitions of a cell, built below ``work``; ``runpath`` is where NVIDIA's packages put libraries."""
     cell, release, compiler = inputs.cell, inputs.release, inputs.compiler
     toolchain, sysroot = inputs.toolchain, inputs.sysroot
+    platform = find_platform(cell.platform)
     names = {f"{work}/src": "/src", f"{work}/build": "/build"}
     folders = names | {str(toolchain.root): "/cuda", str(sysroot.root): "/sysroot"}
     maps = [f"-ffile-prefix-map={real}={name}" for real, name in folders.items()]
@@ -71,7 +73,7 @@ def definitions(inputs: BuildInputs, work: Path, runpath: Sequence[str]) -> dict
         "CMAKE_CUDA_ARCHITECTURES": "OFF",  # CMake cannot say that one's machine code comes from another's PTX
         "CUDAToolkit_ROOT": str(toolchain.root),
         "GGML_CUDA": "ON",
-        "LLAMA_CUDA_RUNPATH": ";".join(f"$ORIGIN/{path}" for path in runpath),
+        "LLAMA_CUDA_RUNPATH": ";".join(map(platform.run_path, runpath)),
         "LLAMA_BUILD_NUMBER": "0",
         "LLAMA_BUILD_COMMIT": "unknown",
         "CMAKE_PLATFORM_NO_VERSIONED_SONAME": "ON",  # a wheel stores a link as a copy: one name a library
@@ -80,7 +82,7 @@ def definitions(inputs: BuildInputs, work: Path, runpath: Sequence[str]) -> dict
     defines = dict(cell.defines)
     for name, value in flags.items():
         flags[name] = f"{value} {defines.pop(name, '')}".strip()
-    return release.options | defines | chosen | flags
+    return {**platform.options, **release.options, **defines, **chosen, **flags}
 
 
 def gencodes(release: LlamaRelease, architectures: Iterable[Architecture]) -> tuple[str, ...]:
@@ -136,6 +138,7 @@ def anywhere(inputs: BuildInputs) -> BuildInputs:
     """The same inputs with names in the place of this machine's folders."""
     replace = msgspec.structs.replace
     home = Path("/environment")
+    python = find_platform(inputs.cell.platform).environment_python(home)
     includes = {
         name: tuple(f"/{name}/{number}" for number, _ in enumerate(getattr(inputs.sysroot, name)))
         for name in ("c_includes", "cxx_includes")
@@ -145,7 +148,7 @@ def anywhere(inputs: BuildInputs) -> BuildInputs:
         source=replace(inputs.source, root=Path("/source")),
         toolchain=replace(inputs.toolchain, root=Path("/toolkit")),
         sysroot=replace(inputs.sysroot, root=Path("/sysroot"), **includes),
-        environment=replace(inputs.environment, root=home, python=home / "bin" / "python"),
+        environment=replace(inputs.environment, root=home, python=python),
         compiler=replace(inputs.compiler, cc="/usr/bin/cc", cxx="/usr/bin/c++"),
     )
 

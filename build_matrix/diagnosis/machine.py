@@ -8,8 +8,8 @@ from collections import Counter
 from build_matrix.diagnosis.causes import by_code, cause
 from build_matrix.diagnosis.driver import NVML_CAUSES, explain, explain_nvml, unknown_order, without_driver
 from build_matrix.diagnosis.visible import hides_every_gpu, selection, usable
-from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.model import Finding, Machine
+from build_matrix.platforms import supported_platforms
 
 UUID = re.compile(r"\b((?:GPU|MIG)-[0-9A-Fa-f]{8})-[0-9A-Fa-f-]+")
 FORWARD_COMPATIBILITY = cause("forward compatibility").name
@@ -84,11 +84,13 @@ def _unknown_code(code: int) -> Finding:
 
 def _platform(machine: Machine) -> Finding | None:
     """Whether wheels are built for this platform; None where they are."""
-    try:
-        _ = machine.target
-    except MissingPrerequisiteError:
-        return cause("platform not supported").finding(platform=machine.platform.replace("-", " ", 1))
-    return None
+    supported = supported_platforms()
+    if machine.platform in supported:
+        return None
+    return cause("platform not supported").finding(
+        platform=machine.platform.replace("-", " ", 1),
+        supported_platform=" or ".join(platform.title for platform in supported.values()),
+    )
 
 
 def _driver(machine: Machine) -> Finding | None:

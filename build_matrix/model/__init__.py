@@ -31,7 +31,6 @@ from build_matrix.model.machine import (
     Surroundings,
 )
 from build_matrix.model.plan import Candidate, Cell, Plan, Profile, Request
-from build_matrix.model.platform import Platform, supported_platform
 from build_matrix.model.reproduce import Difference
 from build_matrix.model.source import AppliedPatch, SourceTree
 from build_matrix.model.toolchain import BuildEnvironment, Sysroot, Toolchain
@@ -90,7 +89,6 @@ __all__ = [
     "Origin",
     "PciGpu",
     "Plan",
-    "Platform",
     "Profile",
     "RawWheel",
     "Record",
@@ -110,6 +108,5 @@ __all__ = [
     "file_sha256",
     "parse_label",
     "readable_json",
-    "supported_platform",
     "write_label",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from packaging.specifiers import SpecifierSet
@@ -23,14 +23,13 @@ class CompilerRange(Record, frozen=True, kw_only=True):
 class Toolkit(Record, frozen=True, kw_only=True):
     """One CUDA minor version: what it can target, with which host compilers and systems, and its features.
 
-    ``min_driver_*`` run its programs by minor-version compatibility; ``max_glibc`` is the newest glibc whose headers
-    its own headers do not contradict (empty: any). ``arch_specific`` and ``family_specific``: whether it compiles for
-    architectures such as ``90a`` and ``100f``.
+    ``min_driver`` are the oldest drivers that run its programs by minor-version compatibility, by system (``linux``,
+    ``windows``); ``max_glibc`` is the newest glibc whose headers its own headers do not contradict (empty: any).
+    ``arch_specific`` and ``family_specific``: whether it compiles for architectures such as ``90a`` and ``100f``.
     """
 
     cuda: str
-    min_driver_linux: str
-    min_driver_windows: str
+    min_driver: Mapping[str, str]
     architectures: tuple[str, ...]
     gcc: CompilerRange
     clang: CompilerRange

@@ -9,7 +9,6 @@ import msgspec
 from build_matrix.model.base import Record
 from build_matrix.model.cuda import CudaVersion, DriverVersion
 from build_matrix.model.finding import Finding
-from build_matrix.model.platform import Platform, supported_platform
 
 
 class HostCompiler(Record, frozen=True, kw_only=True):
@@ -192,7 +191,8 @@ class DriverEvidence(Record, frozen=True, kw_only=True):
 class Machine(Record, frozen=True, kw_only=True):
     """What is on this machine; memory and free disk in bytes; ``overrides`` is what was claimed instead of found.
 
-    ``platform`` may be one that is not supported: see ``target``.
+    ``platform`` is the system and the processor, such as ``linux-x86_64``; it need not be supported
+    (see ``build_matrix.platforms``).
     ``memory_free`` is what new processes can take, in a container no more than its limit (0: unknown).
     ``compiler_problems`` are the compilers that were refused, each with why; ``compiler_notes`` say what of CXX
     was ignored.
@@ -221,11 +221,6 @@ class Machine(Record, frozen=True, kw_only=True):
     evidence: DriverEvidence = DriverEvidence()
     overrides: dict[str, str] = {}
     problems: tuple[str, ...] = ()
-
-    @property
-    def target(self) -> Platform:
-        """The platform of this machine; raises MissingPrerequisiteError for one that is not supported."""
-        return supported_platform(self.platform)
 
     @property
     def compilers_known(self) -> bool:

@@ -9,7 +9,6 @@ from build_matrix.model.cuda import Architecture, CudaVersion
 from build_matrix.model.finding import Answer, Finding, RuleKind
 from build_matrix.model.label import write_label
 from build_matrix.model.machine import HostCompiler
-from build_matrix.model.platform import Platform
 
 Profile = Literal["release", "check"]
 
@@ -22,16 +21,16 @@ class Request(Record, frozen=True, kw_only=True):
     architectures: tuple[str, ...] = ()
     profile: Profile = "release"
     defines: dict[str, str] = {}
-    cross: bool = False
+    ignore_driver: bool = False
 
 
 class Cell(Record, frozen=True, kw_only=True):
-    """One wheel to build, with all choices made."""
+    """One wheel to build, with all choices made; ``platform`` is a name such as ``linux-x86_64``."""
 
     llama: str
     cuda: str
     architectures: tuple[Architecture, ...]
-    platform: Platform
+    platform: str
     profile: Profile = "release"
     defines: dict[str, str] = {}
 

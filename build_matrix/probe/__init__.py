@@ -6,7 +6,6 @@ import contextlib
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,8 @@ import msgspec
 import psutil
 
 from build_matrix.errors import BuildMatrixError
-from build_matrix.model import COMPILERS, DriverEvidence, Machine, Platform, Surroundings, supported_platform
+from build_matrix.model import COMPILERS, DriverEvidence, Machine, Surroundings
+from build_matrix.platforms import find_platform, platform_name
 from build_matrix.probe.compilers import CompilerSearch, find_compilers, search_compilers
 from build_matrix.probe.installed import examine_environment
 from build_matrix.probe.nvidia import NvidiaAnswer, probe_nvidia
@@ -35,16 +35,9 @@ CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 
 
-def this_platform() -> Platform:
-    """The platform of this machine; raises MissingPrerequisiteError for one that is not supported."""
-    return supported_platform(platform_name())
-
-
-def platform_name() -> str:
-    """The system and the processor that Python runs on, such as ``linux-x86_64`` or ``linux-aarch64``."""
-    system = "windows" if sys.platform == "win32" else sys.platform
-    processor = platform.machine().lower()
-    return f"{system}-{'x86_64' if processor == 'amd64' else processor}"
+def this_platform() -> str:
+    """The platform of this machine; raises NoCompatibleChoiceError for one that is not supported."""
+    return find_platform(platform_name()).name
 
 
 def probe(store: Path, environ: Mapping[str, str] | None = None) -> Machine:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from build_matrix.model import Finding, HostCompiler, Record, digest_of
+from build_matrix.platforms import platform_name, supported_platforms
 from build_matrix.process.runner import Completed, run
 
 SECONDS = 10.0  # for each question to a compiler
@@ -32,8 +33,6 @@ _CLANG = re.compile(r"clang version (\d+(?:\.\d+)*)")
 _NUMBERS = re.compile(r"^(\d+(?:\.\d+)*)")
 _C_COMPILER = re.compile(r"(?P<prefix>.*-)?(?P<name>gcc|clang|cc)(?P<suffix>-[\d.]+)?")
 _CXX_OF = {"gcc": "g++", "clang": "clang++", "cc": "c++"}
-# x86_64-linux-gnu, x86_64-pc-linux-gnu, x86_64-conda-linux-gnu, x86_64-redhat-linux; not linux-musl, -gnux32, -android.
-_TARGET = re.compile(r"x86_64-(?:\w+-)?linux(?:-gnu)?")
 _INSTRUMENTING = re.compile(r"afl-|hfuzz-|scan-build|c\+\+-analyzer")
 _TRIAL_MARK = re.compile(rb"build-matrix: libstdc\+\+ (\d+)")
 
@@ -42,8 +41,8 @@ TRIAL = """\
 #include <new>
 #if !__has_include(<thread>)
 #error "its C++ library has no <thread>"
-#elif !defined __x86_64__ || __SIZEOF_POINTER__ != 8
-#error "it does not compile for x86-64 as it is called"
+#elif !(@MACROS@)
+#error "it does not compile for @TITLE@ as it is called"
 #elif !defined __GLIBC__
 #error "its C library is not glibc"
 #elif !defined _GLIBCXX_RELEASE
@@ -247,8 +246,9 @@ def _examine(cxx: Path) -> HostCompiler:
     if found := _INSTRUMENTING.search(f"{cxx.name}\n{banner}"):
         raise _RefusedError(f"it instruments what it compiles ({found[0].strip('-')})")
     target = _ask(cxx, "-dumpmachine").strip()
-    if not _TARGET.fullmatch(target):
-        raise _RefusedError(f"it compiles for {target or 'an unknown target'}, not for x86-64 Linux with glibc")
+    platform = supported_platforms().get(platform_name())
+    if platform and not re.fullmatch(platform.compiler_target, target):
+        raise _RefusedError(f"it compiles for {target or 'an unknown target'}, not for {platform.title}")
     version = _version(cxx, name, banner)
     cc = _c_sibling(cxx)
     try:
@@ -342,7 +342,7 @@ def _try_out(cxx: Path, _identity: str) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="build-matrix-") as folder:
             source, program = Path(folder, "trial.cpp"), Path(folder, "trial")
-            source.write_text(TRIAL)
+            source.write_text(_trial())
             done = _run(cxx, "-std=c++17", source, "-o", program, seconds=TRIAL_SECONDS, temporary=folder)
             mark = _TRIAL_MARK.search(program.read_bytes()) if done.code == 0 and program.is_file() else None
     except OSError:  # no temporary folder can be written
@@ -355,6 +355,13 @@ def _try_out(cxx: Path, _identity: str) -> int:
             "Install its C++ library (`apt install g++`, `dnf install gcc-c++`), or set CXX to another compiler.",
         )
     return int(mark[1])
+
+
+def _trial() -> str:
+    """The program; where wheels are not built for this platform, nothing is asked of the processor."""
+    platform = supported_platforms().get(platform_name())
+    macros, title = (platform.compiler_macros, platform.title) if platform else ("1", "")
+    return TRIAL.replace("@MACROS@", macros).replace("@TITLE@", title)
 
 
 def _first_error(done: Completed) -> str:

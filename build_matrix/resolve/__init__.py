@@ -22,6 +22,7 @@ from build_matrix.model import (
     Request,
     Toolkit,
 )
+from build_matrix.platforms import find_platform
 from build_matrix.resolve.rules import (
     CODE_RULE,
     DRIVER_RULE,
@@ -50,15 +51,17 @@ __all__ = [
     "why_not_compiled",
 ]
 
-CROSS = "--cross builds it anyway, for another machine."
+IGNORE_DRIVER = "--ignore-driver builds it anyway, for another machine."
 
 
 def make_plan(request: Request, machine: Machine, locked_llama: Sequence[str], locked_cuda: Sequence[str]) -> Plan:
     """Judge every toolkit of the catalog that the request admits, and choose one.
 
     ``locked_llama`` and ``locked_cuda`` are what the locks hold, oldest first. Raises ConfigurationError for a
-    request that no plan could answer; a plan without a cell says why in its candidates.
+    request that no plan could answer, NoCompatibleChoiceError for a platform that is not supported; a plan without a
+    cell says why in its candidates.
     """
+    find_platform(machine.platform)
     release = choose_release(request.llama, locked_llama)
     notes = list(machine.compiler_notes)
     architectures = release.as_compiled(_architectures(request.architectures, machine, notes))
@@ -66,7 +69,7 @@ def make_plan(request: Request, machine: Machine, locked_llama: Sequence[str], l
     candidates = tuple(
         _judge(toolkit, release, architectures, machine, request.defines, locked_cuda) for toolkit in admitted
     )
-    chosen = _choose(candidates, machine, notes, cross=request.cross)
+    chosen = _choose(candidates, machine, notes, ignore_driver=request.ignore_driver)
     if chosen is None:
         return Plan(request=request, llama=release.version, candidates=candidates, notes=tuple(notes))
     compiler = _compilers(toolkits()[chosen.cuda], release, machine)[0]
@@ -74,7 +77,7 @@ def make_plan(request: Request, machine: Machine, locked_llama: Sequence[str], l
         llama=release.version,
         cuda=chosen.cuda,
         architectures=architectures,
-        platform=machine.target,
+        platform=machine.platform,
         profile=request.profile,
         defines=dict(sorted(request.defines.items())),
     )
@@ -138,7 +141,7 @@ def require_cell(plan: Plan, machine: Machine, locked_cuda: Sequence[str]) -> tu
     finding = nearest.failed("run")[0]
     raise NoCompatibleChoiceError(
         f"A CUDA {nearest.cuda} wheel cannot run on this machine. {finding.fact}{_hopeless(finding)}",
-        f"{finding.remedy}\n{_way_out(plan, machine, locked_cuda) if finding.rule == DRIVER_RULE else CROSS}",
+        f"{finding.remedy}\n{_way_out(plan, machine, locked_cuda) if finding.rule == DRIVER_RULE else IGNORE_DRIVER}",
     )
 
 
@@ -163,7 +166,7 @@ def _way_out(plan: Plan, machine: Machine, locked: Sequence[str]) -> str:
     newest = machine.driver.cuda_version.major if machine.driver else 0
     family = max((t.family for t in toolkits().values() if t.family <= newest), default=None)
     if family is None:
-        return CROSS
+        return IGNORE_DRIVER
     release, architectures = llama_releases()[plan.llama], plan.candidates[0].architectures
     own = [
         _judge(toolkit, release, architectures, machine, plan.request.defines, locked)
@@ -171,10 +174,10 @@ def _way_out(plan: Plan, machine: Machine, locked: Sequence[str]) -> str:
         if toolkit.family == family
     ]
     if any(not candidate.failed() for candidate in own):
-        return f"Or build a wheel that runs on this driver: nox -s build-cuda{family}. {CROSS}"
+        return f"Or build a wheel that runs on this driver: nox -s build-cuda{family}. {IGNORE_DRIVER}"
     nearest = min(own, key=lambda candidate: len(candidate.failed()))
     hindrance = nearest.failed()[0]
-    return f"A CUDA {family} wheel is not an option: {hindrance.fact} {hindrance.remedy}\n{CROSS}"
+    return f"A CUDA {family} wheel is not an option: {hindrance.fact} {hindrance.remedy}\n{IGNORE_DRIVER}"
 
 
 def choose_release(wanted: str, locked: Sequence[str]) -> LlamaRelease:
@@ -302,7 +305,7 @@ def _judge(
     compilers = [compiler_accepted(toolkit, release, compiler) for compiler in machine.compilers]
     best = next((finding for finding in compilers if finding.passed), compilers[0] if compilers else _refused(machine))
     findings = [
-        toolkit_available(toolkit, locked, machine.target),
+        toolkit_available(toolkit, locked, machine.platform),
         toolkit_targets(toolkit, architectures),
         sources_compile(toolkit, release, architectures),
         best,
@@ -327,12 +330,14 @@ def _compilers(toolkit: Toolkit, release: LlamaRelease, machine: Machine) -> lis
     return [c for c in machine.compilers if compiler_accepted(toolkit, release, c).passed]
 
 
-def _choose(candidates: Iterable[Candidate], machine: Machine, notes: list[str], *, cross: bool) -> Candidate | None:
+def _choose(
+    candidates: Iterable[Candidate], machine: Machine, notes: list[str], *, ignore_driver: bool
+) -> Candidate | None:
     """With a driver the newest that is not newer than its CUDA version, else the next newer of its family.
 
     Without a driver, the first minor of the newest family, which every driver of that family runs.
     """
-    usable = [c for c in candidates if not (c.failed("build") if cross else c.failed())]
+    usable = [c for c in candidates if not (c.failed("build") if ignore_driver else c.failed())]
     if not usable:
         return None
     if machine.driver is None:

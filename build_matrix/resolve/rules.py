@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from packaging.version import Version
 
-from build_matrix.catalog import branch_for, cuda_of_driver, fatbin_compression, target_platform, toolkits
+from build_matrix.catalog import branch_for, cuda_of_driver, fatbin_compression, toolkits
 from build_matrix.model import (
     BLACKWELL,
     NO_DRIVER,
@@ -21,6 +21,7 @@ from build_matrix.model import (
     Machine,
     Toolkit,
 )
+from build_matrix.platforms import find_platform
 
 BUILD_ROOM = 4_000_000_000  # bytes: toolkit 1.7 GB with its packages, sources and objects 1.2 GB, the rest 0.6 GB
 ROOM_RULE = "room on the disk"
@@ -150,7 +151,7 @@ def glibc_accepted(toolkit: Toolkit, machine: Machine) -> Finding:
 
     That is the sysroot's, whatever glibc this machine has.
     """
-    glibc = target_platform(machine.target).glibc if machine.glibc else ""
+    glibc = find_platform(machine.platform).oldest_system.glibc if machine.glibc else ""
     passed = not (toolkit.max_glibc and glibc) or Version(glibc) <= Version(toolkit.max_glibc)
     accepted = f"glibc {toolkit.max_glibc} and older" if toolkit.max_glibc else "any glibc"
     return Finding(
@@ -203,7 +204,7 @@ def driver_accepts(toolkit: Toolkit, machine: Machine) -> Finding:
             DRIVER_RULE, _no_driver(machine), "To plan for another machine, set its driver with --driver-cuda."
         )
     family = driver.cuda_version.major
-    minimum = toolkit.min_driver_windows if machine.platform.startswith("windows") else toolkit.min_driver_linux
+    minimum = _for_system(toolkit.min_driver, machine)
     passed = toolkit.family < family or (toolkit.family == family and not _older(driver, minimum))
     return Finding(
         rule=DRIVER_RULE,
@@ -213,6 +214,11 @@ def driver_accepts(toolkit: Toolkit, machine: Machine) -> Finding:
         "or newer.",
         remedy="" if passed else f"Update the driver to {minimum} or newer.",
     )
+
+
+def _for_system(versions: Mapping[str, str], machine: Machine) -> str:
+    """The driver version for this machine's system; that of the first one where the catalog has no such system."""
+    return versions.get(machine.platform.partition("-")[0], next(iter(versions.values())))
 
 
 def _older(driver: Driver, minimum: str) -> bool:
@@ -246,7 +252,7 @@ def compressed_code_read(toolkit: Toolkit, machine: Machine, defines: dict[str, 
         fact = f"Every driver that runs CUDA {toolkit.cuda} programs can read this machine code."
         return Finding(rule=rule, kind="run", passed=True, fact=fact)
     table = fatbin_compression()
-    minimum = table.min_driver_windows if machine.platform.startswith("windows") else table.min_driver_linux
+    minimum = _for_system(table.min_driver, machine)
     if driver is None:
         return _not_known(rule, _no_driver(machine), f"The driver must be {minimum} or newer.")
     # The driver library reads it: its own version decides where it is not the kernel module's, or only that is claimed.

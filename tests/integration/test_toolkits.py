@@ -11,12 +11,12 @@ import pytest
 from contexts import in_context
 from packaging.requirements import Requirement
 
-from build_matrix.downloads import Downloads, IndexConfiguration, read_configuration
+from build_matrix.downloads import Downloads, IndexConfiguration, ingredient_choices, read_configuration
 from build_matrix.downloads.install import resolve
 from build_matrix.errors import ArchiveUnreachableError, ConfigurationError, MissingPrerequisiteError
-from build_matrix.locks import ingredient_choices, read_lock, select_ingredients
-from build_matrix.locks.update import check_same_release
+from build_matrix.locks import read_lock, select_ingredients
 from build_matrix.model import Architecture, Cell, LockedPackage, Sysroot, Toolchain
+from build_matrix.pipeline.lock import check_same_release
 from build_matrix.probe import find_compilers
 from build_matrix.provision import (
     fetch_toolkit,
@@ -24,9 +24,9 @@ from build_matrix.provision import (
     provision_toolkit,
     read_installed,
     self_test,
+    small_kernel,
     take_installed,
 )
-from build_matrix.provision import toolkit as provisioning
 from build_matrix.store import Store
 
 pytestmark = pytest.mark.index
@@ -142,7 +142,7 @@ def test_the_toolkit_compiles_a_kernel_for_the_wanted_architecture(
 def test_a_toolkit_whose_output_depends_on_the_folder_is_noticed(
     toolchain: Toolchain, sysroot: Sysroot, shared_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provisioning, "launcher", lambda *_args, **_options: [])
+    monkeypatch.setattr(small_kernel, "launcher", lambda *_args, **_options: [])
     compiler = msgspec.structs.replace(find_compilers()[0], identity="without the launcher")
     assert not self_test(in_context(shared_store), toolchain, CELL.architectures, compiler, sysroot).same_anywhere
 

@@ -40,6 +40,7 @@ from build_matrix.model import (
     Toolchain,
     digest_of,
 )
+from build_matrix.platforms import find_platform
 from build_matrix.probe import free_memory
 from build_matrix.process.nvcc_launcher import BEHIND, CACHE, IDENTITY
 from build_matrix.sysroot_flags import c_flags, cxx_flags
@@ -56,7 +57,7 @@ def with_cell(inputs: BuildInputs, **changes: object) -> BuildInputs:
 
 @pytest.mark.parametrize("version", locked_llama_releases())
 def test_every_cpu_instruction_set_is_set_explicitly(version: str) -> None:
-    options = llama_releases()[version].options
+    options = {**llama_releases()[version].options, **find_platform("linux-x86_64").options}
     assert set(options) >= INSTRUCTION_SETS | {"GGML_NATIVE"}
     assert options["GGML_NATIVE"] == "OFF"
 

@@ -11,7 +11,6 @@ from build_matrix.diagnosis import diagnose, evidence_of_use, why_not_judged
 from build_matrix.diagnosis.causes import CAUSES, cause
 from build_matrix.diagnosis.driver import explain, explain_nvml
 from build_matrix.diagnosis.machine import why_driver_fails, why_no_gpu
-from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.model import Driver, DriverEvidence, DriverLibrary, Finding, Gpu, Machine, PciGpu, Surroundings
 
 MISSING = "libcuda.so.1: cannot open shared object file: No such file or directory"
@@ -531,8 +530,6 @@ def test_a_platform_that_is_not_supported_is_named_beside_all_the_rest(machine: 
     assert [finding.fact for finding in diagnose(here) if not finding.passed] == [
         "Wheels are not built for linux aarch64."
     ]
-    with pytest.raises(MissingPrerequisiteError, match="linux aarch64"):
-        _ = here.target
 
 
 def test_an_unknown_order_without_a_list_that_hides_is_one_problem(machine: Machine) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from build_matrix.cli.prediction import judge_installed
 from build_matrix.diagnosis import diagnose_installed
 from build_matrix.model import BackendDevice, Driver, DriverEvidence, Finding, Gpu, InstalledLlama, Machine
+from build_matrix.pipeline.prediction import judge_installed
 
 H100 = Gpu(name="NVIDIA H100", uuid="GPU-1", compute_capability="9.0")
 L4 = Gpu(name="NVIDIA L4", uuid="GPU-2", compute_capability="8.9")

@@ -11,11 +11,9 @@ import pytest
 from build_matrix.catalog import llama_releases, toolkits
 from build_matrix.cli.options import parse_defines, parse_request
 from build_matrix.cli.plan import print_plan
-from build_matrix.cli.planning import check_request_defines, make_checked_plan, require_wanted, visible_machine
 from build_matrix.compile.flags import FIXED, definitions, gencodes
 from build_matrix.errors import BuildMatrixError, ConfigurationError, MissingPrerequisiteError, NoCompatibleChoiceError
 from build_matrix.locks import locked_llama_releases, locked_options
-from build_matrix.matrix import read_matrix
 from build_matrix.model import (
     COMPILERS,
     Architecture,
@@ -30,6 +28,9 @@ from build_matrix.model import (
     Request,
     Surroundings,
 )
+from build_matrix.pipeline.matrix import read_matrix
+from build_matrix.pipeline.planning import check_request_defines, make_checked_plan, require_wanted, visible_machine
+from build_matrix.platforms import find_platform
 from build_matrix.resolve import make_plan, parse_architectures, predict, require_cell
 from build_matrix.resolve.rules import sources_compile, toolkit_targets
 
@@ -256,7 +257,7 @@ def test_no_plan_ends_in_a_cell_that_the_catalog_excludes(machine: Machine) -> N
     for cuda in ALL:
         for llama in llama_releases():
             for codes in (("80",), ("90",), ("90-virtual",), ("90a",), ("100f",), ("120",), ("70", "90")):
-                cell = plan_of(gcc_11, cuda=cuda, llama=llama, architectures=codes, cross=True).cell
+                cell = plan_of(gcc_11, cuda=cuda, llama=llama, architectures=codes, ignore_driver=True).cell
                 if cell:
                     row = llama_releases()[llama]
                     assert sources_compile(toolkits()[cuda], row, cell.architectures).passed
@@ -371,7 +372,7 @@ def test_89_is_not_compiled_from_the_ptx_of_80_where_the_sources_tell_them_apart
     ],
 )  # fmt: skip
 def test_plan_refuses_what_build_refuses(machine: Machine, word: str, problem: str) -> None:
-    request = parse_request("13", "", None, [word], cross=False)
+    request = parse_request("13", "", None, [word], ignore_driver=False)
     with pytest.raises(ConfigurationError, match=problem) as caught:
         make_checked_plan(request, machine, ALL)
     assert caught.value.exit_code == 2
@@ -385,7 +386,7 @@ def test_plan_refuses_what_build_refuses(machine: Machine, word: str, problem: s
 )  # fmt: skip
 @pytest.mark.parametrize("llama", ["0.3.16", "0.3.36"])
 def test_what_the_sources_know_is_taken(llama: str, word: str) -> None:
-    check_request_defines(parse_request("", llama, None, [word], cross=False), llama)
+    check_request_defines(parse_request("", llama, None, [word], ignore_driver=False), llama)
 
 
 @pytest.mark.parametrize(
@@ -408,7 +409,8 @@ def test_every_definition_that_the_build_sets_itself_is_refused(inputs: BuildInp
     given = msgspec.structs.replace(inputs.cell, defines=dict.fromkeys(FIXED, "user"))
     values = definitions(msgspec.structs.replace(inputs, cell=given), Path("/work"), ["nvidia/lib"])
     plain = definitions(inputs, Path("/work"), ["nvidia/lib"])
-    own = {name for name in plain if name not in inputs.release.options and "_FLAGS" not in name}
+    free = {*inputs.release.options, *find_platform(inputs.cell.platform).options}
+    own = {name for name in plain if name not in free and "_FLAGS" not in name}
     assert own <= FIXED
     assert {name: values[name] for name in own} == {name: plain[name] for name in own}
 
@@ -417,6 +419,7 @@ def test_every_definition_that_the_build_sets_itself_is_refused(inputs: BuildInp
 def test_the_locked_options_hold_what_the_catalog_sets(llama: str) -> None:
     options = locked_options(llama)
     assert set(llama_releases()[llama].options) <= set(options.names)
+    assert set(find_platform("linux-x86_64").options) <= set(options.names)
     assert not set(options.switches) & set(options.values)
     assert "GGML_CUDA_FA" in options.switches
     assert "GGML_CUDA_COMPRESSION_MODE" in options.values

@@ -6,11 +6,11 @@ import msgspec
 import pytest
 
 from build_matrix.cli.doctor import rows
-from build_matrix.cli.verify import visible_gpus
 from build_matrix.diagnosis import diagnose, evidence_of_use
 from build_matrix.diagnosis.machine import hidden, why_driver_fails, why_no_gpu
 from build_matrix.diagnosis.visible import Choice, hides_every_gpu, select, selection, usable
 from build_matrix.model import Driver, DriverEvidence, Gpu, Machine, Surroundings
+from build_matrix.pipeline.verification import visible_gpus
 
 A = Gpu(name="NVIDIA H200", uuid="GPU-30b51b35-d09c-9ad4-d2ea-008d191158d2", compute_capability="9.0")
 B = Gpu(name="NVIDIA H200", uuid="GPU-993453d5-f8b2-3bbd-9a4e-c4cebc8fd5ef", compute_capability="9.0")

@@ -11,13 +11,12 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import msgspec
 
-from build_matrix.downloads.credentials import Credential, KeyringProvider
+from build_matrix.downloads.index.credentials import Credential, KeyringProvider
+from build_matrix.downloads.index.uv_settings import TRUE, Index, UvSettings, read_uv_settings
 from build_matrix.downloads.urls import is_url, user_info, without_user_info
-from build_matrix.downloads.uv_settings import TRUE, Index, UvSettings, read_uv_settings
 from build_matrix.errors import ConfigurationError
 from build_matrix.model import Record
 from build_matrix.redact import redact, remember_environment, remember_urls
@@ -104,7 +103,7 @@ def _joined(files: Iterable[str], folder: Path) -> Path:
     except OSError as error:
         raise ConfigurationError(
             f"The certificates in {error.filename} cannot be read: {error.strerror}.",
-            "Let SSL_CERT_FILE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and pip's cert name existing files, or unset them.",
+            "Set SSL_CERT_FILE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and pip's cert to existing files, or unset them.",
         ) from error
     joined = folder / f"certificates-{hashlib.sha256(content).hexdigest()[:16]}.pem"
     if not joined.is_file():
@@ -183,6 +182,8 @@ def _split_index(index: Index) -> Credential:
 
 def _split_link(link: Index) -> Credential:
     """The same for a folder or a page of files; a folder is named by its path."""
+    from urllib.request import url2pathname
+
     if link.url.startswith(("http://", "https://")):
         return _split_index(link)
     path = url2pathname(urlsplit(link.url).path) if link.url.startswith("file:") else link.url
@@ -228,12 +229,12 @@ def _pip_settings(environ: Mapping[str, str], *, needed: bool) -> dict[str, str]
 
     Where pip itself is missing, nothing, unless its index is ``needed``. Raises ConfigurationError.
     """
-    found: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
+    sections: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
     for key, value in _pip_config(environ, needed=needed):
         section, _, name = key.partition(".")
-        if section in found and value:  # pip skips settings that are empty
-            found[section][name] = value
-    return found["global"] | found["install"] | found[":env:"]
+        if section in sections and value:  # pip skips settings that are empty
+            sections[section][name] = value
+    return sections["global"] | sections["install"] | sections[":env:"]
 
 
 def _home(environ: Mapping[str, str]) -> dict[str, str]:
@@ -245,7 +246,7 @@ def _home(environ: Mapping[str, str]) -> dict[str, str]:
 def _pip_config(environ: Mapping[str, str], *, needed: bool) -> Iterable[tuple[str, str]]:
     remedy = "Fix it (`pip config debug` lists the files), or name your index with UV_DEFAULT_INDEX."
     try:
-        answer = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"],
             env={**environ, **_home(environ), "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1"},
             stdin=subprocess.DEVNULL,
@@ -256,9 +257,9 @@ def _pip_config(environ: Mapping[str, str], *, needed: bool) -> Iterable[tuple[s
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise ConfigurationError(f"`pip config list` did not end within {PIP_SECONDS} seconds.", remedy) from error
-    if answer.returncode:
-        lines = answer.stderr.strip().splitlines() or ["no output"]
+        raise ConfigurationError(f"`pip config list` did not finish within {PIP_SECONDS} seconds.", remedy) from error
+    if result.returncode:
+        lines = result.stderr.strip().splitlines() or ["no output"]
         if "No module named pip" in lines[-1]:
             if not needed:
                 return []
@@ -268,7 +269,7 @@ def _pip_config(environ: Mapping[str, str], *, needed: bool) -> Iterable[tuple[s
             )
         raise ConfigurationError(f"pip cannot read its own configuration: {lines[-1]}", remedy)
     settings = []
-    for line in answer.stdout.splitlines():
+    for line in result.stdout.splitlines():
         key, equals, value = line.partition("=")
         if not equals:
             continue

@@ -76,26 +76,26 @@ def read_page(url: str, project: str, transport: Transport, watch: Watch) -> Ans
     host = host_of(url)
     try:
         with transport.session(RETRIES) as session:
-            answer, body = _get(session, url, watch)
-            if answer.status_code in {401, 403} and transport.authentication.has_others(answer.request):
-                answer, body = _get(session, url, watch)
+            response, body = _get(session, url, watch)
+            if response.status_code in {401, 403} and transport.authentication.has_others(response.request):
+                response, body = _get(session, url, watch)
     except FAILURES as error:
         return Answer(
             failure=proxy_failure(error, url, transport) or unreachable(url, reason(error), transport.proxy_of(url))
         )
-    if answer.status_code in {404, 410}:
+    if response.status_code in {404, 410}:
         return Answer(absent=True)
-    if failure := _refusal(answer, host, url, transport):
+    if failure := _refusal(response, host, url, transport):
         return Answer(failure=failure)
-    return _parse(answer, body, project, host)
+    return _parse(response, body, project, host)
 
 
 def is_absent(url: str, transport: Transport, watch: Watch) -> bool:
-    """Whether ``url`` is answered with 404; only the head of the answer is read."""
+    """Whether ``url`` is answered with 404; only the head of the response is read."""
     watch.check()
     try:
-        with transport.session() as session, session.get(url, stream=True, timeout=CONNECT_SECONDS) as answer:
-            return bool(answer.status_code == requests.codes.not_found)
+        with transport.session() as session, session.get(url, stream=True, timeout=CONNECT_SECONDS) as response:
+            return bool(response.status_code == requests.codes.not_found)
     except FAILURES:
         return False
 
@@ -127,26 +127,26 @@ def credentials_error(what: str, host: str, *, sent: bool) -> CredentialsError:
 
 
 def _get(session: requests.Session, url: str, watch: Watch) -> tuple[requests.Response, bytes]:
-    """The answer and its body, read in pieces: no server can take longer or send more than is allowed."""
+    """The response and its body, read in pieces: no server can take longer or send more than is allowed."""
     timeout = (CONNECT_SECONDS, INDEX_SECONDS)
-    with session.get(url, headers={"Accept": ACCEPT}, stream=True, timeout=timeout) as answer:
+    with session.get(url, headers={"Accept": ACCEPT}, stream=True, timeout=timeout) as response:
         body = bytearray()
-        for piece in answer.iter_content(PIECE):
+        for piece in response.iter_content(PIECE):
             watch.check()
             body += piece
             if len(body) > LARGEST_PAGE:
                 raise ValueError(f"the page is larger than {LARGEST_PAGE >> 20} MiB")
-        return answer, bytes(body)
+        return response, bytes(body)
 
 
-def _refusal(answer: requests.Response, host: str, url: str, transport: Transport) -> DownloadError | None:
-    code = answer.status_code
+def _refusal(response: requests.Response, host: str, url: str, transport: Transport) -> DownloadError | None:
+    code = response.status_code
     if code == PROXY_AUTHENTICATION:
         return proxy_refused(transport.proxy_of(url) or host)
     if code in {401, 403} and url.startswith("file:"):
         return IndexUnreachableError(f"The package index {host} cannot be read.", "Check the folder's permissions.")
     if code in {401, 403}:
-        sent = "Authorization" in answer.request.headers
+        sent = "Authorization" in response.request.headers
         return credentials_error(f"The package index {host} answers {code}", host, sent=sent)
     if code >= requests.codes.bad_request:
         return IndexUnreachableError(
@@ -155,15 +155,15 @@ def _refusal(answer: requests.Response, host: str, url: str, transport: Transpor
     return None
 
 
-def _parse(answer: requests.Response, body: bytes, project: str, host: str) -> Answer:
-    kind, _, parameters = answer.headers.get("Content-Type", "text/html").partition(";")
+def _parse(response: requests.Response, body: bytes, project: str, host: str) -> Answer:
+    kind, _, parameters = response.headers.get("Content-Type", "text/html").partition(";")
     kind = kind.strip().lower()
     if kind != JSON and kind not in HTML:
-        return Answer(failure=_no_index(answer, host, f"{kind or 'no content type'}"))
+        return Answer(failure=_no_index(response, host, f"{kind or 'no content type'}"))
     try:
-        page = _read(kind, parameters, body, answer.url, project)
+        page = _read(kind, parameters, body, response.url, project)
     except Exception as error:  # noqa: BLE001 - a foreign page can break its parser in any way
-        return Answer(failure=_no_index(answer, host, f"{kind} of another form, {type(error).__name__}"))
+        return Answer(failure=_no_index(response, host, f"{kind} of another form, {type(error).__name__}"))
     files = tuple(
         File(p.filename, p.url, (p.digests or {}).get("sha256", ""), p.size or 0)
         for p in page.packages
@@ -171,7 +171,7 @@ def _parse(answer: requests.Response, body: bytes, project: str, host: str) -> A
     )
     if not files and kind == "text/html" and not page.repository_version and not _INDEX_TITLE.search(body):
         title = _TITLE.search(body.decode(errors="replace"))
-        return Answer(failure=_no_index(answer, host, f"a web page, {title[1].strip()!r}" if title else "a web page"))
+        return Answer(failure=_no_index(response, host, f"a web page, {title[1].strip()!r}" if title else "a web page"))
     return Answer(files)
 
 
@@ -184,9 +184,9 @@ def _read(kind: str, parameters: str, body: bytes, url: str, project: str) -> Pr
     return ProjectPage.from_html(project, body, url, from_encoding=charset[1] if charset else None)
 
 
-def _no_index(answer: requests.Response, host: str, what: str) -> NotAnIndexError:
-    there = urlsplit(answer.url)
-    asked = urlsplit(answer.history[0].url) if answer.history else there
+def _no_index(response: requests.Response, host: str, what: str) -> NotAnIndexError:
+    there = urlsplit(response.url)
+    asked = urlsplit(response.history[0].url) if response.history else there
     moved = f" redirects to {there.netloc.rpartition('@')[2]}{there.path}, which" if asked[:3] != there[:3] else ""
     return NotAnIndexError(
         f"{host} is not a package index: it{moved} answers with {what}.",

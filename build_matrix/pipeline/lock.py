@@ -18,12 +18,24 @@ from packaging.utils import (
 from packaging.version import Version
 
 from build_matrix.catalog import project_of, sources
-from build_matrix.downloads import Downloads, IndexConfiguration
+from build_matrix.context import Context
+from build_matrix.downloads import Downloads, IndexConfiguration, read_configuration
 from build_matrix.downloads.install import resolve, uv_compile
 from build_matrix.errors import ConfigurationError, DownloadError
-from build_matrix.locks import FOLDER, Options, ReleaseOptions, wheel_platform
+from build_matrix.locks import (
+    FOLDER,
+    Options,
+    ReleaseOptions,
+    locked_llama_releases,
+    locked_options,
+    read_lock,
+    select_sdist,
+    wheel_platforms,
+)
 from build_matrix.model import CudaVersion, Lock, LockedFile, LockedPackage, Record
+from build_matrix.pipeline.build import PATCHES
 from build_matrix.report import Reporter
+from build_matrix.source import declared_switches, prepare_source
 from build_matrix.store import write_atomically
 
 HEADER = "# Written by `nox -s lock`; do not edit.\n\n"
@@ -146,11 +158,34 @@ class Updater:
     def _write_tool(self, project: Path) -> Path:
         """This tool's own dependencies, in the form that both pip and uv install with --require-hashes."""
         path = FOLDER / "tool.txt"
-        words = ["--generate-hashes", "--no-annotate", "--extra", "dev", "pyproject.toml"]
-        text = uv_compile(words, self._variables, self._cache, cwd=project)
+        argv = ["--generate-hashes", "--no-annotate", "--extra", "dev", "pyproject.toml"]
+        text = uv_compile(argv, self._variables, self._cache, cwd=project)
         write_atomically(path, (HEADER + text).encode())
         self._reporter.say(path.name)
         return path
+
+
+def update_locks(context: Context, project: Path) -> None:
+    """Write every lock, the CMake options of the locked releases among them; ``project`` is this tool's checkout.
+
+    Raises DownloadError, ConfigurationError, MissingPrerequisiteError, PatchError.
+    """
+    store, reporter = context.store, context.reporter
+    configuration = read_configuration()
+    downloads = Downloads(store, reporter, configuration)
+    Updater(configuration, downloads, store.root / "uv-cache", reporter).update(project)
+    read_lock.cache_clear()  # it has just been written
+    locked_options.cache_clear()
+    options = [read_options(context, version, PATCHES) for version in locked_llama_releases()]
+    reporter.say(f"{write_options(options).name}: {', '.join(f'{o.version} has {len(o.names)}' for o in options)}")
+
+
+def read_options(context: Context, version: str, patches: Path) -> ReleaseOptions:
+    """The CMake options that the patched sources of a release declare; raises DownloadError, PatchError."""
+    source = prepare_source(context, select_sdist(version), patches)
+    switches = declared_switches(source.root)
+    values = tuple(name for name in source.options if name not in switches)
+    return ReleaseOptions(version=version, switches=switches, values=values)
 
 
 def write_options(rows: Iterable[ReleaseOptions]) -> Path:
@@ -181,12 +216,12 @@ def check_same_release(minor: str, packages: Iterable[LockedPackage]) -> None:
 
 
 def _fits(filename: str, version: str) -> bool:
-    """A wheel of this version, for a supported platform and a supported Python (no free-threaded builds)."""
+    """A wheel of this version, for a platform of the catalog and a supported Python (no free-threaded builds)."""
     try:
         _, found, _, tags = parse_wheel_filename(filename)
     except InvalidWheelFilename:
         return False
-    if found != Version(version) or not wheel_platform(filename):
+    if found != Version(version) or not wheel_platforms(filename):
         return False
     stable = any(tag.abi == "abi3" for tag in tags)
     usable = any(tag.interpreter in PYTHONS and not tag.abi.endswith("t") for tag in tags)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from build_matrix.downloads.credentials import Authenticate
+from build_matrix.downloads.index.credentials import Authenticate
 from build_matrix.errors import ConfigurationError
 from build_matrix.redact import remember
 

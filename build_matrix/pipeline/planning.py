@@ -27,6 +27,15 @@ def make_checked_plan(request: Request, machine: Machine, available: Sequence[st
     return msgspec.structs.replace(plan, notes=(*plan.notes, note)) if note else plan
 
 
+def require_possible(request: Request, machine: Machine) -> None:
+    """Stop before anything is written if no toolkit would do; raises what planning raises."""
+    from build_matrix.downloads import available_toolkits
+    from build_matrix.resolve import require_cell
+
+    available = available_toolkits(machine.platform)
+    require_cell(make_checked_plan(request, machine, available), machine, available)
+
+
 def check_request_defines(request: Request, version: str) -> None:
     """Refuse a define that the release's sources do not declare, or that the build sets itself; ConfigurationError."""
     from build_matrix.compile import FIXED

@@ -9,43 +9,18 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from threading import Lock
-from typing import Literal, NamedTuple
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import requests
 from requests.auth import AuthBase, HTTPBasicAuth
 from requests.utils import get_netrc_auth
 
+from build_matrix.downloads.index.credentials import Credential, KeyringProvider
 from build_matrix.downloads.urls import user_info
 from build_matrix.redact import remember
 
 KEYRING_SECONDS = 30
 PORTS = {"http": 80, "https": 443}
-
-KeyringProvider = Literal["disabled", "subprocess", "import"]
-# auto: when there are credentials; always: ask the keyring before the first request; never: send none
-Authenticate = Literal["auto", "always", "never"]
-
-
-class Credential(NamedTuple):
-    """User and password for all addresses below ``url``; either can be empty."""
-
-    url: str
-    username: str = ""
-    password: str = ""
-    authenticate: Authenticate = "auto"
-
-    def __repr__(self) -> str:
-        return f"Credential({self.url}, ***)"
-
-    @property
-    def with_user_info(self) -> str:
-        """The URL with user and password in it, for a program that takes them so; never for people."""
-        if self.authenticate == "never" or not (self.username or self.password):
-            return self.url
-        scheme, _, rest = self.url.partition("://")
-        password = f":{quote(self.password, safe='')}" if self.password else ""
-        return f"{scheme}://{quote(self.username, safe='')}{password}@{rest}"
 
 
 class Authentication(AuthBase):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from build_matrix.catalog import llama_releases
+from build_matrix.catalog import default_platform, llama_releases
 from build_matrix.errors import ConfigurationError
-from build_matrix.model import Architecture, Cell, CudaVersion, Platform, Record, write_label
+from build_matrix.model import Architecture, Cell, CudaVersion, Record, write_label
 from build_matrix.resolve import why_not_compiled
 
 MATRIX = Path("matrix.toml")
@@ -23,7 +23,7 @@ class MatrixCell(Record, frozen=True, kw_only=True):
     llama: str
     cuda: str
     architectures: tuple[str, ...]
-    platform: Platform = "linux-x86_64"
+    platform: str = msgspec.field(default_factory=default_platform)
     set: str = RELEASE
     max_mb: float = 0
 
@@ -44,14 +44,14 @@ class Matrix(Record, frozen=True, kw_only=True):
     max_mb: float = DEFAULT_MAX_MB
     cell: tuple[MatrixCell, ...] = ()
 
-    def all(self, platform: Platform) -> tuple[MatrixCell, ...]:
+    def all(self, platform: str) -> tuple[MatrixCell, ...]:
         """The cells of a release that are built on this platform; raises ConfigurationError when there is none."""
         cells = tuple(cell for cell in self.cell if cell.set == RELEASE and cell.platform == platform)
         if not cells:
             raise ConfigurationError(f"{MATRIX} has no cell of the release for {platform}.", "Add one to it.")
         return cells
 
-    def find(self, names: Sequence[str], platform: Platform) -> tuple[MatrixCell, ...]:
+    def find(self, names: Sequence[str], platform: str) -> tuple[MatrixCell, ...]:
         """The cells with these names, in the order of the matrix; raises ConfigurationError."""
         cells = [cell for cell in self.cell if cell.platform == platform]
         known = [cell.name for cell in cells]

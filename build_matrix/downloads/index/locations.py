@@ -9,9 +9,17 @@ from typing import NamedTuple
 
 from packaging.utils import canonicalize_name
 
-from build_matrix.downloads.configuration import IndexConfiguration
-from build_matrix.downloads.origins import NAMES, SETTINGS
-from build_matrix.downloads.pages import INDEX_SECONDS, Answer, File, folder_files, is_absent, read_page, unreachable
+from build_matrix.downloads.index.configuration import IndexConfiguration
+from build_matrix.downloads.index.pages import (
+    INDEX_SECONDS,
+    Answer,
+    File,
+    folder_files,
+    is_absent,
+    read_page,
+    unreachable,
+)
+from build_matrix.downloads.origins import origin_of
 from build_matrix.downloads.tasks import Watch, outcomes
 from build_matrix.downloads.transport import Transport
 from build_matrix.downloads.urls import host_of
@@ -110,20 +118,16 @@ class Locations:
         if answer.failure and not isinstance(answer.failure, NotAnIndexError):
             self._dead.setdefault(place.key, answer.failure)
 
-    def _missing(self, file: Component, *, absent: bool) -> FileMissingError:
+    def _missing(self, file: Component, *, absent: bool) -> DownloadError:
         wrong = self._wrong_endpoint() if absent else None
-        needed = f"It is needed for {file.project} {file.version}."
         if wrong:
             return FileMissingError(
                 f"The package index {host_of(wrong)} does not carry {file.filename}: it answers 404, also for its own "
                 f"address {wrong}.",
-                f"{needed} Check the URL of the index (pip's index-url, or UV_DEFAULT_INDEX).",
+                f"It is needed for {file.project} {file.version}. Check the URL of the index (pip's index-url, or "
+                "UV_DEFAULT_INDEX).",
             )
-        carrier = NAMES[file.origin].capitalize()
-        return FileMissingError(
-            f"{carrier} does not carry {file.filename}.",
-            f"{needed} Let your mirror fetch it, or {SETTINGS[file.origin]}.",
-        )
+        return origin_of(file).lacks(file)
 
     def _wrong_endpoint(self) -> str | None:
         """An endpoint that is no index, as far as it shows: it answers 404 for its own root as well."""
