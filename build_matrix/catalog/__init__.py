@@ -1,4 +1,4 @@
-"""Facts as data: what each toolkit and each llama-cpp-python release needs and can do, with sources."""
+"""Facts as data, each with its source: what toolkits, drivers, llama-cpp-python releases and platforms support."""
 
 from __future__ import annotations
 

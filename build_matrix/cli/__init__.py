@@ -31,7 +31,7 @@ app = typer.Typer(
 
 
 class OutputClosedError(Exception):
-    """Nobody reads the output any more (``| head -1``): the command ends without a word, as by SIGPIPE."""
+    """Nobody reads the output any more (``| head -1``): the command ends silently, as by SIGPIPE."""
 
 
 def explained(command: Callable[P, None]) -> Callable[P, None]:
@@ -111,5 +111,5 @@ def _explain_output(problem: OSError) -> OutputClosedError | MissingPrerequisite
         return OutputClosedError()
     return MissingPrerequisiteError(
         f"The output cannot be written: {problem.strerror or problem}.",
-        "Free some room where it goes, or write to another place.",
+        "Free some space where the output goes, or write it somewhere else.",
     )

@@ -32,13 +32,13 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> None:
         table.add_column(name, overflow="fold")
     for verdict in verdicts:
         failed = [check for check in verdict.checks if not check.passed]
-        checks = f"{len(verdict.checks) - len(failed)} of {len(verdict.checks)} hold"
+        checks = f"{len(verdict.checks) - len(failed)} of {len(verdict.checks)} passed"
         table.add_row(verdict.filename, checks, f"{verdict.offload} ({verdict.reason})")
         if verdict.cause and verdict.offload != "untested":
             table.add_row("", "", verdict.cause.remedy)
         for gpu in verdict.gpus:
             passed = sum(check.passed for check in gpu.checks)
-            checks = f"{passed} of {len(gpu.checks)} hold" if gpu.checks else "not run"
+            checks = f"{passed} of {len(gpu.checks)} passed" if gpu.checks else "not run"
             table.add_row(f"  on {gpu.name}", checks, gpu.offload)
             failed += [check for check in gpu.checks if not check.passed]
         for check in failed:

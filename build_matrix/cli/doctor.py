@@ -96,7 +96,11 @@ def _driver_rows(machine: Machine) -> Iterator[tuple[str, str]]:
 
     driver, evidence = machine.driver, machine.evidence
     if driver:
-        kernel = f"; its kernel module CUDA {driver.kernel_cuda}" if driver.kernel_cuda not in {"", driver.cuda} else ""
+        kernel = (
+            f"; its kernel module supports CUDA {driver.kernel_cuda}"
+            if driver.kernel_cuda not in {"", driver.cuda}
+            else ""
+        )
         version = "unknown version" if driver.version == UNKNOWN else driver.version
         yield "driver", f"{version}, supports CUDA up to {driver.cuda}{kernel}"
     else:
@@ -122,18 +126,18 @@ def _gpu_rows(machine: Machine) -> Iterator[tuple[str, str]]:
     if not machine.gpus:
         for device in machine.evidence.pci or ():
             bound = f"driver {device.driver}" if device.driver else "no driver"
-            yield "GPU", f"an NVIDIA GPU on the PCI bus ({device.address}, {bound}), of which nothing else is known"
+            yield "GPU", f"an NVIDIA GPU on the PCI bus ({device.address}, {bound}); nothing else is known about it"
 
 
 def _toolkit_rows(machine: Machine) -> Iterator[tuple[str, str]]:
     for number, toolkit in enumerate(machine.toolkits):
-        wins = ", would win by accident" if number == 0 else ""
+        wins = "; other builds would use it" if number == 0 else ""
         what = toolkit.version or toolkit.problem
-        yield "toolkit", f"{what} in {toolkit.root} (by {toolkit.source}{wins}); not used"
+        yield "toolkit", f"{toolkit.root}: {what} (from {toolkit.source}{wins}); not used"
 
 
 def _variable_rows(machine: Machine) -> Iterator[tuple[str, str]]:
     if ignored := machine.surroundings.ignored:
-        yield "variables", f"set, and without effect on a build of this tool: {', '.join(ignored)}"
+        yield "variables", f"set, but ignored by this tool: {', '.join(ignored)}"
     for name, value in machine.overrides.items():
         yield "claimed", f"{name}={value}"

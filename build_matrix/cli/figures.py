@@ -39,4 +39,4 @@ def command(
     cache = cache_in_store(context, parse_cache(None, ""))
     conditions = Conditions(jobs=choose_jobs(context, jobs), cache=cache)
     figure = note_figure(context, request, BuildOptions(conditions, folder, verify=False), Path.cwd())
-    context.reporter.say(f"noted: {figure.filename}  sha256 {figure.sha256}  commit {figure.commit}")
+    context.reporter.say(f"recorded: {figure.filename}  sha256 {figure.sha256}  commit {figure.commit}")

@@ -116,7 +116,7 @@ DriverCudaOption = Annotated[
     typer.Option(
         "--driver-cuda",
         help="Assume a driver that supports CUDA up to this version, or 'none' for no driver.",
-        show_default="the driver's own",
+        show_default="detected",
     ),
 ]
 CapabilityOption = Annotated[
@@ -124,7 +124,7 @@ CapabilityOption = Annotated[
     typer.Option(
         "--compute-capability",
         help="Assume a GPU of this compute capability. Can be given several times.",
-        show_default="NVML's",
+        show_default="detected",
     ),
 ]
 
@@ -167,10 +167,12 @@ def parse_defines(given: list[str]) -> dict[str, str]:
         if not (equals and value and DEFINE_NAME.fullmatch(name)):
             raise ConfigurationError(f"--define {text!r} is not NAME=VALUE.", "Write it as --define GGML_AVX512=ON.")
         if not value.isprintable():
-            raise ConfigurationError(f"--define {name} has a value that is not text: {value!r}.", "Type it again.")
+            raise ConfigurationError(
+                f"--define {name} has a value with unprintable characters: {value!r}.", "Type it again."
+            )
         if defines.setdefault(name, value) != value:
             raise ConfigurationError(
-                f"--define {name} is given twice: {defines[name]} and {value}.", "Leave one of the two out."
+                f"--define {name} is given twice: {defines[name]} and {value}.", "Remove one of them."
             )
     return defines
 

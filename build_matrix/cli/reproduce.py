@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     wheel: Annotated[
         Path | None,
-        typer.Argument(help="A wheel with its record beside it.", show_default="build a cell twice"),
+        typer.Argument(help="A wheel with its record next to it.", show_default="build a cell twice"),
     ] = None,
     cuda: CudaOption = "",
     llama: LlamaOption = "",

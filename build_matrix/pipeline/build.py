@@ -118,7 +118,7 @@ def requests_of_matrix(given: Request, names: Sequence[str] | None, platform: st
     platform = find_platform(platform).name
     if given.cuda or given.llama or given.architectures:
         raise ConfigurationError(
-            "--all takes the CUDA version, release and architectures from matrix.toml, and so does --cell.",
+            "--all and --cell take the CUDA version, release and architectures from matrix.toml.",
             "Leave out --cuda, --llama and --arch.",
         )
     matrix = read_matrix()
@@ -171,7 +171,7 @@ def _say_unreachable(context: Context, errors: Mapping[str, ArchiveUnreachableEr
     for minor, error in errors.items():
         reasons.setdefault(error.problem, []).append(minor)
     for problem, minors in reasons.items():
-        context.reporter.say(f"not CUDA {', '.join(minors)}: {problem}")
+        context.reporter.say(f"skipped CUDA {', '.join(minors)}: {problem}")
 
 
 def build_wheel(context: Context, recipe: Recipe, conditions: Conditions, folder: Path) -> Wheel:

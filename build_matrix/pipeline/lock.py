@@ -210,7 +210,7 @@ def check_same_release(minor: str, packages: Iterable[LockedPackage]) -> None:
     runtime = versions.get(project_of("nvidia-cuda-runtime", family), "")
     if len(parts) != 1 or not all(version.startswith(f"{minor}.") for version in {*parts, runtime}):
         raise ConfigurationError(
-            f"The components of CUDA {minor} are not of one release: {dict(versions)}.",
+            f"The components of CUDA {minor} are not from one release: {dict(versions)}.",
             "Lock the cuda-toolkit metapackage, which pins them.",
         )
 
@@ -218,10 +218,10 @@ def check_same_release(minor: str, packages: Iterable[LockedPackage]) -> None:
 def _fits(filename: str, version: str) -> bool:
     """A wheel of this version, for a platform of the catalog and a supported Python (no free-threaded builds)."""
     try:
-        _, found, _, tags = parse_wheel_filename(filename)
+        _, parsed, _, tags = parse_wheel_filename(filename)
     except InvalidWheelFilename:
         return False
-    if found != Version(version) or not wheel_platforms(filename):
+    if parsed != Version(version) or not wheel_platforms(filename):
         return False
     stable = any(tag.abi == "abi3" for tag in tags)
     usable = any(tag.interpreter in PYTHONS and not tag.abi.endswith("t") for tag in tags)

@@ -83,15 +83,15 @@ def read_matrix(path: Path = MATRIX) -> Matrix:
         return Matrix()
     except (OSError, msgspec.DecodeError, ValueError, KeyError) as error:
         raise ConfigurationError(
-            f"{path} cannot be understood: {_said(error)}.", "Fix it: see docs/reference/files.md."
+            f"{path} is not valid: {_explain(error)}.", "Fix it: see docs/reference/files.md."
         ) from error
     if twice := [name for name, platform in names if names.count((name, platform)) > 1]:
-        raise ConfigurationError(f"{path} has the cell {twice[0]} twice.", "Take one of the two out.")
+        raise ConfigurationError(f"{path} has the cell {twice[0]} twice.", "Remove one of them.")
     for cell in matrix.cell:
         if hindrance := why_not_compiled(cell.cuda, llama_releases()[cell.llama], cell.compiled):
             raise ConfigurationError(f"{path}: the cell {cell.name}: {hindrance.fact}", hindrance.remedy)
     return matrix
 
 
-def _said(error: Exception) -> str:
+def _explain(error: Exception) -> str:
     return f"there is no llama-cpp-python {error} in the catalog" if isinstance(error, KeyError) else str(error)

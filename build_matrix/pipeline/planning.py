@@ -72,6 +72,6 @@ def require_wanted(wanted: str, minor: str, root: Path) -> None:
     """Check that the installed toolkit is the one that --cuda asks for; raises ConfigurationError."""
     if not CudaVersion.parse(minor).is_wanted(wanted):
         raise ConfigurationError(
-            f"--toolkit-root {root} holds CUDA {minor}, but --cuda {wanted} is asked for.",
-            "Leave out --cuda, or name the folder of another toolkit.",
+            f"--toolkit-root {root} is CUDA {minor}, but --cuda asks for {wanted}.",
+            "Remove --cuda, or name another toolkit's folder.",
         )

@@ -16,10 +16,8 @@ if TYPE_CHECKING:
     from build_matrix.model import Label
 
 NO_DEFINES: Mapping[str, str] = {}
-UNKNOWN_DEFINES = "The options that it was built with are not known, since its record is not beside it."
-HIDE = (
-    "Build one that has code for it (`nox -s build`), or hide it with CUDA_VISIBLE_DEVICES where another GPU remains."
-)
+UNKNOWN_DEFINES = "Its build options are not known, because its record is not next to it."
+HIDE = "Build one that has code for it (`nox -s build`), or hide it with CUDA_VISIBLE_DEVICES if there is another GPU."
 NO_FILE = "cannot be judged: this is not a file"
 RUNS = "runs here: nox -s verify"
 
@@ -42,7 +40,7 @@ def predict_wheel(filename: str, machine: Machine, defines: Mapping[str, str] | 
         return f"does not run here: {misfit}"
     label = name.label
     if label is None:
-        return _not_judged("its name claims no CUDA version")
+        return _not_judged("its name states no CUDA version")
     if label.problem:
         return _refused_by_driver(label, machine) or _not_judged(label.problem)
     return _by_rules(label, machine, defines)
@@ -120,7 +118,7 @@ def _by_rules(label: Label, machine: Machine, defines: Mapping[str, str] | None)
         facts = dict.fromkeys(fact for facts in bad.values() for fact in facts)
         return _does_not_run(" ".join(facts), machine)
     if machine.overrides:
-        return "would run on what is claimed" if gpus else _not_judged("no GPU is claimed")
+        return "would run on the assumed machine" if gpus else _not_judged("no GPU is claimed")
     if not evidence_of_use(machine):
         return _not_judged(_why(machine))
     unknown = [one.fact for name, findings in results.items() if not bad[name] for one in findings if not one.known]
@@ -152,7 +150,7 @@ def _why(machine: Machine) -> str:
     from build_matrix.diagnosis import why_no_gpu
 
     finding = why_no_gpu(machine)
-    return finding.fact.rstrip(".") if finding else machine.driver_problem or "the driver library was not asked"
+    return finding.fact.rstrip(".") if finding else machine.driver_problem or "the driver library was not queried"
 
 
 def _not_judged(why: str) -> str:

@@ -48,7 +48,7 @@ def rebuild(context: Context, wheel: Path, jobs: int, folder: Path, toolkit_root
     require_platform(record, context.machine.platform)
     reporter = context.reporter
     compiler = choose_compiler(record, context.machine, reporter)
-    reporter.say(f"building {record.filename} again, from its record")
+    reporter.say(f"rebuilding {record.filename} from its record")
     with context.store.scratch(f"reproduce-{record.sha256[:12]}") as scratch:
         apart = context._replace(store=Store(scratch))
         if not origin_of(record.toolkit[0]).downloaded:
@@ -68,10 +68,10 @@ def require_installed(context: Context, record: WheelRecord, root: Path | None) 
     """Put the toolkit in ``root`` into the store if it is the record's; raises MissingPrerequisiteError."""
     remedy = f"Name the same toolkit (CUDA {record.toolkit[0].version}) with --toolkit-root."
     if root is None:
-        raise MissingPrerequisiteError("That wheel was built with a toolkit that was installed, not fetched.", remedy)
+        raise MissingPrerequisiteError("That wheel was built with an installed toolkit.", remedy)
     ingredients = take_installed(context, record.cell, record.ingredients, root)
     if ingredients.toolkit != record.toolkit:
-        raise MissingPrerequisiteError(f"The toolkit in {root} holds other files than the recorded one.", remedy)
+        raise MissingPrerequisiteError(f"The toolkit in {root} differs from the recorded one.", remedy)
 
 
 def choose_compiler(record: WheelRecord, machine: Machine, reporter: Reporter) -> HostCompiler:
@@ -96,8 +96,8 @@ def compiler_difference(wanted: HostCompiler, actual: HostCompiler) -> str:
     names = sorted(wanted.programs.keys() | actual.programs.keys())
     other = [name for name in names if wanted.programs.get(name) != actual.programs.get(name)]
     return (
-        f"the compiler is not the recorded one ({wanted.description}) but {actual.description}; "
-        f"other {', '.join(other) or 'specs'}"
+        f"the compiler is {actual.description} instead of the recorded {wanted.description}; "
+        f"different: {', '.join(other) or 'specs'}"
     )
 
 
@@ -182,7 +182,7 @@ def conclude(first: Path, second: Path, causes: list[str], folder: Path, reporte
     because = f" ({causes[0]})" if causes else ""
     raise NotReproducibleError(
         f"{first.name} is not reproducible{because}: {describe(differences[0])}",
-        f"Both wheels and the whole report ({len(differences)} differences) are in {kept}.",
+        f"Both wheels and the full report ({len(differences)} differences) are in {kept}.",
     )
 
 

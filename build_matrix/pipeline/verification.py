@@ -66,8 +66,8 @@ def require_verified(verdicts: Sequence[Verdict], *, require_gpu: bool) -> None:
     if first.cause and first.offload != "untested":
         why, remedy = first.cause.fact.rstrip("."), first.cause.remedy
     elif problems:
-        why, remedy = "; ".join(problems), "The verdict beside the wheel holds every check."
+        why, remedy = "; ".join(problems), "The verdict next to the wheel lists every check."
     else:
         why = f"offload is {first.offload} ({first.reason})"
-        remedy = "Run it on a machine with an NVIDIA GPU and a driver that runs it, or leave out --require-gpu."
+        remedy = "Run it on a machine with an NVIDIA GPU and a driver that supports it, or remove --require-gpu."
     raise VerificationError(f"{first.filename} is not verified: {why}.", remedy)

@@ -1,4 +1,4 @@
-"""Does it offload, really? A wheel against its own label, then in a fresh environment, as far as the machine allows."""
+"""Does a wheel really offload? Checks it against its label, then runs it in a fresh environment on each GPU."""
 
 from __future__ import annotations
 

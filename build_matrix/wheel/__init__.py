@@ -1,4 +1,4 @@
-"""A wheel that stands alone: labelled, with its CUDA dependencies declared, cleaned, and written canonically."""
+"""A self-contained wheel: labelled, with its CUDA dependencies declared, checked, and written canonically."""
 
 from __future__ import annotations
 

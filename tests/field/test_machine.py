@@ -206,7 +206,7 @@ JUDGED = {
     "llama_cpp_python-0.3.16+cu128.sm89-cp36-cp36m-linux_x86_64.whl": "not run here: it is for Python cp36",
     "llama_cpp_python-0.3.16+cu130-py3-none-linux_x86_64.whl": "not run here: Driver 576.52 supports CUDA up to 12.9",
     "llama_cpp_python-0.3.16+cu13.basic-py3-none-linux_x86_64.whl": "not run here: Driver 576.52 supports CUDA",
-    "llama_cpp_python-0.3.16-py3-none-linux_x86_64.whl": "cannot be judged: its name claims no CUDA version",
+    "llama_cpp_python-0.3.16-py3-none-linux_x86_64.whl": "cannot be judged: its name states no CUDA version",
     "llama_cpp_python-0.3.16+cu128.sm89.turbo-py3-none-linux_x86_64.whl": "cannot be judged: its label",
     "llama_cpp_python-0.3.16+cu128-py3-none-linux_x86_64.whl": "cannot be judged: its label",
     "llama_cpp_python-0.3.4+cu124-py3-none-any.whl": "its label 'cu124' names no architecture",
@@ -270,7 +270,7 @@ def test_claims_are_no_evidence(tmp_path: Path) -> None:
 def test_variables_that_a_build_ignores_are_named_and_not_shown(tmp_path: Path) -> None:
     secret = {"CMAKE_ARGS": "-DTOKEN=hunter2", "GGML_CUDA_FORCE_MMQ": "1", "NVCC_APPEND_FLAGS": "-O0"}
     done = doctor(ONE, tmp_path, **secret)
-    assert "without effect on a build of this tool: CMAKE_ARGS, GGML_CUDA_FORCE_MMQ, NVCC_APPEND_FLAGS" in done.stdout
+    assert "set, but ignored by this tool: CMAKE_ARGS, GGML_CUDA_FORCE_MMQ, NVCC_APPEND_FLAGS" in done.stdout
     assert "hunter2" not in done.stdout + doctor(ONE, tmp_path, "--json", **secret).stdout
 
 

@@ -162,7 +162,7 @@ def test_nvcc_alone_pulls_parts_of_another_release_and_the_lock_does_not(shared_
     variables = read_configuration().uv_variables(shared_store.root / "uv-cache")
     lines = resolve("nvidia-cuda-nvcc==13.0.88", variables, shared_store.root / "uv-cache")
     pulled = [_package(line) for line in lines]
-    with pytest.raises(ConfigurationError, match="not of one release"):
+    with pytest.raises(ConfigurationError, match="not from one release"):
         check_same_release("13.0", pulled)
     locked = {p.project: p.version for p in read_lock("cuda-13.0").packages}
     assert {locked[f"nvidia-{part}"] for part in ("cuda-nvcc", "nvvm", "cuda-crt")} == {"13.0.88"}

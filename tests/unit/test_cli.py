@@ -30,7 +30,7 @@ def tool(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         (("build", "--cuda", "14"), 2, "CUDA 14 is not in the catalog"),
         (("build", "--cuda", "12.0"), 4, "CUDA 12.0 is not locked"),
         (("build", "--cell", "banana"), 2, "matrix.toml has no cell 'banana'"),
-        (("build", "--all", "--cuda", "13"), 2, "--all takes the CUDA version"),
+        (("build", "--all", "--cuda", "13"), 2, "--all and --cell take the CUDA version"),
         (("build", "--toolkit-root", "/nowhere"), 2, "holds no CUDA toolkit"),
         (("build", "--define", "GGML_AVX"), 2, "is not NAME=VALUE"),
         (("build", "--profile", "debug"), 2, "no profile 'debug'"),

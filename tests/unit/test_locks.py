@@ -77,7 +77,7 @@ def test_a_mixture_of_releases_is_refused() -> None:
             ("nvidia-cuda-runtime", "13.4.92"),
         )
     ]
-    with pytest.raises(ConfigurationError, match="not of one release"):
+    with pytest.raises(ConfigurationError, match="not from one release"):
         check_same_release("13.0", mixed)
 
 

@@ -47,7 +47,7 @@ def test_without_a_matrix_the_index_own_limit_holds(tmp_path: Path) -> None:
     ],
 )
 def test_a_matrix_that_cannot_be_understood_is_exit_code_2(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"matrix\.toml cannot be understood"):
+    with pytest.raises(ConfigurationError, match=r"matrix\.toml is not valid"):
         read_matrix(write(tmp_path, text))
 
 

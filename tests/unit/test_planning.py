@@ -345,7 +345,7 @@ def test_an_installed_toolkit_must_be_what_cuda_asks_for() -> None:
     for wanted in ("", "12", "12.8", " 12 "):
         require_wanted(wanted, "12.8", Path("/opt/cuda"))
     for wanted in ("13", "12.80", "1", "12.9"):
-        with pytest.raises(ConfigurationError, match=r"holds CUDA 12\.8, but --cuda"):
+        with pytest.raises(ConfigurationError, match=r"is CUDA 12\.8, but --cuda"):
             require_wanted(wanted, "12.8", Path("/opt/cuda"))
 
 

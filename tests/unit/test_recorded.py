@@ -154,8 +154,8 @@ def in_use(old_driver: Machine) -> Machine:
         (NONE, NONE, "runs here"),
         (SMALL, SMALL, "550.54.14"),
         ({}, None, "550.54.14"),
-        (NONE, None, "cannot be judged: The options that it was built with are not known"),
-        (NONE, SMALL, "cannot be judged: The options that it was built with are not known"),
+        (NONE, None, "cannot be judged: Its build options are not known"),
+        (NONE, SMALL, "cannot be judged: Its build options are not known"),
     ],
 )
 def test_doctor_predicts_with_the_options_of_the_record(

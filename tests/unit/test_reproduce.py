@@ -152,7 +152,7 @@ def test_the_recorded_compiler_is_taken_and_another_one_is_named(
     assert not reporter.lines
     other = msgspec.structs.replace(wanted, identity="k", programs={"as": "1", "cc1plus": "3"})
     assert choose_compiler(record, msgspec.structs.replace(machine, compilers=(newer, other)), reporter) == other
-    assert "other cc1plus" in reporter.lines[0]
+    assert "different: cc1plus" in reporter.lines[0]
     assert "specs" in compiler_difference(wanted, msgspec.structs.replace(wanted, description="patched"))
 
 

@@ -423,7 +423,7 @@ def test_why_a_wheel_is_not_verified_is_its_cause_its_checks_or_its_offload() ->
     with pytest.raises(VerificationError) as caught:
         require_verified([verdict_with(offload="untested", reason="no NVIDIA GPU", cause=RULE)], require_gpu=True)
     assert caught.value.problem == "x.whl is not verified: offload is untested (no NVIDIA GPU)."
-    assert caught.value.remedy.endswith("or leave out --require-gpu.")
+    assert caught.value.remedy.endswith("or remove --require-gpu.")
     with pytest.raises(VerificationError) as caught:
         require_verified([verdict_with(offload="impossible_here", cause=RULE)], require_gpu=True)
     assert (caught.value.problem, caught.value.remedy) == (
@@ -434,7 +434,7 @@ def test_why_a_wheel_is_not_verified_is_its_cause_its_checks_or_its_offload() ->
         require_verified([verdict_with(offload="failed", checks=(GOOD, BAD, BAD))], require_gpu=False)
     both = "numbers on the GPU: wrong: F16; numbers on the GPU: wrong: F16"
     assert caught.value.problem == f"x.whl is not verified: {both}."
-    assert caught.value.remedy == "The verdict beside the wheel holds every check."
+    assert caught.value.remedy == "The verdict next to the wheel lists every check."
 
 
 def test_a_failed_check_fails_also_without_a_gpu_being_required() -> None:
@@ -456,9 +456,9 @@ def test_the_table_shows_each_gpu_and_each_check_that_fails(capsys: pytest.Captu
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert lines == [
         "wheel checks offload",
-        "x.whl 1 of 1 hold failed (r)",
+        "x.whl 1 of 1 passed failed (r)",
         "Build for 75.",
-        "on NVIDIA L4 2 of 3 hold failed",
+        "on NVIDIA L4 2 of 3 passed failed",
         "on Tesla T4 not run impossible_here",
         "numbers on the GPU: wrong: F16",
     ]
