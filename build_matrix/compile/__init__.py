@@ -28,7 +28,7 @@ from build_matrix.compile.cache_probe import why_unfit
 from build_matrix.compile.diagnosis import explain_failure, explain_network
 from build_matrix.compile.file_api import check_facts, read_facts, write_query
 from build_matrix.compile.flags import FIXED, WORK, command, definitions, environment, portable, recipe
-from build_matrix.compile.isolation import View, fixed_places, real_places, why_not_isolated
+from build_matrix.compile.isolation import View, fixed_places, real_places
 from build_matrix.compile.jobs import choose_jobs
 from build_matrix.compile.remote import Remote, parse_remote
 from build_matrix.compile.sccache_server import FAILED
@@ -43,6 +43,7 @@ from build_matrix.model import (
     RawWheel,
     digest_of,
 )
+from build_matrix.platforms import find_platform
 from build_matrix.process.runner import Completed, end_leftovers, run
 from build_matrix.process.sandbox import NETWORK
 from build_matrix.report import Meter
@@ -83,7 +84,7 @@ def compile_wheel(context: Context, inputs: BuildInputs, conditions: Conditions)
 
 def _runpath(inputs: BuildInputs) -> tuple[str, ...]:
     """Where NVIDIA's packages put the libraries of this CUDA version."""
-    return nvidia_libraries(int(inputs.cell.cuda.partition(".")[0])).folders
+    return nvidia_libraries(inputs.cell.cuda_version.major).folders
 
 
 def _build(context: Context, inputs: BuildInputs, conditions: Conditions) -> Path:
@@ -102,7 +103,7 @@ def _build(context: Context, inputs: BuildInputs, conditions: Conditions) -> Pat
         _lay_out(inputs, folder, view.work, choice)
         variables = environment(inputs.environment, inputs.compiler, view.work, conditions.jobs) | {MARK: str(folder)}
         variables |= cache_environment(choice, cache, remote, inputs, view.work)
-        words = [*view.before, *conditions.under, *server(choice, inputs, view.work)]
+        words = [*view.before, *conditions.wrapper, *server(choice, inputs, view.work)]
         words += command(view.inputs, view.work, _runpath(inputs))
         with reporter.meter("compiling", "steps", None) as meter:
             watch = _Watch(view, folder / "build", meter)
@@ -150,9 +151,9 @@ def _cache(context: Context, cache: CompileCache | None, remote: Remote | None, 
 
 def _view(context: Context, inputs: BuildInputs, folder: Path, conditions: Conditions, remote: Remote | None) -> View:
     """Alone and at fixed places where the system allows it; says so where it does not and that matters."""
-    if not conditions.isolate:
+    if not conditions.sandbox:
         return real_places(inputs, folder)
-    if not (why := why_not_isolated(inputs.environment.python)):
+    if not (why := find_platform(inputs.cell.platform).why_no_sandbox(inputs.environment.python)):
         return fixed_places(inputs, folder, (remote.host, remote.port) if remote else None)
     context.reporter.say(f"  compiling in the open, with the network in reach: {why}")
     if not inputs.toolchain.same_anywhere:

@@ -1,4 +1,4 @@
-"""What is on this machine? Only reads. A driver that hangs or crashes takes down a child process, not the tool."""
+"""What is on this machine? Reads only; a driver that hangs or crashes ends a child process, not the tool."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,8 @@ import msgspec
 import psutil
 
 from build_matrix.errors import BuildMatrixError
-from build_matrix.model import COMPILERS, DriverEvidence, Machine, Platform, Surroundings, supported_platform
+from build_matrix.model import COMPILERS, DriverEvidence, Machine, Surroundings
+from build_matrix.platforms import find_platform, platform_name
 from build_matrix.probe.compilers import CompilerSearch, find_compilers, search_compilers
 from build_matrix.probe.installed import examine_environment
 from build_matrix.probe.nvidia import NvidiaAnswer, probe_nvidia
@@ -35,22 +35,15 @@ CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 
 
-def this_platform() -> Platform:
-    """The platform of this machine; raises MissingPrerequisiteError for one that is not supported."""
-    return supported_platform(platform_name())
-
-
-def platform_name() -> str:
-    """The system and the processor that Python runs on, such as ``linux-x86_64`` or ``linux-aarch64``."""
-    system = "windows" if sys.platform == "win32" else sys.platform
-    processor = platform.machine().lower()
-    return f"{system}-{'x86_64' if processor == 'amd64' else processor}"
+def this_platform() -> str:
+    """The platform of this machine; raises NoCompatibleChoiceError for one that is not supported."""
+    return find_platform(platform_name()).name
 
 
 def probe(store: Path, environ: Mapping[str, str] | None = None) -> Machine:
     """Everything that the later stages need to know of this machine; ``store`` is where room is needed.
 
-    A part that fails in a way that nobody foresaw is named in ``problems``, and the others stand.
+    A part that fails unexpectedly is named in ``problems``; the others are unaffected.
     A platform that is not supported is examined as well. Raises ConfigurationError for overrides that make no sense.
     """
     environ = os.environ if environ is None else environ
@@ -89,7 +82,7 @@ def _part(problems: list[str], what: str, ask: Callable[[], T], otherwise: T) ->
         return ask()
     except BuildMatrixError:
         raise
-    except Exception as error:  # noqa: BLE001 - what nobody foresaw is data here: doctor must show the rest
+    except Exception as error:  # noqa: BLE001 - an unexpected failure is data here: doctor must show the rest
         problems.append(f"{what} ({f'{type(error).__name__}: {error}'.rstrip(': ')})")
         return otherwise
 

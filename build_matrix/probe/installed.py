@@ -1,4 +1,4 @@
-"""What is the llama_cpp of an environment, and what does it answer? It is looked at from outside, and in a child."""
+"""What is the llama_cpp of an environment, and what does it report? It is examined from outside, and in a child."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def examine_environment(python: Path, environ: Mapping[str, str]) -> InstalledLl
     located = _ask(python, "locate", environ, LOCATE_SECONDS)
     facts = located.facts
     if "executable" not in facts:
-        raise ConfigurationError(f"{python} is not a Python that answers{_why(located)}.", _remedy(located))
+        raise ConfigurationError(f"{python} is not a working Python{_why(located)}.", _remedy(located))
     if not facts.get("folders") and not facts.get("found"):
         return _nothing(python, located)
     environment = Environment(
@@ -109,8 +109,8 @@ def _why(answer: _Answer) -> str:
 
 def _remedy(answer: _Answer) -> str:
     if any("SyntaxError" in line or "future feature" in line for line in answer.lines):
-        return "Name a Python of at least 3.7 with --python; llama-cpp-python needs 3.8."
-    return "Name an interpreter with --python."
+        return "Choose Python 3.7 or newer with --python; llama-cpp-python needs 3.8."
+    return "Choose an interpreter with --python."
 
 
 def _nothing(python: Path, located: _Answer) -> InstalledLlama:
@@ -172,15 +172,15 @@ def _assemble(python: Path, located: Mapping[str, Any], asked: _Answer, found: S
         end=end,
         failure=failure,
         missing_module=str(facts.get("missing_module", "")),
-        here=_version_here("\n".join((failure, *found.loader_problems))),
-        lacks=_lacking() if end and end.signal == "SIGILL" else (),
+        symbol_version=_version_here("\n".join((failure, *found.loader_problems))),
+        missing_instructions=_lacking() if end and end.signal == "SIGILL" else (),
         log=log,
-        said=_said(failure, end, log),
+        message=_message(failure, end, log),
     )
 
 
-def _said(failure: str, end: ImportEnd | None, log: Sequence[str]) -> str:
-    """Its own word on what is wrong, in one line."""
+def _message(failure: str, end: ImportEnd | None, log: Sequence[str]) -> str:
+    """What it reports of what is wrong, in one line."""
     if failure:
         return failure
     if end:
@@ -235,7 +235,7 @@ def _perhaps(version: str) -> str:
         return ""
     if row is None or not is_after:
         return ""
-    return f"perhaps {row.name}: the newest release of upstream known here is {newest}"
+    return f"perhaps {row.name}: the newest upstream release known to this tool is {newest}"
 
 
 # --- how it ended ---------------------------------------------------------------------------------------------

@@ -20,9 +20,9 @@ PACKAGE = Path(__file__).parents[2] / "build_matrix"
 def test_every_row_is_whole(row: Cause) -> None:
     assert row.sentence.endswith((".", "}"))
     assert row.remedy.endswith((".", "}", "`"))
-    assert row.seen
+    assert row.signature
     assert row.source
-    re.compile(row.pattern)
+    re.compile(row.line_pattern)
     if row.codes or row.pattern:
         assert not row.placeholders, "a code or a line of a log gives no facts to fill them with"
 

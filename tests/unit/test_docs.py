@@ -14,7 +14,7 @@ import pytest
 from commands import ROOT, run_tool
 
 from build_matrix.cli import SUBCOMMANDS, page
-from build_matrix.locks import ingredient_choices
+from build_matrix.downloads import ingredient_choices
 from build_matrix.locks.needed import Target, build_files
 from build_matrix.model import Architecture, Cell
 
@@ -206,14 +206,14 @@ def store_folders() -> set[str]:
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
                 left, right = ast.unparse(node.left), node.right
                 name = right.value if isinstance(right, ast.Constant) else constants.get(ast.unparse(right), "")
-                if left in {"store.root", "self._store.root"} and name:
+                if left in {"store.root", "self._store.root", "context.store.root"} and name:
                     found.add(str(name))
     return found - {"stage"}  # a place for a link to be relative to
 
 
 def _constants(path: Path) -> Iterator[tuple[str, str]]:
-    """Module-level texts of this file and of the options, which it may import."""
-    for source in (path, PACKAGE / "cli/options.py"):
+    """Module-level texts of this file and of the set-up, which it may import."""
+    for source in (path, PACKAGE / "pipeline/setup.py"):
         for node in ast.parse(source.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
                 yield ast.unparse(node.targets[0]), str(node.value.value)
