@@ -120,8 +120,8 @@ def explain(files: list[Component], folder: Path, reporter: Reporter) -> None:
     size = sum((root / row(file).place).stat().st_size for file in files)
     reporter.say(f"{len(files)} files, {size / 1e6:.0f} MB, in {root}. On the machine without network:")
     for origin in origins_of(files):
-        variables = origin.mirror_variables(root)
-        reporter.say(f"  export {' '.join(f'{name}={shlex.quote(value)}' for name, value in variables.items())}")
+        variables = origin.mirror_variables(root).items()
+        reporter.say("  export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in variables))
 
 
 def row(file: Component) -> FileRow:

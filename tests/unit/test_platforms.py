@@ -17,7 +17,7 @@ from records import make_record
 from build_matrix import catalog, platforms
 from build_matrix.cli import main
 from build_matrix.compile.flags import definitions
-from build_matrix.downloads import available_toolkits, ingredient_choices
+from build_matrix.downloads.origins import available_toolkits, ingredient_choices
 from build_matrix.errors import NoCompatibleChoiceError
 from build_matrix.locks import locked_llama_releases
 from build_matrix.locks.needed import Target
