@@ -122,7 +122,7 @@ def test_the_order_of_architectures_does_not_change_the_cell(wanted: set[str], r
         python="3",
         libc="glibc",
         cpus=1,
-        memory=1,
+        memory=8 << 30,
         compilers=(HostCompiler(name="gcc", version="12.2", description="", cc="gcc", cxx="g++", identity=""),),
     )
     shuffled = list(wanted)
@@ -259,7 +259,9 @@ def test_over_the_whole_grid_no_accepted_plan_breaks_a_rule(
 )
 def test_any_machine_gets_a_plan_or_one_sentence(driver: tuple[str, str], capabilities: list[str], cuda: str) -> None:
     compiler = HostCompiler(name="gcc", version="11.4", description="", cc="gcc", cxx="g++", identity="")
-    bare = Machine(platform="linux-x86_64", python="3", libc="glibc 2.36", cpus=1, memory=1, compilers=(compiler,))
+    bare = Machine(
+        platform="linux-x86_64", python="3", libc="glibc 2.36", cpus=1, memory=8 << 30, compilers=(compiler,)
+    )
     machine = with_gpu(bare, ",".join(capabilities), driver[1], driver[0])
     plan = make_plan(Request(cuda=cuda), machine, locked_llama_releases(), ALL)
     if plan.cell is None:
