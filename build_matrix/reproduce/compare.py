@@ -29,23 +29,23 @@ def compare_wheels(first: Path, second: Path) -> tuple[Difference, ...]:
     if first.read_bytes() == second.read_bytes():
         return ()
     one, other = read_members(first), read_members(second)
-    found = []
+    differences = []
     for name in sorted(one.keys() | other.keys()):
         if name not in one or name not in other:
-            found.append(
+            differences.append(
                 Difference(member=name, part="", detail=f"only in the {'second' if name in other else 'first'}")
             )
         elif one[name] != other[name]:
-            found += _compare_members(name, one[name], other[name])
+            differences += _compare_members(name, one[name], other[name])
     if first.name != second.name:
-        found.append(Difference(member="", part="file name", detail=f"{first.name} | {second.name}"))
-    return tuple(found) or (
+        differences.append(Difference(member="", part="file name", detail=f"{first.name} | {second.name}"))
+    return tuple(differences) or (
         Difference(member="", part="archive", detail="the members are the same, the container not"),
     )
 
 
 def full_report(first: Path, second: Path) -> str:
-    """What diffoscope says, or an empty text where it is not installed."""
+    """The output of diffoscope, or an empty text where it is not installed."""
     program = shutil.which("diffoscope")
     if not program:
         return ""
@@ -72,10 +72,10 @@ def _compare_libraries(name: str, first: bytes, second: bytes) -> Iterator[Diffe
     tables: list[dict[str, Any]] = [{str(s.name): s for s in file.sections} for file in files if file is not None]
     if len(tables) < len(files):
         return
-    found = list(_compare_sections(name, files[0], tables))
-    if [item.part for item in found] == [BUILD_ID]:
-        found[0] = msgspec.structs.replace(found[0], detail=f"{found[0].detail}; {STRIPPED}")
-    yield from found
+    differences = list(_compare_sections(name, files[0], tables))
+    if [item.part for item in differences] == [BUILD_ID]:
+        differences[0] = msgspec.structs.replace(differences[0], detail=f"{differences[0].detail}; {STRIPPED}")
+    yield from differences
 
 
 def _compare_sections(name: str, elf: Any, tables: list[dict[str, Any]]) -> Iterator[Difference]:
@@ -95,17 +95,17 @@ def _describe(one: bytes, other: bytes, elf: Any, section: Any) -> str:
     size = f"{len(one)}" if len(one) == len(other) else f"{len(one)} | {len(other)}"
     places = [i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b]
     start = places[0] if places else min(len(one), len(other))
-    words = [f"{len(places)} of {size} bytes, the first at {start:#x}"]
+    facts = [f"{len(places)} of {size} bytes, the first at {start:#x}"]
     address = section.virtual_address + start
     for symbol in elf.exported_symbols:
         if section.virtual_address and symbol.value <= address < symbol.value + symbol.size:
-            words.append(f"in {symbol.name}")
+            facts.append(f"in {symbol.name}")
             break
     texts = [set(_TEXT.findall(content)) for content in (one, other)]
     for label, own, theirs in (("first", texts[0], texts[1]), ("second", texts[1], texts[0])):
         if only := sorted(own - theirs):
             shown = ", ".join(repr(text.decode()[:LONGEST]) for text in only[:TEXTS])
-            words.append(
+            facts.append(
                 f"only in the {label}: {shown}" + (f" and {len(only) - TEXTS} more" if len(only) > TEXTS else "")
             )
-    return "; ".join(words)
+    return "; ".join(facts)
