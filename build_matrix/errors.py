@@ -86,11 +86,11 @@ class NoLocksError(MissingPrerequisiteError):
         )
 
 
-# 4: no compatible choice exists for what was asked
+# 4: no compatible choice exists for what was requested
 
 
 class NoCompatibleChoiceError(BuildMatrixError):
-    """What was asked for cannot be built together."""
+    """What was requested cannot be built together."""
 
     exit_code = 4
 
@@ -167,7 +167,7 @@ class NotReproducibleError(BuildMatrixError):
     exit_code = 8
 
 
-# of the first that failed: several cells were asked for, and not all could be built
+# of the first that failed: several cells were requested, and not all could be built
 
 
 class CellsFailedError(BuildMatrixError):
@@ -175,10 +175,10 @@ class CellsFailedError(BuildMatrixError):
 
     exit_code = CompileError.exit_code
 
-    def __init__(self, failures: Mapping[str, BuildMatrixError], asked: int) -> None:
+    def __init__(self, failures: Mapping[str, BuildMatrixError], requested: int) -> None:
         first = next(iter(failures.values()))
         super().__init__(
-            f"{len(failures)} of {asked} cells failed: {', '.join(failures)}.",
+            f"{len(failures)} of {requested} cells failed: {', '.join(failures)}.",
             "Each failure is explained above. Run the same command again to build only what is missing.",
         )
         self.exit_code = first.exit_code  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Facts as data: what each toolkit and each llama-cpp-python release needs and can do, with sources."""
+"""Facts as data, each with its source: what toolkits, drivers, llama-cpp-python releases and platforms support."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class DebianCompiler(Record, frozen=True, kw_only=True):
 
 
 class Debian(Record, frozen=True, kw_only=True):
-    """Debian's archive; ``places`` says where each of the package's files lies in a toolkit of NVIDIA's."""
+    """Debian's archive; ``places`` maps each of the package's files to its place in a toolkit of NVIDIA's."""
 
     project: str
     places: dict[str, str]
@@ -182,7 +182,7 @@ def _libraries() -> _Libraries:
 
 
 def library_finder() -> Finder:
-    """The package that a wheel asks where CUDA's libraries are."""
+    """The package with which a wheel finds CUDA's libraries."""
     return _libraries().finder
 
 

@@ -79,6 +79,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     from build_matrix.locks.needed import Target
     from build_matrix.pipeline.build import requests_of_matrix
     from build_matrix.pipeline.fetch import needed_files, put
+    from build_matrix.platforms import find_platform
     from build_matrix.report import make_reporter
 
     if folder is None and not only_list:
@@ -87,7 +88,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     machine = examine_machine(store_folder, override_variables(driver_cuda, compute_capability))
     requests = requests_of_matrix(request, cell, machine.platform) if every or cell else {"": request}
     context = open_context(store_folder, make_reporter(), machine)
-    targets = [Target(one, machine.platform) for one in pythons]
+    platform = find_platform(machine.platform).name
+    targets = [Target(one, platform) for one in pythons]
     obtain = (lambda _: None) if only_list else partial(context.downloads.fetch, what="toolkit")
     files = needed_files(context, requests.values(), targets, obtain)
     if folder and not only_list:
@@ -118,8 +120,8 @@ def explain(files: list[Component], folder: Path, reporter: Reporter) -> None:
     size = sum((root / row(file).place).stat().st_size for file in files)
     reporter.say(f"{len(files)} files, {size / 1e6:.0f} MB, in {root}. On the machine without network:")
     for origin in origins_of(files):
-        variables = origin.mirror_variables(root)
-        reporter.say(f"  export {' '.join(f'{name}={shlex.quote(value)}' for name, value in variables.items())}")
+        variables = origin.mirror_variables(root).items()
+        reporter.say("  export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in variables))
 
 
 def row(file: Component) -> FileRow:

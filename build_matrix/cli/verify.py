@@ -32,6 +32,7 @@ def command(
     from build_matrix.model import Verdict
     from build_matrix.pipeline.verification import require_verified, verify
     from build_matrix.report import make_reporter
+    from build_matrix.wheelfile.file import WheelFile
 
     if schema:
         print_json(msgspec.json.schema(Verdict))
@@ -40,7 +41,7 @@ def command(
     if not chosen:
         raise ConfigurationError(f"There is no wheel in {folder}.", "Build one: `nox -s build-cuda13`.")
     context = open_context(store_folder, make_reporter())
-    verdicts = [verify(context, wheel, model) for wheel in chosen]
+    verdicts = [verify(context, WheelFile(wheel), model) for wheel in chosen]
     if as_json:
         print_json(verdicts)
     else:

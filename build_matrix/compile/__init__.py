@@ -1,4 +1,4 @@
-"""Machine code: the PEP 517 build of patched sources, in an environment built from nothing."""
+"""Machine code: the PEP 517 build of patched sources, in an environment built from scratch."""
 
 from __future__ import annotations
 

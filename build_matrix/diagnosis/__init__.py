@@ -1,7 +1,7 @@
-"""What is wrong, each with its evidence and its remedy: pure functions of records.
+"""What is wrong, with the evidence and the remedy: pure functions over records.
 
-``causes`` is the one table. ``machine``, ``driver`` and ``visible``: this machine; ``installed``: an environment's
-llama_cpp; ``run``: a wheel that was run.
+``causes`` is the one table of causes. ``machine``, ``driver`` and ``visible`` examine this machine, ``installed`` the
+llama_cpp of an environment, and ``run`` a wheel that was run.
 """
 
 from build_matrix.diagnosis.driver import hints_at_gpu

@@ -37,7 +37,7 @@ WITHOUT_GPU = {"lxc": "LXC without GPU", "flatpak": "flatpak without GPU", "snap
 
 
 def explain(evidence: DriverEvidence, surroundings: Surroundings, listed: Sequence[Gpu] = ()) -> Finding | None:
-    """Why CUDA does not work, from the evidence; None where it works, and where nothing was asked.
+    """Why CUDA does not work, from the evidence; None where it works, and where nothing was queried.
 
     ``listed`` are the GPUs that NVML lists.
     """
@@ -218,7 +218,7 @@ def _mismatch(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
 
 
 def _no_gpu(evidence: DriverEvidence, surroundings: Surroundings, listed: Sequence[Gpu]) -> Finding:
-    """Why the driver library shows no GPU: nobody gave one, or the kernel module does not operate it."""
+    """Why the driver library shows no GPU: none was passed on, or the kernel module does not use it."""
     code = evidence.init_error or NO_DEVICE  # what a program meets where cuInit succeeds without a GPU
     if listed and all(gpu.mig for gpu in listed):
         return _closed_files(evidence, surroundings) or _mig(listed)
@@ -303,7 +303,7 @@ def _has_nvml(evidence: DriverEvidence) -> bool:
 
 
 def _runtime_evidence(surroundings: Surroundings) -> str:
-    """What NVIDIA's container runtime was asked for, where that gives no GPU."""
+    """What NVIDIA's container runtime was configured with, where that gives no GPU."""
     devices = surroundings.container_devices
     if devices is None or devices.strip() not in NO_GPU_FROM_RUNTIME:
         return ""

@@ -399,7 +399,7 @@ def _claimed(installed: InstalledLlama, machine: Machine) -> Finding:
 
 
 def _not_registered(installed: InstalledLlama, machine: Machine) -> Finding:
-    """It has a back end for a GPU, and registers none: its log says why, or the machine does, or nobody."""
+    """It has a back end for a GPU, and registers none: the log or the machine may show why."""
     backends = " and ".join(_gpu_backends(installed)) or "GPU"
     why = why_no_gpu(machine) if "CUDA" in installed.backends else None
     if known := by_text(installed.log) or by_text(installed.loader_problems):

@@ -154,11 +154,6 @@ def why_not_judged(machine: Machine) -> str:
     return machine.driver_problem or "the driver library was not queried, or did not respond"
 
 
-def bad(fact: str, remedy: str, rule: str = "doctor") -> Finding:
-    """Something that is wrong."""
-    return Finding(rule=rule, kind="run", passed=False, fact=fact, remedy=remedy)
-
-
 def good(rule: str, fact: str) -> Finding:
     """Something that was examined and is right."""
     return Finding(rule=rule, kind="run", passed=True, fact=fact)

@@ -14,7 +14,7 @@ from build_matrix.diagnosis.machine import why_no_gpu
 from build_matrix.model import Check, Finding, Gpu, Machine, RunFacts
 
 EXCERPT = 3  # lines of a log in a finding
-TELLING = re.compile(r"\berror\b|Error:|ASSERT|assertion|abort|what\(\)", re.IGNORECASE)
+TELLING = re.compile(r"\berror\b|Error:|assert|abort|what\(\)", re.IGNORECASE)
 ILLEGAL_INSTRUCTION = signal.SIGILL if sys.platform != "win32" else None
 
 

@@ -175,7 +175,7 @@ def usable(machine: Machine) -> tuple[Choice, ...]:
 
 
 def _evidence(machine: Machine) -> DriverEvidence:
-    """What the driver answered; nothing where driver or GPUs are claimed, since it was asked about others."""
+    """What the driver reported; nothing where driver or GPUs are claimed, since its report is on others."""
     return DriverEvidence() if machine.overrides else machine.evidence
 
 

@@ -1,6 +1,6 @@
-"""What is downloaded, by sha256: reading the locks, and choosing the files that fit one platform and one Python.
+"""What is downloaded, by sha256: reads the locks, and selects the files for one platform and one Python.
 
-The ``*.toml`` and ``*.txt`` files here are written by ``nox -s lock``; ``inputs.toml`` says what they are made of.
+``nox -s lock`` writes the ``*.toml`` and ``*.txt`` files here from ``inputs.toml``.
 """
 
 from __future__ import annotations

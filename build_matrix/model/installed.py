@@ -24,7 +24,7 @@ class Distribution(Record, frozen=True, kw_only=True):
 
 
 class MissingLibrary(Record, frozen=True, kw_only=True):
-    """A library that the loader does not find for the file ``needed_by``; ``folders`` hold it where nobody looks."""
+    """A library that the loader does not find for the file ``needed_by``; ``folders`` have it, but are not searched."""
 
     name: str
     needed_by: str = ""

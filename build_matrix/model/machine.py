@@ -63,14 +63,14 @@ COMPILERS = "the compilers"  # how Machine.problems begins where their examinati
 UNKNOWN = "unknown"  # version of a driver that nothing reports
 
 
-CLAIMED = "claimed"  # version of a driver, and beginning of a GPU's UUID, that stand for what another machine has
+CLAIMED = "claimed"  # version of a driver, and beginning of a GPU's UUID, that are claimed for another machine
 
 
 class Driver(Record, frozen=True, kw_only=True):
     """NVIDIA's driver.
 
     ``cuda`` is the CUDA version that the driver library supports (cuDriverGetVersion), ``kernel_cuda`` the one that
-    the kernel module's driver version stands for; they differ under cuda-compat and WSL. ``init_error`` is what
+    the kernel module's driver version supports; they differ under cuda-compat and WSL. ``init_error`` is what
     cuInit answered (0: no error).
     """
 
@@ -155,7 +155,7 @@ class DriverEvidence(Record, frozen=True, kw_only=True):
     ``library`` is the file that was loaded as libcuda.so.1, ``library_error`` why none was, ``libraries`` the files
     of that name in the usual folders. ``version_error`` and ``init_error`` are the results of cuDriverGetVersion and
     cuInit, ``nvml_error`` that of nvmlInit (None: no result), ``cuda_problem`` and ``nvml_problem`` what became of the
-    processes that asked.
+    processes that called the libraries.
     ``version_odd`` is the number that cuDriverGetVersion gave, where it is no version of CUDA.
     ``visible`` are the GPUs that CUDA shows this process, ``numbered`` those that it shows without
     CUDA_VISIBLE_DEVICES; both in CUDA's order. ``nodes`` are the device files with "ok", "missing" or the error of
@@ -194,8 +194,8 @@ class Machine(Record, frozen=True, kw_only=True):
     ``platform`` is the system and the processor, such as ``linux-x86_64``; it need not be supported
     (see ``build_matrix.platforms``).
     ``memory_free`` is what new processes can take, in a container no more than its limit (0: unknown).
-    ``compiler_problems`` are the compilers that were refused, each with why; ``compiler_notes`` say what of CXX was
-    not taken as it stands.
+    ``compiler_problems`` are the compilers that were refused, each with why; ``compiler_notes`` say what of CXX
+    was ignored.
     ``driver_problem`` is why CUDA does not work here (empty: it does, or nothing says why not), as a clause without a
     full stop; ``gpus`` are all GPUs of which something is known, in NVML's order, whether this process may use them
     or not.

@@ -1,4 +1,4 @@
-"""What is asked for, and what can be built: the result of ``resolve``."""
+"""What is requested, and what can be built: the result of ``resolve``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Profile = Literal["release", "check"]
 
 
 class Request(Record, frozen=True, kw_only=True):
-    """What the user asked for; an empty value leaves the choice to the tool."""
+    """What the user requested; an empty value leaves the choice to the tool."""
 
     cuda: str = ""
     llama: str = ""
@@ -25,7 +25,7 @@ class Request(Record, frozen=True, kw_only=True):
 
 
 class Cell(Record, frozen=True, kw_only=True):
-    """One wheel to build: every choice made. ``platform`` is the name of one: ``linux-x86_64``."""
+    """One wheel to build, with all choices made; ``platform`` is a name such as ``linux-x86_64``."""
 
     llama: str
     cuda: str

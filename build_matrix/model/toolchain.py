@@ -38,7 +38,7 @@ class BuildEnvironment(Record, frozen=True, kw_only=True):
 
     @property
     def bin(self) -> Path:
-        """Where its programs lie."""
+        """The folder of its programs."""
         return self.python.parent
 
 

@@ -41,6 +41,7 @@ from build_matrix.provision import (
 from build_matrix.resolve import require_cell
 from build_matrix.source import check_defines, prepare_source
 from build_matrix.wheel import finish_wheel
+from build_matrix.wheelfile.file import WheelFile
 
 PATCHES = Path("patches")
 
@@ -106,7 +107,7 @@ def build_one(context: Context, request: Request, options: BuildOptions) -> Buil
     wheel = build_wheel(context, recipe, options.conditions, options.folder)
     size = f"{wheel.record.size / 1e6:.1f} MB"
     reporter.say(f"{wheel.path}  {size}  sha256 {wheel.record.sha256}  ({time.monotonic() - started:.0f} s)")
-    return Built(wheel, verify_once(context, wheel.path) if options.verify else None)
+    return Built(wheel, verify_once(context, WheelFile(wheel.path)) if options.verify else None)
 
 
 def requests_of_matrix(given: Request, names: Sequence[str] | None, platform: str) -> dict[str, Request]:

@@ -54,6 +54,7 @@ def verdict(machine: Machine, findings: Sequence[Finding]) -> str:
 
 
 def _predict(wheel: Path, machine: Machine) -> str:
+    from build_matrix.wheelfile.file import WheelFile
     from build_matrix.wheelfile.recorded import recorded_defines
 
-    return predict_wheel(wheel.name, machine, recorded_defines(wheel)) if wheel.is_file() else NO_FILE
+    return predict_wheel(wheel.name, machine, recorded_defines(WheelFile(wheel))) if wheel.is_file() else NO_FILE

@@ -14,6 +14,7 @@ from build_matrix.errors import ArchiveUnreachableError
 from build_matrix.locks import locked_llama_releases
 from build_matrix.locks.needed import Target, build_files, read_tool_lock, tool_files
 from build_matrix.model import Cell, Component, HostCompiler, Machine, Request, file_sha256
+from build_matrix.platforms import find_platform
 from build_matrix.provision import resolve_toolkit
 from build_matrix.resolve import make_plan, require_cell
 from build_matrix.store import copy_atomically, disk_errors, write_atomically
@@ -32,8 +33,10 @@ def needed_files(
     """Every file that builds of these requests need, with what Nox installs; each once, in the order of places.
 
     ``obtain`` tries a toolkit's files, so that the next source is taken if the first cannot be reached.
-    Raises what planning and downloading raise.
+    Raises what planning and downloading raise, NoCompatibleChoiceError for a target's platform that is not supported.
     """
+    for one in targets:
+        find_platform(one.platform)
     locked, downloads = read_tool_lock(), context.downloads
     files = [file for one in targets for file in tool_files(locked, one, downloads.listing, downloads.sizes)]
     for request in requests:

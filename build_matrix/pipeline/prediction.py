@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from build_matrix.model import Label
 
-PROJECT = "llama-cpp-python"
 NO_DEFINES: Mapping[str, str] = {}
 UNKNOWN_DEFINES = "Its build options are not known, because its record is not next to it."
 HIDE = "Build one that has code for it (`nox -s build`), or hide it with CUDA_VISIBLE_DEVICES if there is another GPU."
@@ -28,19 +27,18 @@ def predict_wheel(filename: str, machine: Machine, defines: Mapping[str, str] | 
 
     ``defines`` are the options that it was built with, None where they are not known.
     """
-    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
-
-    from build_matrix.model import parse_label
+    from build_matrix.errors import VerificationError
+    from build_matrix.wheelfile.name import PROJECT, parse_wheel_name
 
     try:
-        project, version, _, tags = parse_wheel_filename(filename)
-    except InvalidWheelFilename:
+        name = parse_wheel_name(filename)
+    except VerificationError:
         return _not_judged("this is not the name of a wheel")
-    if project != PROJECT:
-        return _not_judged(f"this is a wheel of {project}")
-    if misfit := _misfit(tags):
+    if name.project != PROJECT:
+        return _not_judged(f"this is a wheel of {name.project}")
+    if misfit := _misfit(name.tags):
         return f"does not run here: {misfit}"
-    label = parse_label(version.local or "")
+    label = name.label
     if label is None:
         return _not_judged("its name states no CUDA version")
     if label.problem:

@@ -6,37 +6,34 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import structs
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from build_matrix.context import Context
 from build_matrix.diagnosis import usable
 from build_matrix.errors import VerificationError
-from build_matrix.model import Gpu, Machine, Verdict, parse_label
+from build_matrix.model import Gpu, Machine, Verdict
 from build_matrix.resolve import predict
 from build_matrix.verify import Target, known_verdict, verify_wheel
+from build_matrix.wheelfile.file import WheelFile
 from build_matrix.wheelfile.recorded import MAY_RUN, recorded_defines
 
 
-def verify(context: Context, wheel: Path, model: Path | None = None) -> Verdict:
+def verify(context: Context, wheel: WheelFile, model: Path | None = None) -> Verdict:
     """Verify a wheel on every GPU here; ``model`` is a GGUF to try too. Raises what ``verify_wheel`` raises."""
     return verify_wheel(context, wheel, targets(wheel, context.machine), model)
 
 
-def verify_once(context: Context, wheel: Path) -> Verdict:
+def verify_once(context: Context, wheel: WheelFile) -> Verdict:
     """The passing verdict that is beside the wheel and still holds here, or a new one; raises what ``verify`` does."""
     verdict = known_verdict(wheel, context.machine)
     return verdict if verdict and verdict.passed else verify(context, wheel)
 
 
-def targets(wheel: Path, machine: Machine) -> tuple[Target, ...]:
+def targets(wheel: WheelFile, machine: Machine) -> tuple[Target, ...]:
     """Each GPU of this machine, with the rule by which this wheel cannot run there.
 
     The rule may depend on the options that the wheel was built with; where those are not known, the wheel is tried.
     """
-    try:
-        label = parse_label(parse_wheel_filename(wheel.name)[1].local or "")
-    except InvalidWheelFilename:
-        label = None
+    label = wheel.label
     recorded = recorded_defines(wheel)
     defines = MAY_RUN if recorded is None else recorded
     result = []

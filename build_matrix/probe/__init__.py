@@ -16,7 +16,7 @@ import psutil
 
 from build_matrix.errors import BuildMatrixError
 from build_matrix.model import COMPILERS, DriverEvidence, Machine, Surroundings
-from build_matrix.platforms import find_platform, platform_name
+from build_matrix.platforms import platform_name
 from build_matrix.probe.compilers import CompilerSearch, find_compilers, search_compilers
 from build_matrix.probe.installed import examine_environment
 from build_matrix.probe.nvidia import NvidiaAnswer, probe_nvidia
@@ -25,7 +25,7 @@ from build_matrix.probe.programs import named_program
 from build_matrix.probe.surroundings import find_surroundings
 from build_matrix.probe.toolkits import find_toolkits
 
-__all__ = ["apply_overrides", "examine_environment", "find_compilers", "named_program", "probe", "this_platform"]
+__all__ = ["apply_overrides", "examine_environment", "find_compilers", "named_program", "probe"]
 
 T = TypeVar("T")
 NOT_EXAMINED = "the driver cannot be examined"
@@ -33,11 +33,6 @@ UNEXAMINED = NvidiaAnswer(problem=NOT_EXAMINED, evidence=DriverEvidence(cuda_pro
 NO_MEMORY_INFO = (OSError, psutil.Error, ValueError, KeyError)  # no /proc, or an odd one
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
-
-
-def this_platform() -> str:
-    """The platform of this machine; raises NoCompatibleChoiceError for one that is not supported."""
-    return find_platform(platform_name()).name
 
 
 def probe(store: Path, environ: Mapping[str, str] | None = None) -> Machine:
@@ -89,7 +84,7 @@ def _part(problems: list[str], what: str, ask: Callable[[], T], otherwise: T) ->
 
 @contextlib.contextmanager
 def interruptible_threads() -> Iterator[ThreadPoolExecutor]:
-    """Threads whose programs (see runner) end with an interruption, so that nobody waits for their time limits."""
+    """Threads whose programs (see runner) end with an interruption, so that it does not wait for their time limits."""
     pool = ThreadPoolExecutor()
     try:
         yield pool
@@ -161,7 +156,7 @@ def _cpus() -> int:
 
 
 def _room(folder: Path) -> int:
-    """Free bytes on the disk that holds ``folder``, which need not exist yet; 0 when nobody can say."""
+    """Free bytes on the disk that holds ``folder``, which need not exist yet; 0 when it is not known."""
     for place in (folder, *folder.parents):
         with contextlib.suppress(OSError, ValueError):
             return shutil.disk_usage(place).free

@@ -22,7 +22,7 @@ SECONDS = 10.0  # for each question to a compiler
 TRIAL_SECONDS = 60.0
 RULE = "host compiler works"
 CHANGE_CXX = "Unset CXX, or set it to g++ or clang++."
-# Programs that stand before a compiler or in its place, and are left out.
+# Programs that run a compiler, or stand in for it, and are ignored.
 LEFT_OUT = "is ignored: the build has its own compile cache, and compiles on this machine"
 LAUNCHERS = frozenset({"ccache", "sccache", "distcc", "icecc", "buildcache"})
 SYSTEM_FOLDERS = (Path("/usr/bin"), Path("/bin"))  # with the compiler's own folder, the PATH of the compilation

@@ -159,7 +159,7 @@ def other_module(project: str, listing: str, place: str) -> str:
 
 
 def holds_libraries(folder: str) -> bool:
-    """Whether libraries or programs of llama.cpp lie in a module's folder."""
+    """Whether a module's folder has libraries or programs of llama.cpp."""
     places = [os.path.join(folder, name) for name in ("", "lib", "bin")]
     return any(re.match(r"lib(llama|ggml)\b|llama-", name) for place in places for name in listed(place))
 

@@ -27,7 +27,7 @@ def named_program(text: str, environ: Mapping[str, str]) -> Path | None:
 
 
 def exists(path: Path) -> bool:
-    """Whether something lies there that this user can see; no where that cannot be known."""
+    """Whether the path exists and this user can see it; False where that cannot be determined."""
     try:
         return path.exists()
     except (OSError, ValueError):  # a folder on the way that cannot be entered, a name that is too long

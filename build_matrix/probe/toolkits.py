@@ -1,4 +1,4 @@
-"""The CUDA toolkits that lie on this machine, and which of them would win by accident."""
+"""The CUDA toolkits that are installed on this machine, the one that a build would pick up by accident first."""
 
 from __future__ import annotations
 

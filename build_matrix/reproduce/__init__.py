@@ -1,4 +1,4 @@
-"""Whether two builds of one wheel are the same, byte for byte, and where they differ if not."""
+"""Whether two builds of a wheel are identical, byte for byte, and where they differ."""
 
 from build_matrix.reproduce.compare import compare_wheels, full_report
 from build_matrix.reproduce.figures import Figure, clean_commit, note

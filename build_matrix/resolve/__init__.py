@@ -317,7 +317,7 @@ def _judge(
 
 
 def _refused(machine: Machine) -> Finding:
-    """Why there is no compiler: the first one that was refused, or that there is none, or that nobody knows."""
+    """Why there is no compiler: the first one that was refused, or that there is none, or that this is not known."""
     fact = "There is no C++ compiler on this machine."
     remedy = "Install one: `apt install g++`, `dnf install gcc-c++`, or set CXX to one."
     if not machine.compilers_known:

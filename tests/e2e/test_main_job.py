@@ -26,10 +26,12 @@ from build_matrix.platforms import find_platform
 from build_matrix.probe import examine_environment
 from build_matrix.report import LineReporter
 from build_matrix.store import Store
-from build_matrix.verify.smoke import install_wheel
+from build_matrix.trial.environment import install_wheel
 from build_matrix.verify.static import check_static
-from build_matrix.wheelfile.archive import read_members, record_path, verdict_path
+from build_matrix.wheelfile.archive import read_members
+from build_matrix.wheelfile.file import WheelFile
 from build_matrix.wheelfile.native import read_library
+from build_matrix.wheelfile.sidecar import record_path, verdict_path
 from lab import FOUNDING, Lab
 
 LINUX = find_platform("linux-x86_64")
@@ -209,10 +211,10 @@ def test_an_old_driver_is_told_by_the_rules_and_by_the_real_runtime(place: Place
     assert place.run("verify", "--require-gpu", **lab).returncode == 7
 
     store = Store(place.store)
-    label = check_static(place.wheel, LINUX)[1]
+    label = check_static(WheelFile(place.wheel), LINUX)[1]
     assert label is not None
     downloads = Downloads(store, LineReporter(Console()))
-    python = install_wheel(in_context(store, downloads=downloads), place.wheel, label, tmp_path)
+    python = install_wheel(in_context(store, downloads=downloads), WheelFile(place.wheel), label, tmp_path).python
     installed = examine_environment(python, os.environ | lab)
     assert (installed.cuda_family, installed.imports, installed.offload) == (13, True, False)
     assert "the driver speaks CUDA 12.9, and this build needs CUDA 13.0 or newer" in installed.message

@@ -739,7 +739,7 @@ def test_what_is_no_python_is_told_from_one_that_is_too_old(tmp_path: Path) -> N
     with pytest.raises(ConfigurationError) as caught:
         examine_environment(script, os.environ)
     assert "3.7" in caught.value.remedy
-    with pytest.raises(ConfigurationError, match="not a Python"):
+    with pytest.raises(ConfigurationError, match="not a working Python"):
         examine_environment(tmp_path / "absent", os.environ)
 
 

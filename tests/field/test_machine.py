@@ -293,7 +293,7 @@ def test_a_broken_cxx_is_a_row_and_not_the_end(tmp_path: Path) -> None:
         (
             {"proc/version": "Linux 5.15-microsoft-standard-WSL2", "usr/lib/wsl/lib/libcuda.so.1": ELF},
             {},
-            "this is WSL, which keeps it in /usr/lib/wsl/lib",
+            "WSL keeps it in /usr/lib/wsl/lib",
         ),
         (
             {"proc/version": "Linux 5.15-microsoft-standard-WSL2"},
@@ -315,9 +315,9 @@ def test_a_broken_cxx_is_a_row_and_not_the_end(tmp_path: Path) -> None:
         (
             {f"{SLOT}/vendor": "0x10de", f"{SLOT}/class": "0x030000"},
             {f"{SLOT}/driver": "../../drivers/vfio-pci"},
-            "is set aside for a virtual machine",
+            "is reserved for a virtual machine",
         ),
-        ({"sys/module/nvidia/version": "580.65.06"}, {}, "is missing, though the kernel module is loaded"),
+        ({"sys/module/nvidia/version": "580.65.06"}, {}, "is missing, although the kernel module is loaded"),
         ({}, {}, "no NVIDIA driver"),
     ],
 )
@@ -340,7 +340,7 @@ def test_a_library_that_lacks_a_function_says_which(tmp_path: Path) -> None:
     library = tmp_path / "lib" / "libcuda.so.1"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "odd.c"], check=True)
     shown = doctor(Lab(libraries=()), tmp_path, LD_LIBRARY_PATH=str(library.parent)).stdout
-    assert "the driver library lacks cuInit, so it is not NVIDIA's, or damaged." in shown
+    assert "the driver library lacks cuInit, so it is not NVIDIA's, or is damaged." in shown
     assert "ended the process" not in shown
 
 

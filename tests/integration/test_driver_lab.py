@@ -128,7 +128,7 @@ def test_every_toolkit_is_listed_and_the_one_that_would_win_comes_first(tmp_path
     assert (first.version, first.source) == ("12.1.66", "PATH")
     (named,) = [toolkit for toolkit in machine.toolkits if toolkit.source == "CUDA_PATH"]
     assert named.problem == "there is no nvcc in that folder"
-    assert any("CUDA_PATH leads to" in text for text in problems(machine))
+    assert any("CUDA_PATH points to" in text for text in problems(machine))
 
 
 def test_garbage_from_nvcc_is_a_problem_of_that_toolkit(tmp_path: Path) -> None:

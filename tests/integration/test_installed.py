@@ -74,5 +74,5 @@ def test_an_import_that_ends_the_process_is_a_fact(tmp_path: Path) -> None:
 def test_no_llama_cpp_and_no_python_are_told_apart(tmp_path: Path, machine: Machine) -> None:
     python = create_environment(tmp_path / "env", tmp_path / "cache")
     assert "has no llama_cpp" in facts(python, machine)
-    with pytest.raises(ConfigurationError, match="not a Python"):
+    with pytest.raises(ConfigurationError, match="not a working Python"):
         examine_environment(tmp_path / "absent", os.environ)

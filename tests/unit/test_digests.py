@@ -36,7 +36,10 @@ from build_matrix.provision import provision_environment, self_test
 from build_matrix.provision import toolkit as toolkits
 from build_matrix.source import prepare_source
 from build_matrix.store import Store
+from build_matrix.trial import child, harness, watch
+from build_matrix.trial.environment import Environment
 from build_matrix.verify import model_file, numbers, reference, smoke
+from build_matrix.wheelfile.file import WheelFile
 
 replace = msgspec.structs.replace
 
@@ -267,7 +270,8 @@ def test_every_stage_of_the_store_has_its_code_in_its_digest() -> None:
         and ast.unparse(node.func.value) in {"store", "context.store"}
     }
     having = {Path(module.__file__).relative_to(PACKAGE).as_posix() for module in SOURCE_MODULES}
-    assert callers - having == {"verify/smoke.py"}  # its stages: the code of model_file and reference; links by content
+    # The models and answers of smoke: the code of model_file and reference; the links of a trial: by content.
+    assert callers - having == {"verify/smoke.py", "trial/environment.py"}
     assert not [path for path in PACKAGE.rglob("*.py") if re.search(r"^VERSION = \d", path.read_text(), re.MULTILINE)]
 
 
@@ -323,6 +327,7 @@ def test_a_filled_store_is_not_asked_for_what_other_code_made(
     program = tmp_path / "ccache"
     program.touch()
     name: CacheProgram = "ccache"
+    environment = Environment(python=Path("python"), folder=tmp_path)
     stages: dict[str, Callable[[], object]] = {
         "source": lambda: prepare_source(in_context(store, downloads=downloads), select_sdist("0.3.16"), tmp_path),
         "build-environment": lambda: provision_environment(in_context(store, downloads=downloads), ()),
@@ -332,7 +337,7 @@ def test_a_filled_store_is_not_asked_for_what_other_code_made(
         "cache-probe": lambda: cache_probe.why_unfit(in_context(store), name, program, inputs),
         "system-needs": lambda: known_system_needs(find_platform("linux-x86_64"), {}, (), store, Path),
         "wheel": lambda: wheel.finish_wheel(in_context(store), raw, inputs, 1, tmp_path),
-        "smoke-model": lambda: smoke.prepare_bench(in_context(store, cpus=1), Path("python"), tmp_path, None),
+        "smoke-model": lambda: smoke.prepare_smoke_test(in_context(store, cpus=1), environment, None),
     }
     before = {stage: ask(asked, stage, call) for stage, call in stages.items()}
     for module in ("source", "provision.environment", "provision.small_kernel", "platforms.system_needs", "wheel",
@@ -399,28 +404,33 @@ def test_a_wheel_depends_on_all_that_its_record_says(inputs: BuildInputs, monkey
 def test_a_verdict_depends_on_the_wheel_its_record_the_machine_and_all_that_verifies(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "x.whl"
-    found = [verify._inputs(path, "a", machine), verify._inputs(path, "b", machine)]
+    (tmp_path / "b").mkdir()
+    for path, content in ((tmp_path / "x.whl", b"a"), (tmp_path / "b" / "x.whl", b"b")):
+        path.write_bytes(content)
+    wheel = WheelFile(tmp_path / "x.whl")
+    found = [verify._inputs(wheel, machine), verify._inputs(WheelFile(tmp_path / "b" / "x.whl"), machine)]
     found += [
-        verify._inputs(path, "a", replace(machine, **change))
+        verify._inputs(wheel, replace(machine, **change))
         for change in ({"driver_problem": "x"}, {"libc": "glibc 2.41"}, {"python": "3.99"}, {"cpus": 99})
     ]
     for name in ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH"):
         with monkeypatch.context() as patch:
             patch.setenv(name, "/somewhere")
-            found.append(verify._inputs(path, "a", machine))
+            found.append(verify._inputs(wheel, machine))
     with monkeypatch.context() as patch:
         patch.setattr(verify, "library_versions", lambda *_: {"numpy": "99"})
-        found.append(verify._inputs(path, "a", machine))
+        found.append(verify._inputs(wheel, machine))
     with monkeypatch.context() as patch:
         patch.setattr(verify, "code_digest", lambda *_: "other bounds")
-        found.append(verify._inputs(path, "a", machine))
+        found.append(verify._inputs(wheel, machine))
     (tmp_path / "x.whl.json").write_text("{}")
-    found.append(verify._inputs(path, "a", machine))
+    found.append(verify._inputs(wheel, machine))
     assert len(set(found)) == len(found)
 
 
-@pytest.mark.parametrize("module", [numbers, smoke, model_file, reference, verify.static, verify.child])
+@pytest.mark.parametrize(
+    "module", [numbers, smoke, model_file, reference, verify.static, verify.child, child, harness, watch]
+)
 def test_bounds_tokens_models_and_checks_are_in_the_digest_of_a_verdict(module) -> None:  # type: ignore[no-untyped-def]
     assert Path(module.__file__) in set(digests.code_files(*verify.CODE))
 

@@ -19,7 +19,7 @@ from build_matrix.locks.needed import Target, build_files
 from build_matrix.model import Architecture, Cell
 
 PACKAGE = ROOT / "build_matrix"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 HOW_TO = [ROOT / "README.md", ROOT / "docs/tutorial.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
 COMMANDS = {page.name_of(module): module.command for module in SUBCOMMANDS}
 
@@ -236,7 +236,8 @@ def test_every_variable_of_this_tool_that_a_page_names_is_read() -> None:
 
 
 def test_every_file_of_the_repository_that_a_page_names_is_there() -> None:
-    tops = ("build_matrix/", "patches/", "tests/", "docs/", "locks/", "catalog/", "benchmarks/", ".ci/")
+    tops = ("build_matrix/", "patches/", "tests/", "docs/", "benchmarks/", ".ci/")
+    tops += tuple(f"{folder.name}/" for folder in PACKAGE.iterdir() if folder.is_dir())
     missing = []
     for path in PAGES:
         for name in set(re.findall(r"`([\w./*-]+)`", path.read_text(encoding="utf-8"))):

@@ -12,8 +12,7 @@ import pytest
 
 from build_matrix.errors import NoCompatibleChoiceError
 from build_matrix.model import DriverLibrary, PciGpu
-from build_matrix.platforms import platform_name
-from build_matrix.probe import this_platform
+from build_matrix.platforms import find_platform, platform_name
 from build_matrix.probe.cuda_child import loaded_file, nodes
 from build_matrix.probe.evidence import library_version, read_evidence
 from build_matrix.probe.surroundings import find_surroundings
@@ -58,10 +57,10 @@ def test_every_platform_has_a_name_and_few_are_supported(
     monkeypatch.setattr(platform, "machine", lambda: processor)
     assert platform_name() == name
     if supported:
-        assert this_platform() == name
+        assert find_platform(platform_name()).name == name
     else:
         with pytest.raises(NoCompatibleChoiceError, match=name):
-            this_platform()
+            find_platform(platform_name())
 
 
 def test_an_empty_system_says_nothing(tmp_path: Path) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from commands import ROOT
 from contexts import in_context
 from packageurl import PackageURL
 from pytest_httpserver import HTTPServer
@@ -96,6 +99,15 @@ def test_an_installed_toolkit_is_in_no_plan_and_nowhere_to_download(store: Store
     with pytest.raises(ArchiveLacksFileError, match=r"This machine does not carry thing\.tar") as caught:
         Downloads(store, reporter, IndexConfiguration(endpoints=())).fetch([component("installed")], "toolkit")
     assert "--toolkit-root" in caught.value.remedy
+
+
+def test_choosing_a_toolkit_loads_no_library_for_the_network() -> None:
+    code = (
+        "import sys; from build_matrix.downloads import Downloads, available_toolkits; "
+        "available_toolkits('linux-x86_64'); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"requests", "urllib3", "pypi_simple", "packageurl"} & set(done.stdout.split())
 
 
 # --- a fifth -----------------------------------------------------------------------------------------------------

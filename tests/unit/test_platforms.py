@@ -17,11 +17,12 @@ from records import make_record
 from build_matrix import catalog, platforms
 from build_matrix.cli import main
 from build_matrix.compile.flags import definitions
+from build_matrix.downloads.origins import available_toolkits, ingredient_choices
 from build_matrix.errors import NoCompatibleChoiceError
-from build_matrix.locks import available_toolkits, ingredient_choices, locked_llama_releases
+from build_matrix.locks import locked_llama_releases
 from build_matrix.locks.needed import Target
-from build_matrix.matrix import read_matrix
 from build_matrix.model import BuildInputs, Machine, Request, WheelRecord
+from build_matrix.pipeline.matrix import read_matrix
 from build_matrix.platforms import Platform, find_platform, supported_platforms
 from build_matrix.reproduce import read_record
 from build_matrix.reproduce.record import require_platform
@@ -179,7 +180,7 @@ def test_doctor_reports_on_a_platform_that_is_not_supported(
     output = capsys.readouterr().out
     assert "linux-vax, " in output
     assert "Wheels are not built for linux vax." in output
-    assert "Use x86-64 Linux with glibc; what is reported of the driver" in output
+    assert "Use x86-64 Linux with glibc. The report on the driver" in output
 
 
 @pytest.mark.parametrize("platform", [MADE_UP, "windows-x86_64"])

@@ -20,7 +20,8 @@ from build_matrix.pipeline.reproduce import choose_compiler, compiler_difference
 from build_matrix.probe import find_compilers
 from build_matrix.reproduce import choose_variations, compare_wheels, read_record, require_same_recipe
 from build_matrix.reproduce.variation import disturbance
-from build_matrix.wheelfile.archive import record_path, relabel, write_wheel
+from build_matrix.wheelfile.archive import relabel, write_wheel
+from build_matrix.wheelfile.sidecar import record_path
 from wheels import make_wheel, raw_members
 
 GOLDEN = "bb12d383c572501a22589f5f1fe13ae388b001eb0aed61c01b4b2b78df09f21b"  # of libdeflate 1.2x

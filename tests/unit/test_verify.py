@@ -37,9 +37,11 @@ from build_matrix.model import (
 from build_matrix.pipeline.verification import require_verified
 from build_matrix.platforms import Platform
 from build_matrix.store import Store
-from build_matrix.verify import Target, known_verdict, read_verdict, verify_wheel
-from build_matrix.verify.smoke import Bench, CpuResult, GpuResult
-from build_matrix.wheelfile.archive import record_path, verdict_path
+from build_matrix.trial.environment import Environment
+from build_matrix.verify import Target, known_verdict, verify_wheel
+from build_matrix.verify.smoke import SmokeResult, SmokeTest
+from build_matrix.wheelfile.file import WheelFile
+from build_matrix.wheelfile.sidecar import record_path, verdict_path
 from wheels import make_wheel
 
 L4 = Gpu(name="NVIDIA L4", uuid="GPU-l4", compute_capability="8.9")
@@ -59,45 +61,45 @@ class Stages:
         self.label = LABEL
         self.cubins = GOOD
         self.install: Exception | None = None
-        self.cpu = CpuResult(checks=(GOOD, GOOD), facts=DONE)
-        self.gpus: dict[str, GpuResult] = {}
+        self.cpu = SmokeResult(checks=(GOOD, GOOD), facts=DONE)
+        self.gpus: dict[str, SmokeResult] = {}
         self.ran: list[str] = []
-        self.bench: dict[str, Any] = {}
+        self.prepared: dict[str, Any] = {}
         self.cubins_of: tuple[object, ...] = ()
         self.installed: tuple[object, ...] = ()
-        for name in ("check_static", "check_cubins", "install_wheel", "prepare_bench", "run_on_cpu", "run_on_gpu"):
+        for name in ("check_static", "check_cubins", "install_wheel", "prepare_smoke_test", "run_on_cpu", "run_on_gpu"):
             monkeypatch.setattr(verify, name, getattr(self, f"_{name}"))
 
-    def _check_static(self, wheel: Path, platform: Platform, store: Store) -> tuple[list[Check], Any]:
+    def _check_static(self, wheel: WheelFile, platform: Platform, store: Store) -> tuple[list[Check], Any]:
         return list(self.static), self.label
 
-    def _check_cubins(self, context: Context, wheel: Path, label: Label, scratch: Path) -> Check:
+    def _check_cubins(self, context: Context, wheel: WheelFile, label: Label, scratch: Path) -> Check:
         self.ran.append("cubins")
-        self.cubins_of = (wheel, label, scratch, context.store, context.downloads)
+        self.cubins_of = (wheel.path, label, scratch, context.store, context.downloads)
         return self.cubins
 
-    def _install_wheel(self, context: Context, wheel: Path, label: Label, scratch: Path) -> Path:
+    def _install_wheel(self, context: Context, wheel: WheelFile, label: Label, scratch: Path) -> Environment:
         self.ran.append("install")
-        self.installed = (wheel, label, scratch, context.store, context.downloads)
+        self.installed = (wheel.path, label, scratch, context.store, context.downloads)
         assert context.machine.platform == "linux-x86_64"
         if self.install:
             raise self.install
-        return Path("python")
+        return Environment(python=Path("python"), folder=scratch)
 
-    def _prepare_bench(self, context: Context, python: Path, scratch: Path, model: Path | None) -> Bench:
+    def _prepare_smoke_test(self, context: Context, environment: Environment, model: Path | None) -> SmokeTest:
         cpus = context.machine.cpus
-        self.bench = {"python": python, "cpus": cpus, "model": model}
-        return Bench(python=python, scratch=scratch, threads=cpus, references={}, model=model)
+        self.prepared = {"python": environment.python, "cpus": cpus, "model": model}
+        return SmokeTest(environment=environment, threads=cpus, references={}, model=model)
 
-    def _run_on_cpu(self, bench: Bench, version: str) -> CpuResult:
-        assert isinstance(bench, Bench)
+    def _run_on_cpu(self, test: SmokeTest, version: str) -> SmokeResult:
+        assert isinstance(test, SmokeTest)
         self.ran.append(f"cpu {version}")
         return self.cpu
 
-    def _run_on_gpu(self, bench: Bench, gpu: Gpu, visible: str) -> GpuResult:
-        assert isinstance(bench, Bench)
+    def _run_on_gpu(self, test: SmokeTest, gpu: Gpu, visible: str) -> SmokeResult:
+        assert isinstance(test, SmokeTest)
         self.ran.append(f"{gpu.name} {visible}")
-        return self.gpus.get(gpu.name, GpuResult(checks=(GOOD,), facts=DONE))
+        return self.gpus.get(gpu.name, SmokeResult(checks=(GOOD,), facts=DONE))
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ def judge(tmp_path: Path, store: Store, reporter, here: Machine):  # type: ignor
     def run(*targets: Target, machine: Machine = here, model: Path | None = None) -> Verdict:
         return verify_wheel(
             in_context(store, downloads=Downloads(store, reporter), reporter=reporter, machine=machine),
-            wheel,
+            WheelFile(wheel),
             targets,
             model,
         )
@@ -151,7 +153,7 @@ def test_a_wheel_whose_checks_all_hold_on_a_gpu_is_proven(stages: Stages, judge,
     assert (verdict.filename, verdict.sha256) == (judge.wheel.name, file_sha256(judge.wheel))
     assert (verdict.driver, verdict.libc, verdict.log) == (here.driver, here.libc, ())
     assert (verdict.python, verdict.tool) == (platform.python_version(), f"build-matrix {build_matrix.__version__}")
-    assert read_verdict(judge.wheel) == verdict
+    assert WheelFile(judge.wheel).read_verdict() == verdict
     text = verdict_path(judge.wheel).read_text()
     assert text.startswith('{\n  "schema": "build-matrix/verdict/')
     assert text.endswith("\n}\n")
@@ -179,7 +181,7 @@ def test_one_check_that_fails_on_a_gpu_is_no_proof(stages: Stages, judge, place:
     checks[place] = BAD
     log = tuple(f"line {number}" for number in range(100))
     facts = msgspec.structs.replace(DONE, log=log)
-    stages.gpus["NVIDIA L4"] = GpuResult(checks=tuple(checks), facts=facts)
+    stages.gpus["NVIDIA L4"] = SmokeResult(checks=tuple(checks), facts=facts)
     verdict = judge(target())
     assert (verdict.offload, verdict.passed) == ("failed", False)
     (found,) = verdict.gpus
@@ -200,7 +202,7 @@ def test_a_verdict_says_how_long_it_took(stages: Stages, judge, monkeypatch: pyt
 
 def test_what_the_wheels_own_loader_says_of_the_gpu_is_the_cause(stages: Stages, judge) -> None:  # type: ignore[no-untyped-def]
     facts = RunFacts(version="0.3.16", backends=("cuda: no kernel image is available",), offload=False, finished=True)
-    stages.gpus["NVIDIA L4"] = GpuResult(checks=(Check(name="layers", passed=False, detail="0/25"),), facts=facts)
+    stages.gpus["NVIDIA L4"] = SmokeResult(checks=(Check(name="layers", passed=False, detail="0/25"),), facts=facts)
     verdict = judge(target())
     assert verdict.cause
     assert verdict.cause.rule == "no code for this GPU"
@@ -210,7 +212,7 @@ def test_what_the_wheels_own_loader_says_of_the_gpu_is_the_cause(stages: Stages,
 def test_a_wheel_that_fails_on_the_cpu_is_not_tried_on_a_gpu(stages: Stages, judge) -> None:  # type: ignore[no-untyped-def]
     bad = Check(name="numbers on the CPU", passed=False, detail="wrong")
     log = tuple(f"line {number}" for number in range(100))
-    stages.cpu = CpuResult(checks=(GOOD, bad), facts=msgspec.structs.replace(DONE, log=log))
+    stages.cpu = SmokeResult(checks=(GOOD, bad), facts=msgspec.structs.replace(DONE, log=log))
     verdict = judge(target())
     assert stages.ran[-1].startswith("cpu")
     assert (verdict.offload, verdict.passed, verdict.gpus) == ("failed", False, ())
@@ -289,9 +291,9 @@ def test_a_model_and_a_wheel_that_are_not_there_are_refused(stages: Stages, judg
     assert caught.value.remedy == "Name a GGUF file."
     (tmp_path / "there.gguf").touch()
     judge(model=tmp_path / "there.gguf")
-    assert stages.bench == {"python": Path("python"), "cpus": 2, "model": tmp_path / "there.gguf"}
+    assert stages.prepared == {"python": Path("python"), "cpus": 2, "model": tmp_path / "there.gguf"}
     judge()
-    assert stages.bench["model"] is None
+    assert stages.prepared["model"] is None
     judge.wheel.unlink()
     with pytest.raises(ConfigurationError, match="There is no wheel") as caught:
         judge()
@@ -329,9 +331,9 @@ def test_what_is_no_record_fails(stages: Stages, judge) -> None:  # type: ignore
 
 
 def test_a_verdict_is_known_on_the_machine_that_it_is_of(stages: Stages, judge, here: Machine) -> None:  # type: ignore[no-untyped-def]
-    assert known_verdict(judge.wheel, here) is None
+    assert known_verdict(WheelFile(judge.wheel), here) is None
     verdict = judge(target())
-    assert known_verdict(judge.wheel, here) == verdict
+    assert known_verdict(WheelFile(judge.wheel), here) == verdict
 
 
 @pytest.mark.parametrize(
@@ -352,7 +354,7 @@ def test_a_verdict_is_not_known_on_another_machine(
     stages: Stages, judge, here: Machine, change: dict[str, Any]
 ) -> None:  # type: ignore[no-untyped-def]
     judge(target())
-    assert known_verdict(judge.wheel, msgspec.structs.replace(here, **change)) is None
+    assert known_verdict(WheelFile(judge.wheel), msgspec.structs.replace(here, **change)) is None
 
 
 def test_a_verdict_is_not_known_for_other_visible_gpus_or_other_bytes(
@@ -360,11 +362,11 @@ def test_a_verdict_is_not_known_for_other_visible_gpus_or_other_bytes(
 ) -> None:  # type: ignore[no-untyped-def]
     judge(target())
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert known_verdict(judge.wheel, here) is None
+    assert known_verdict(WheelFile(judge.wheel), here) is None
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert known_verdict(judge.wheel, here)
+    assert known_verdict(WheelFile(judge.wheel), here)
     judge.wheel.write_bytes(judge.wheel.read_bytes() + b"x")
-    assert known_verdict(judge.wheel, here) is None
+    assert known_verdict(WheelFile(judge.wheel), here) is None
 
 
 def test_a_verdict_is_known_though_variables_hold_bytes_that_are_no_text(
@@ -373,9 +375,9 @@ def test_a_verdict_is_known_though_variables_hold_bytes_that_are_no_text(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", os.fsdecode(b"0\xff"))
     monkeypatch.setenv("LD_LIBRARY_PATH", os.fsdecode(b"/\xfe"))
     verdict = judge(target())
-    assert known_verdict(judge.wheel, here) == verdict
+    assert known_verdict(WheelFile(judge.wheel), here) == verdict
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", os.fsdecode(b"0\xfe"))
-    assert known_verdict(judge.wheel, here) is None
+    assert known_verdict(WheelFile(judge.wheel), here) is None
 
 
 def test_a_verdict_beside_a_wheel_of_another_name_is_refused(stages: Stages, judge) -> None:  # type: ignore[no-untyped-def]
@@ -384,7 +386,7 @@ def test_a_verdict_beside_a_wheel_of_another_name_is_refused(stages: Stages, jud
     moved.write_bytes(judge.wheel.read_bytes())
     verdict_path(moved).write_bytes(verdict_path(judge.wheel).read_bytes())
     with pytest.raises(ConfigurationError, match=r"other\.whl\.verdict\.json is the verdict of another file") as caught:
-        read_verdict(moved)
+        WheelFile(moved).read_verdict()
     assert caught.value.remedy == f"Verify it: `nox -s verify -- {moved}`."
 
 

@@ -42,7 +42,7 @@ class Debian(Archive):
     """The archive that this machine's apt uses, or a mirror; nowhere on a system without apt."""
 
     name = "debian"
-    title = "the archive of Debian"
+    title = "Debian's archive"
     variable = "BUILD_MATRIX_DEBIAN"
     mirror_setting = f"set {variable} to a mirror, the folder above pool/"
 

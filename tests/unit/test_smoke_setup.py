@@ -14,10 +14,13 @@ from build_matrix.locks import locked_toolkits, read_lock, select_platform, sele
 from build_matrix.model import Check, Component, parse_label
 from build_matrix.process.runner import Completed
 from build_matrix.store import Store
-from build_matrix.verify import cubins, model_file, reference, smoke
+from build_matrix.trial import environment as installing
+from build_matrix.trial.environment import Environment, install_wheel
+from build_matrix.verify import cubins, model_file, reference
 from build_matrix.verify.cubins import check_cubins
 from build_matrix.verify.model_file import MODELS, Model, prompt
-from build_matrix.verify.smoke import Bench, install_wheel, prepare_bench
+from build_matrix.verify.smoke import SmokeTest, prepare_smoke_test
+from build_matrix.wheelfile.file import WheelFile
 from wheels import make_wheel
 
 
@@ -58,11 +61,11 @@ def test_a_wheel_is_installed_with_what_its_cuda_version_locks_and_nothing_else(
     def install(wheels: list[Path], cache: Path, **options: Any) -> None:
         done.append((wheels, cache, options))
 
-    monkeypatch.setattr(smoke, "create_environment", create)
-    monkeypatch.setattr(smoke, "install_wheels", install)
+    monkeypatch.setattr(installing, "create_environment", create)
+    monkeypatch.setattr(installing, "install_wheels", install)
     claimed = parse_label(label)
     assert claimed
-    python = install_wheel(in_context(store, downloads=downloads), Path("x.whl"), claimed, tmp_path)  # type: ignore[arg-type]
+    python = install_wheel(in_context(store, downloads=downloads), WheelFile(Path("x.whl")), claimed, tmp_path).python  # type: ignore[arg-type]
     minor = [one for one in locked_toolkits() if one.startswith("13.")][-1] if "newest" in lock else lock
     files = (*select_wheels(read_lock("runtime")), *select_platform(read_lock(f"cuda-{minor}"), "linux-x86_64"))
     assert downloads.asked == [(files, "the wheel's dependencies")]
@@ -79,7 +82,21 @@ def test_a_wheel_is_installed_with_what_its_cuda_version_locks_and_nothing_else(
         assert path.resolve() == (store.root / "downloads" / path.name).resolve()
 
 
-def test_models_and_their_answers_are_made_once_and_used_by_every_bench(
+def test_wheels_of_one_cuda_version_share_their_links_and_others_have_others(
+    store: Store, downloads: FakeDownloads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links: list[Path] = []
+    monkeypatch.setattr(installing, "create_environment", lambda folder, _: folder / "bin/python")
+    monkeypatch.setattr(installing, "install_wheels", lambda *_, find_links, **__: links.append(find_links))
+    for text in ("cu130.sm89", "cu124.sm89", "cu130.sm90"):
+        label = parse_label(text)
+        assert label
+        install_wheel(in_context(store, downloads=downloads), WheelFile(Path("x.whl")), label, tmp_path)  # type: ignore[arg-type]
+    assert links[0] == links[2]
+    assert {path.name for path in links[0].iterdir()} != {path.name for path in links[1].iterdir()}
+
+
+def test_models_and_their_answers_are_made_once_and_used_by_every_smoke_test(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
@@ -98,19 +115,21 @@ def test_models_and_their_answers_are_made_once_and_used_by_every_bench(
     for number, cpus in enumerate((4, 64)):
         scratch = tmp_path / str(number)
         scratch.mkdir()
-        bench = prepare_bench(in_context(store, cpus=cpus), Path("python"), scratch, tmp_path / "mine.gguf")
-        assert (bench.python, bench.scratch, bench.model) == (Path("python"), scratch, tmp_path / "mine.gguf")
-        assert bench.threads == min(cpus, 16)
+        environment = Environment(python=Path("python"), folder=scratch)
+        test = prepare_smoke_test(in_context(store, cpus=cpus), environment, tmp_path / "mine.gguf")
+        assert (test.environment, test.folder, test.model) == (environment, scratch, tmp_path / "mine.gguf")
+        assert test.threads == min(cpus, 16)
         assert {path.resolve().parts[-3] for path in scratch.iterdir()} == {"smoke-model"}
-        assert {path.parts[-3] for path in bench.references.values()} == {"smoke-reference"}
+        assert {path.parts[-3] for path in test.references.values()} == {"smoke-reference"}
         assert sorted(path.name for path in scratch.iterdir()) == sorted(f"{model.name}.gguf" for model in MODELS)
         assert all((scratch / f"{model.name}.gguf").read_text() == model.name for model in MODELS)
         for model in MODELS:
             rows = 528 if model.product else 48
-            assert np.fromfile(bench.references[model.name], dtype="<f4").tolist() == [rows] * 2 * rows
+            assert np.fromfile(test.references[model.name], dtype="<f4").tolist() == [rows] * 2 * rows
     assert len(made) == 2 * len(MODELS)
-    assert prepare_bench(in_context(store, cpus=1), Path("python"), _folder(tmp_path), None).model is None
-    assert Bench(python=Path("p"), scratch=tmp_path, threads=1, references={}).model is None
+    environment = Environment(python=Path("python"), folder=_folder(tmp_path))
+    assert prepare_smoke_test(in_context(store, cpus=1), environment, None).model is None
+    assert SmokeTest(environment=environment, threads=1, references={}).model is None
 
 
 def _folder(tmp_path: Path) -> Path:
@@ -163,7 +182,7 @@ def machine_code(tmp_path: Path, store: Store, downloads: FakeDownloads, label: 
     claimed = parse_label(label)
     assert claimed
     wheel = make_wheel(tmp_path / "wheels", files)
-    return check_cubins(in_context(store, downloads=downloads), wheel, claimed, tmp_path)  # type: ignore[arg-type]
+    return check_cubins(in_context(store, downloads=downloads), WheelFile(wheel), claimed, tmp_path)  # type: ignore[arg-type]
 
 
 def test_the_machine_code_inside_is_that_of_the_label(

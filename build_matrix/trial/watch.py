@@ -1,4 +1,4 @@
-"""Watches a child from outside: its memory, and what NVML says that it holds on a GPU."""
+"""Watches a child from outside: the memory that it holds, on the host and, as NVML reports it, on a GPU."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ JOIN_SECONDS = 5.0  # a driver may hang; the thread is a daemon
 class Watch:
     """Samples a process until the block ends; the highest value of each stage is kept, all in bytes.
 
-    ``own`` is what NVML says of the process itself, ``device`` what is in use on the whole GPU: in a container NVML
-    names processes by other numbers, and then only the second one tells anything.
+    ``own`` is what NVML reports of the process itself, ``device`` what is in use on the whole GPU: in a container NVML
+    names processes by other numbers, and then only the second one is known.
     """
 
     def __init__(self, uuid: str, memory_limit: int) -> None:
