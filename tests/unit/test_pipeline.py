@@ -42,6 +42,7 @@ from build_matrix.pipeline.build import BuildOptions, Built, Recipe
 from build_matrix.process.runner import Completed
 from build_matrix.reproduce.variation import Disturbance, Variation
 from build_matrix.store import Store
+from build_matrix.wheelfile.file import WheelFile
 from wheels import make_wheel
 
 NOTHING = Ingredients(sdist=Component(project="p", version="1", filename="p", sha256="0"), toolkit=(),
@@ -226,7 +227,7 @@ def test_a_wheel_is_verified_again_unless_a_passing_verdict_still_holds(
     new = msgspec.structs.replace(VERDICT, offload="proven")
     monkeypatch.setattr(verification, "known_verdict", lambda *_: known)
     monkeypatch.setattr(verification, "verify_wheel", lambda *_: new)
-    assert verification.verify_once(in_context(None), Path("x.whl")) == (new if verified else VERDICT)
+    assert verification.verify_once(in_context(None), WheelFile(Path("x.whl"))) == (new if verified else VERDICT)
 
 
 # --- what is downloaded ----------------------------------------------------------------------------------
