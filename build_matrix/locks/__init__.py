@@ -19,6 +19,8 @@ from build_matrix.errors import ConfigurationError, NoCompatibleChoiceError
 from build_matrix.model import Cell, Component, Ingredients, Lock, LockedFile, LockedPackage, Platform, Record
 
 FOLDER = Path(__file__).parent
+TOOL = FOLDER / "tool.txt"  # what this tool runs with: a user's sessions
+DEV = FOLDER / "dev.txt"  # the same, with Nox and all that a developer's sessions run with
 
 PLATFORM_MARKERS = {"linux-x86_64": ("linux", "x86_64"), "windows-x86_64": ("win32", "AMD64")}
 
