@@ -5,23 +5,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.text import Text
 
 from build_matrix.redact import redact
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from rich.text import Text
 
 Unit = Literal["bytes", "steps"]
 QUIET_SECONDS = 20.0
@@ -72,12 +64,22 @@ class TerminalReporter:
     @contextlib.contextmanager
     def meter(self, label: str, unit: Unit, total: float | None) -> Iterator[Meter]:
         """A bar with bytes and speed, or with [n/N] and the time left."""
-        counts: list[ProgressColumn] = (
-            [DownloadColumn(), TransferSpeedColumn()]
+        from rich import progress
+
+        counts: list[progress.ProgressColumn] = (
+            [progress.DownloadColumn(), progress.TransferSpeedColumn()]
             if unit == "bytes"
-            else [MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+            else [
+                progress.MofNCompleteColumn(),
+                progress.TimeElapsedColumn(),
+                progress.TextColumn("left"),
+                progress.TimeRemainingColumn(),
+            ]
         )
-        bar = Progress(TextColumn("{task.description}"), BarColumn(), *counts, console=self._console, transient=True)
+        description = progress.TextColumn("{task.description}")
+        bar = progress.Progress(
+            description, progress.BarColumn(), *counts, console=self._console, transient=True
+        )
         with bar:
             task = bar.add_task(redact(label), total=total)
             yield _BarMeter(bar, task)

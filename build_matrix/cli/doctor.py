@@ -17,7 +17,7 @@ from build_matrix.cli.options import (
     WheelsOption,
     override_variables,
 )
-from build_matrix.model import UNKNOWN, Finding, Machine
+from build_matrix.model import UNKNOWN, Finding, InstalledLlama, Machine
 
 
 def command(
@@ -34,12 +34,12 @@ def command(
     from build_matrix.cli.installed_rows import print_installed
     from build_matrix.cli.prediction import NO_FILE, judge_installed, predict_wheel
     from build_matrix.diagnosis import diagnose, diagnose_installed
-    from build_matrix.probe import examine_environment, probe
+    from build_matrix.probe import probe
     from build_matrix.store import default_store
     from build_matrix.wheelfile.recorded import recorded_defines
 
     machine = probe(store_folder or default_store(), override_variables(driver_cuda, compute_capability))
-    installed = examine_environment(python, os.environ) if python else None
+    installed = _examine(python) if python else None
     findings = diagnose(machine)
     if installed:
         findings += diagnose_installed(installed, machine, judge_installed(installed, machine))
@@ -57,6 +57,13 @@ def command(
     _print(machine, findings, wheels)
     if installed:
         print_installed(installed)
+
+
+def _examine(python: Path) -> InstalledLlama:
+    """What is installed beside this interpreter; imported here, because most runs do not ask for it."""
+    from build_matrix.probe.installed import examine_environment
+
+    return examine_environment(python, os.environ)
 
 
 def verdict(machine: Machine, findings: list[Finding]) -> str:

@@ -29,10 +29,11 @@ sys.exit(int(os.environ["CODE_" + sys.argv[1]]))
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout in a folder with blanks, quotes and umlauts; its lock is empty, so that nothing is downloaded."""
+    """A checkout in a folder with blanks, quotes and umlauts; its locks are empty, so that nothing is downloaded."""
     folder = tmp_path / "mit Leer ü" / "kl'on"
     (folder / "build_matrix" / "locks").mkdir(parents=True)
-    (folder / "build_matrix" / "locks" / "tool.txt").touch()
+    for name in ("tool.txt", "dev.txt"):
+        (folder / "build_matrix" / "locks" / name).touch()
     (folder / "build_matrix" / "__init__.py").touch()
     (folder / "build_matrix" / "__main__.py").write_text(STAND_IN)
     shutil.copy(ROOT / "noxfile.py", folder)
