@@ -12,7 +12,7 @@ from rich.console import Console
 from build_matrix.redact import redact
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
     from rich.text import Text
 
 Unit = Literal["bytes", "steps"]
@@ -30,8 +30,11 @@ class RedactingConsole(Console):
 class Meter(Protocol):
     """A running count of bytes or steps."""
 
-    def update(self, done: float, total: float | None = None) -> None:
-        """Show that ``done`` of ``total`` is done (both absolute)."""
+    def update(self, done: float, total: float | None = None, left: float | None = None) -> None:
+        """Show that ``done`` of ``total`` is done (both absolute), and ``left``: seconds, where they are known.
+
+        Without ``left`` it is what the rest takes if each step takes the same time.
+        """
 
 
 class Reporter(Protocol):
@@ -72,26 +75,30 @@ class TerminalReporter:
             else [
                 progress.MofNCompleteColumn(),
                 progress.TimeElapsedColumn(),
-                progress.TextColumn("left"),
-                progress.TimeRemainingColumn(),
+                progress.TextColumn("{task.fields[left]}"),
             ]
         )
-        description = progress.TextColumn("{task.description}")
-        bar = progress.Progress(
-            description, progress.BarColumn(), *counts, console=self._console, transient=True
-        )
-        with bar:
-            task = bar.add_task(redact(label), total=total)
-            yield _BarMeter(bar, task)
+        label_and_bar = (progress.TextColumn("{task.description}"), progress.BarColumn())
+        with progress.Progress(*label_and_bar, *counts, console=self._console, transient=True) as bar:
+            yield _BarMeter(bar, bar.add_task(redact(label), total=total, left=""))
 
 
 class _BarMeter:
-    def __init__(self, bar: Progress, task: object) -> None:
+    def __init__(self, bar: Progress, task: TaskID) -> None:
         self._bar = bar
         self._task = task
+        self._start = time.monotonic()
 
-    def update(self, done: float, total: float | None = None) -> None:
-        self._bar.update(self._task, completed=done, total=total)  # type: ignore[arg-type]
+    def update(self, done: float, total: float | None = None, left: float | None = None) -> None:
+        text = time_left(left, time.monotonic() - self._start, done, total)
+        self._bar.update(self._task, completed=done, total=total, left=text)
+
+
+def time_left(left: float | None, elapsed: float, done: float, total: float | None) -> str:
+    """As people read it; where ``left`` (in seconds, as ``elapsed``) is not known, as if all steps took the same time."""
+    if left is None and total and done:
+        left = elapsed * (total / done - 1)
+    return "" if left is None else f"about {left / 60:.0f} min left"
 
 
 class LineReporter:
@@ -122,7 +129,7 @@ class _LineMeter:
         self._total = total
         self._start = self._last = time.monotonic()
 
-    def update(self, done: float, total: float | None = None) -> None:
+    def update(self, done: float, total: float | None = None, left: float | None = None) -> None:
         self._total = total or self._total
         now = time.monotonic()
         if now - self._last < QUIET_SECONDS:
@@ -132,9 +139,9 @@ class _LineMeter:
             whole = f" of {self._total / 1e6:.0f}" if self._total else ""
             self._reporter.say(f"  {self._label}: {done / 1e6:.0f}{whole} MB")
         else:
-            left = (now - self._start) * (self._total / done - 1) if self._total and done else None
-            tail = f", about {left / 60:.0f} min left" if left is not None else ""
-            self._reporter.say(f"  {self._label} [{done:.0f}/{self._total or 0:.0f}]{tail}")
+            tail = time_left(left, now - self._start, done, self._total)
+            steps = f"  {self._label} [{done:.0f}/{self._total or 0:.0f}]"
+            self._reporter.say(f"{steps}, {tail}" if tail else steps)
 
 
 def make_reporter() -> Reporter:

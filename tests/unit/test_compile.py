@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from build_matrix.catalog import llama_releases
-from build_matrix.compile import FIXED, _lay_out, cache
+from build_matrix.compile import FIXED, cache
 from build_matrix.compile.cache import (
     CacheChoice,
     CacheUse,
@@ -19,6 +19,7 @@ from build_matrix.compile.cache import (
     choose_cache,
     server,
 )
+from build_matrix.compile.compilation import lay_out
 from build_matrix.compile.diagnosis import explain_failure, first_error
 from build_matrix.compile.file_api import API, check_facts, read_facts, write_query
 from build_matrix.compile.flags import anywhere, definitions, environment, portable, recipe
@@ -550,5 +551,5 @@ def test_a_run_that_goes_on_counts_its_own_compilations_alone(inputs: BuildInput
     work = tmp_path / "work"
     work.mkdir()
     (work / "cache.log").write_text("# a.cu\ncache_miss\n")
-    _lay_out(msgspec.structs.replace(inputs, source=source), work, work, CacheChoice())
+    lay_out(msgspec.structs.replace(inputs, source=source), work, work, CacheChoice())
     assert not cache_use(work)
