@@ -11,8 +11,8 @@ from build_matrix.catalog import llama_releases
 from build_matrix.errors import ConfigurationError
 from build_matrix.model import Architecture, Cell, Platform, Record, label_of
 from build_matrix.resolve import why_not_compiled
+from build_matrix.resources import MATRIX, matrix_file
 
-MATRIX = Path("matrix.toml")
 DEFAULT_MAX_MB = 100.0
 RELEASE = "release"
 
@@ -71,11 +71,12 @@ class Matrix(Record, frozen=True, kw_only=True):
         return int(self.max_mb * 1e6)
 
 
-def read_matrix(path: Path = MATRIX) -> Matrix:
-    """The matrix in ``path``.
+def read_matrix(path: Path | None = None) -> Matrix:
+    """The matrix in ``path``, by default the current folder's or this tool's own; empty where there is none.
 
     Raises ConfigurationError for a file that cannot be understood, and for a cell that no toolkit can compile.
     """
+    path = path or matrix_file()
     try:
         matrix = msgspec.toml.decode(path.read_bytes(), type=Matrix)
         names = [(cell.name, cell.platform) for cell in matrix.cell]
@@ -83,7 +84,7 @@ def read_matrix(path: Path = MATRIX) -> Matrix:
         return Matrix()
     except (OSError, msgspec.DecodeError, ValueError, KeyError) as error:
         raise ConfigurationError(
-            f"{path} cannot be understood: {_said(error)}.", "Mend it: see docs/reference/files.md."
+            f"{path} cannot be understood: {_reason(error)}.", "Fix it: see docs/reference/files.md."
         ) from error
     if twice := [name for name, platform in names if names.count((name, platform)) > 1]:
         raise ConfigurationError(f"{path} has the cell {twice[0]} twice.", "Take one of the two out.")
@@ -93,5 +94,5 @@ def read_matrix(path: Path = MATRIX) -> Matrix:
     return matrix
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return f"there is no llama-cpp-python {error} in the catalog" if isinstance(error, KeyError) else str(error)

@@ -95,7 +95,7 @@ class _BarMeter:
 
 
 def time_left(left: float | None, elapsed: float, done: float, total: float | None) -> str:
-    """As people read it; where ``left`` (in seconds, as ``elapsed``) is not known, as if all steps took the same time."""
+    """As people read it; where ``left`` is None as if all steps took the same time. Both times are in seconds."""
     if left is None and total and done:
         left = elapsed * (total / done - 1)
     return "" if left is None else f"about {left / 60:.0f} min left"

@@ -48,8 +48,6 @@ from build_matrix.model import (
     Wheel,
 )
 
-PATCHES = Path("patches")
-
 
 def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     cuda: CudaOption = "",
@@ -260,10 +258,11 @@ def build_wheel(
     from build_matrix.compile import FIXED, compile_wheel
     from build_matrix.matrix import read_matrix
     from build_matrix.provision import provision_environment, provision_sysroot, provision_toolkit, self_test
+    from build_matrix.resources import patches_folder
     from build_matrix.source import check_defines, prepare_source
     from build_matrix.wheel import finish_wheel
 
-    source = prepare_source(context, ingredients.sdist, PATCHES)
+    source = prepare_source(context, ingredients.sdist, patches_folder())
     check_defines(cell.defines, source.options, FIXED, cell.llama)
     environment = provision_environment(context, ingredients.environment)
     toolchain = provision_toolkit(context, cell, ingredients)

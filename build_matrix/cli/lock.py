@@ -20,6 +20,7 @@ def command(store_folder: StoreOption = None) -> None:
     from build_matrix.locks.update import Updater, write_options
     from build_matrix.probe import probe
     from build_matrix.report import make_reporter
+    from build_matrix.resources import patches_folder
 
     reporter = make_reporter()
     store = open_store(store_folder, reporter)
@@ -29,7 +30,7 @@ def command(store_folder: StoreOption = None) -> None:
     read_lock.cache_clear()  # it has just been written
     locked_options.cache_clear()
     context = Context(probe(store.root), store, downloads, reporter)
-    options = [read_options(context, version, Path("patches")) for version in locked_llama_releases()]
+    options = [read_options(context, version, patches_folder()) for version in locked_llama_releases()]
     reporter.say(f"{write_options(options).name}: {', '.join(f'{o.version} has {len(o.names)}' for o in options)}")
 
 
