@@ -102,7 +102,7 @@ def time_left(left: float | None, elapsed: float, done: float, total: float | No
 
 
 class LineReporter:
-    """Plain lines, for logs and CI: a meter speaks every twenty seconds at most."""
+    """Plain lines, for logs and CI: a meter writes every twenty seconds at most."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -103,7 +103,7 @@ class Store:
     """
 
     def __init__(self, root: Path, waiting: Callable[[str], None] = lambda _: None) -> None:
-        """``waiting`` is told when another run holds the lock of a result that is needed here."""
+        """``waiting`` is called when another run holds the lock of a result that is needed here."""
         self.root = _resolve(expand(root))
         self._waiting = waiting
         try:

@@ -123,7 +123,7 @@ def _view(context: Context, inputs: BuildInputs, folder: Path, conditions: Condi
         return real_places(inputs, folder)
     if not (why := why_not_isolated(inputs.environment.python)):
         return fixed_places(inputs, folder, (remote.host, remote.port) if remote else None)
-    context.reporter.say(f"  compiling in the open, with the network in reach: {why}")
+    context.reporter.say(f"  compiling without a sandbox, with the network in reach: {why}")
     if not inputs.toolchain.same_anywhere:
         context.reporter.say(
             "  the bytes will depend on this folder: this toolkit writes its own path into what it compiles"

@@ -1,4 +1,4 @@
-"""Where a compilation runs: alone and with its folders at fixed places, or in the open with real ones."""
+"""Where a compilation runs: in a sandbox with its folders at fixed places, or without one and with real ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORK, TOOLKIT, SYSROOT = (ROOT / name for name in ("work", "toolkit", "sysroot")
 
 
 class View(NamedTuple):
-    """What the compilers see: ``inputs`` with its folders as they see them, the work folder, words that lead there."""
+    """What the compilers see: ``inputs`` with its folders as they see them, the work folder, the argv to get there."""
 
     inputs: BuildInputs
     work: Path
@@ -46,9 +46,9 @@ def real_places(inputs: BuildInputs, work: Path) -> View:
 
 @lru_cache
 def why_not_isolated(python: Path) -> str:
-    """Why this system cannot run a compilation alone, in its own words; empty when it can."""
+    """Why this system cannot run a compilation alone, as it says itself; empty when it can."""
     if sys.platform != "linux":
-        return "namespaces are a thing of Linux"
-    words: list[str | Path] = [*sandbox(python, {Path("/usr"): ROOT / "usr"}, ROOT), python, "-I", "-S", "-c", ""]
-    done = run(words, env={}, timeout=SECONDS)
+        return "only Linux has namespaces"
+    argv: list[str | Path] = [*sandbox(python, {Path("/usr"): ROOT / "usr"}, ROOT), python, "-I", "-S", "-c", ""]
+    done = run(argv, env={}, timeout=SECONDS)
     return "" if done.code == 0 else done.output or f"exit code {done.code}"

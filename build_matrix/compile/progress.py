@@ -83,12 +83,13 @@ def planned_steps(build: Path, architectures: int, folders: Mapping[Path, Path])
 
 
 def source_size(source: Path, folders: Mapping[Path, Path]) -> int:
-    """Bytes of a source, with those that a unity source includes; 0 where it cannot be read."""
+    """Bytes of a source, and of what a unity source includes; 0 where it cannot be read."""
     try:
         text = real_path(source, folders).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return 0
-    return len(text) + sum(source_size(Path(name), folders) for name in _INCLUDE.findall(text))
+    included = (real_path(Path(name), folders) for name in set(_INCLUDE.findall(text)))
+    return len(text) + sum(path.stat().st_size for path in included if path.is_file())
 
 
 def real_path(path: Path, folders: Mapping[Path, Path]) -> Path:
