@@ -22,7 +22,7 @@ from build_matrix.compile.remote import Remote, parse_remote
 from build_matrix.context import Context
 from build_matrix.digests import code_digest
 from build_matrix.errors import BuildMatrixError
-from build_matrix.model import BuildFacts, BuildInputs, CacheProgram, CompileCache, Conditions, RawWheel, digest_of
+from build_matrix.model import BuildFacts, BuildInputs, CacheProgram, Conditions, RawWheel, digest_of
 from build_matrix.process.runner import Completed, end_leftovers
 from build_matrix.process.sandbox import NETWORK
 from build_matrix.store import require_room
@@ -74,7 +74,7 @@ def _build(context: Context, inputs: BuildInputs, conditions: Conditions) -> Pat
     compilation = Compilation(inputs, conditions, _runpath(inputs), folder, view, remote)
     log_path = store.root / "logs" / f"compile-{inputs.cell.llama}+{inputs.cell.label}-{digest[:8]}.log"
     reporter.say(f"  compiling with {conditions.jobs} jobs; full log: {log_path}")
-    with _cache(context, cache, remote, view) as choice, log_path.open("w", encoding="utf-8") as log:
+    with choose_programs(context, compilation) as choice, log_path.open("w", encoding="utf-8") as log:
         for note in choice.notes:
             reporter.say(f"  compile cache: {note}")
         done, watch = compilation.run(choice, reporter, log)
@@ -100,8 +100,12 @@ def _failure(compilation: Compilation, done: Completed, log: Path, store: Path) 
 
 
 @contextlib.contextmanager
-def _cache(context: Context, cache: CompileCache | None, remote: Remote | None, view: View) -> Iterator[CacheChoice]:
-    """What this build uses of the compile cache; sccache's folder serves one server at a time."""
+def choose_programs(context: Context, compilation: Compilation) -> Iterator[CacheChoice]:
+    """What this compilation uses of the compile cache; sccache's folder serves one server at a time.
+
+    The programs are tried out where the folders really are, outside of the sandbox.
+    """
+    cache, inputs = compilation.conditions.cache, compilation.inputs
     if not cache:
         yield CacheChoice()
         return
@@ -110,11 +114,11 @@ def _cache(context: Context, cache: CompileCache | None, remote: Remote | None, 
         def unfit(name: CacheProgram, program: Path) -> str:
             if name == "sccache" and not held.enter_context(context.store.if_free("sccache")):
                 return "another build uses it"
-            if name == "sccache" and len(os.fsencode(view.work / SOCKET_NAME)) > SOCKET_LENGTH:
+            if name == "sccache" and len(os.fsencode(compilation.view.work / SOCKET_NAME)) > SOCKET_LENGTH:
                 return "the store's path is too long for a socket in it"
-            return why_unfit(context, name, program, view.inputs)
+            return why_unfit(context, name, program, inputs)
 
-        yield choose_cache(cache, remote, view.inputs, unfit)
+        yield choose_cache(cache, compilation.remote, inputs, unfit)
 
 
 def _view(context: Context, inputs: BuildInputs, folder: Path, conditions: Conditions, remote: Remote | None) -> View:
