@@ -29,16 +29,29 @@ sys.exit(int(os.environ["CODE_" + sys.argv[1]]))
 """
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def make_checkout(place: Path) -> Path:
     """A checkout in a folder with blanks, quotes and umlauts; its locks are empty, so that nothing is downloaded."""
-    folder = tmp_path / "mit Leer ü" / "kl'on"
+    folder = place / "mit Leer ü" / "kl'on"
     (folder / "build_matrix" / "locks").mkdir(parents=True)
     for name in ("tool.txt", "dev.txt"):
         (folder / "build_matrix" / "locks" / name).touch()
     (folder / "build_matrix" / "__init__.py").touch()
     (folder / "build_matrix" / "__main__.py").write_text(STAND_IN)
     shutil.copy(ROOT / "noxfile.py", folder)
+    return folder
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """One in which nothing is installed yet."""
+    return make_checkout(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One with the environment of a user's sessions, for tests that change nothing in it."""
+    folder = make_checkout(tmp_path_factory.mktemp("ready"))
+    assert nox(folder, "-s", "plan").returncode == 0
     return folder
 
 
@@ -62,9 +75,9 @@ def nox(checkout: Path, *words: str, **variables: str) -> subprocess.CompletedPr
     )
 
 
-def test_the_tools_exit_code_arrives_after_noxs_own_report(checkout: Path) -> None:
+def test_the_tools_exit_code_arrives_after_noxs_own_report(ready: Path) -> None:
     for code in (0, 2, 3, 4, 5, 7, 70, 130):
-        done = nox(checkout, "-s", "plan", "--", "--option", CODE_plan=str(code))
+        done = nox(ready, "-s", "plan", "--", "--option", CODE_plan=str(code))
         assert done.returncode == code, done.stdout
         assert "isolated: 1 arguments: ['plan', '--option']" in done.stdout
         assert f"Session plan {'was successful' if code == 0 else 'failed'}" in done.stdout
@@ -75,27 +88,27 @@ def test_a_tool_that_a_signal_ended_is_what_a_shell_calls_it(checkout: Path) -> 
     assert nox(checkout, "-s", "plan").returncode == 128 + 9
 
 
-def test_of_several_sessions_the_first_that_failed_counts_and_all_are_reported(checkout: Path) -> None:
-    done = nox(checkout, "-s", "doctor", "plan", "verify", CODE_plan="4", CODE_verify="7")
+def test_of_several_sessions_the_first_that_failed_counts_and_all_are_reported(ready: Path) -> None:
+    done = nox(ready, "-s", "doctor", "plan", "verify", CODE_plan="4", CODE_verify="7")
     assert done.returncode == 4
     for line in ("doctor: success", "plan: failed", "verify: failed"):
         assert f"* {line}" in done.stdout
 
 
 @pytest.mark.parametrize("options", [["--remote-cache", "{}"], ["--remote-cache={}"]])
-def test_nox_does_not_print_the_password_of_a_remote_cache(checkout: Path, options: list[str]) -> None:
+def test_nox_does_not_print_the_password_of_a_remote_cache(ready: Path, options: list[str]) -> None:
     url = "redis://user:s3cret-of-mine@cache.test:6379"
-    done = nox(checkout, "-s", "plan", "--", "--cuda", "13", *(option.format(url) for option in options), CODE_plan="7")
+    done = nox(ready, "-s", "plan", "--", "--cuda", "13", *(option.format(url) for option in options), CODE_plan="7")
     assert done.returncode == 7, done.stdout
     assert "s3cret-of-mine" not in done.stdout
     assert "arguments: ['plan', '--cuda', '13']" in done.stdout
     assert "remote cache: user@cache.test" in done.stdout
 
 
-def test_pythons_variables_and_modules_elsewhere_do_not_reach_the_tool(checkout: Path, tmp_path: Path) -> None:
+def test_pythons_variables_and_modules_elsewhere_do_not_reach_the_tool(ready: Path, tmp_path: Path) -> None:
     (tmp_path / "build_matrix.py").write_text("raise RuntimeError('a module of someone else')")
     variables = {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(tmp_path), "PYTHONSTARTUP": "/nowhere"}
-    done = nox(checkout, "-s", "plan", **variables)
+    done = nox(ready, "-s", "plan", **variables)
     assert done.returncode == 0, done.stdout
 
 
