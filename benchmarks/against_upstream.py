@@ -23,11 +23,11 @@ from pathlib import Path
 
 import msgspec
 
-from build_matrix.cli.build import build_wheel
 from build_matrix.context import Context
-from build_matrix.downloads import Downloads
-from build_matrix.locks import available_toolkits, ingredient_choices, locked_llama_releases
+from build_matrix.downloads import Downloads, available_toolkits, ingredient_choices
+from build_matrix.locks import locked_llama_releases
 from build_matrix.model import Cell, Conditions, HostCompiler, Request, Toolchain
+from build_matrix.pipeline.build import Recipe, build_wheel
 from build_matrix.probe import probe
 from build_matrix.provision import provision_environment, provision_sysroot, provision_toolkit, self_test
 from build_matrix.report import make_reporter
@@ -109,8 +109,8 @@ def main() -> None:
     options = parser.parse_args()
     request = Request(cuda="13", llama=options.llama, architectures=(options.arch,))
     machine = probe(options.scratch or Path.cwd())
-    plan = make_plan(request, machine, locked_llama_releases(), available_toolkits(machine.target))
-    cell, compiler = require_cell(plan, machine, available_toolkits(machine.target))
+    plan = make_plan(request, machine, locked_llama_releases(), available_toolkits(machine.platform))
+    cell, compiler = require_cell(plan, machine, available_toolkits(machine.platform))
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         recipe = {"CMAKE_CUDA_ARCHITECTURES": ";".join(one.cmake for one in cell.architectures)}
         recipe = RELEASE if options.recipe == "release" else recipe
@@ -141,7 +141,7 @@ def rows(
     (sdist,) = context.downloads.fetch([files.sdist], "the sdist")
 
     conditions = Conditions(jobs=jobs)
-    ours = measure(lambda: build_wheel(context, cell, compiler, files, conditions, wheels), jobs)
+    ours = measure(lambda: build_wheel(context, Recipe(cell, compiler, files), conditions, wheels), jobs)
     size = next(wheels.glob("*.whl")).stat().st_size / 1e6
     yield "our build, cold", f"{ours.seconds:.0f} s", f"{ours.utilisation:.3f} of {jobs} cores busy, {size:.1f} MB"
     scratch = folder / "upstream"

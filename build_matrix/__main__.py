@@ -1,8 +1,8 @@
 """Entry point of ``python -m build_matrix``.
 
-Before anything else is imported it sees to it that the interpreter is new enough, that packages come from this
-environment rather than from PYTHONPATH or the current folder, and that none is missing; so it takes the standard
-library alone, and no syntax that an old Python would not read.
+Before it imports anything else, it checks that the interpreter is new enough, that packages come from this environment
+rather than from PYTHONPATH or the current folder, and that none is missing. It therefore uses only the standard
+library, and no syntax that an old Python cannot read.
 """
 # ruff: noqa: PTH100, PTH120, UP031 - Python 2 has neither pathlib nor f-strings
 

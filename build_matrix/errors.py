@@ -12,7 +12,7 @@ from build_matrix.redact import redact
 
 
 class BuildMatrixError(Exception):
-    """A failure that a user can act on: one sentence on the problem, one on the remedy; neither with a credential."""
+    """A failure that a user can act on: one sentence on the problem, one on the remedy, no credentials."""
 
     exit_code: ClassVar[int] = 1
 
@@ -46,19 +46,19 @@ class PatchError(ConfigurationError):
 
 
 class MissingPrerequisiteError(BuildMatrixError):
-    """This machine lacks something: a compiler, room on the disk, a Python."""
+    """This machine lacks something: a compiler, disk space, a Python."""
 
     exit_code = 3
 
 
 class DiskFullError(MissingPrerequisiteError):
-    """There is not enough room where the store or the wheels lie."""
+    """There is not enough space for the store or the wheels."""
 
     def __init__(self, folder: Path, needed: int | None = None) -> None:
         need = f"; {needed / 1e9:.1f} GB are needed" if needed else ""
         super().__init__(
             f"The disk that holds {folder} is full{need}.",
-            "Free some room there, or name a folder on another disk with --store.",
+            "Free some space there, or choose a folder on another disk with --store.",
         )
 
 
@@ -72,7 +72,7 @@ class StoreNotWritableError(MissingPrerequisiteError):
     def __init__(self, folder: Path, reason: str) -> None:
         super().__init__(
             f"The store {folder} cannot be written: {reason}.",
-            "Name a folder of your own with --store or BUILD_MATRIX_STORE.",
+            "Choose a folder that you can write to with --store or BUILD_MATRIX_STORE.",
         )
 
 
@@ -82,15 +82,15 @@ class NoLocksError(MissingPrerequisiteError):
     def __init__(self, folder: Path, reason: str) -> None:
         super().__init__(
             f"The file system of the store {folder} has no working file locks: {reason}.",
-            "Name a folder on a local disk with --store or BUILD_MATRIX_STORE.",
+            "Choose a folder on a local disk with --store or BUILD_MATRIX_STORE.",
         )
 
 
-# 4: no compatible choice exists for what was asked
+# 4: no compatible choice exists for what was requested
 
 
 class NoCompatibleChoiceError(BuildMatrixError):
-    """What was asked for cannot be built together."""
+    """What was requested cannot be built together."""
 
     exit_code = 4
 
@@ -167,7 +167,7 @@ class NotReproducibleError(BuildMatrixError):
     exit_code = 8
 
 
-# of the first that failed: several cells were asked for, and not all could be built
+# of the first that failed: several cells were requested, and not all could be built
 
 
 class CellsFailedError(BuildMatrixError):
@@ -175,11 +175,11 @@ class CellsFailedError(BuildMatrixError):
 
     exit_code = CompileError.exit_code
 
-    def __init__(self, failures: Mapping[str, BuildMatrixError], asked: int) -> None:
+    def __init__(self, failures: Mapping[str, BuildMatrixError], requested: int) -> None:
         first = next(iter(failures.values()))
         super().__init__(
-            f"{len(failures)} of {asked} cells failed: {', '.join(failures)}.",
-            "Each is explained above. The same command builds only what is missing.",
+            f"{len(failures)} of {requested} cells failed: {', '.join(failures)}.",
+            "Each failure is explained above. Run the same command again to build only what is missing.",
         )
         self.exit_code = first.exit_code  # type: ignore[misc]
 
@@ -193,7 +193,7 @@ class RunInterruptedError(BuildMatrixError):
     exit_code = 130
 
     def __init__(self) -> None:
-        super().__init__("Interrupted.", "Nothing is broken; the same command goes on where it was.")
+        super().__init__("Interrupted.", "Nothing is lost: run the same command again to continue.")
 
 
 # 70: a fault of this tool (EX_SOFTWARE of sysexits.h)
@@ -205,12 +205,12 @@ class InternalError(BuildMatrixError):
     exit_code = 70
 
 
-# What the system says
+# Errors of the operating system
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-_OTHER_FOLDER = "name another folder (--store, --wheels)."
+_OTHER_FOLDER = "choose another folder (--store, --wheels)."
 _REMEDIES = {
     errno.EACCES: f"Change its permissions, or {_OTHER_FOLDER}",
     errno.EPERM: f"Change its permissions, or {_OTHER_FOLDER}",
@@ -220,22 +220,22 @@ _REMEDIES = {
     errno.ENXIO: f"Check that device, or {_OTHER_FOLDER}",
     errno.ENOTCONN: f"Mount that file system again, or {_OTHER_FOLDER}",
     errno.ELOOP: f"Remove the symbolic link that leads back to itself, or {_OTHER_FOLDER}",
-    errno.ENAMETOOLONG: f"The file system does not take a name of this length: {_OTHER_FOLDER}",
+    errno.ENAMETOOLONG: f"The name is too long for the file system: {_OTHER_FOLDER}",
     errno.ENOTDIR: f"A part of this path is a file, not a folder: {_OTHER_FOLDER}",
     errno.EISDIR: f"This is a folder where a file is needed: {_OTHER_FOLDER}",
-    errno.EEXIST: f"Something else has this name: remove it, or {_OTHER_FOLDER}",
-    errno.EFBIG: "Raise the limit on the size of a file (`ulimit -f unlimited`).",
+    errno.EEXIST: f"Something else has this name. Remove it, or {_OTHER_FOLDER}",
+    errno.EFBIG: "Raise the limit on file size (`ulimit -f unlimited`).",
     errno.EMFILE: "Raise the limit on open files (`ulimit -n 4096`).",
-    errno.ENFILE: "This machine has too many open files: end other programs, or raise `fs.file-max`.",
-    errno.ENOMEM: "Free some memory, or use fewer compilers at a time with --jobs.",
-    errno.EAGAIN: "Raise the limit on processes (`ulimit -u`; in a container its pids limit), or use --jobs.",
-    errno.ETXTBSY: "A program is being written while it should run: run the same command again.",
-    errno.ENOEXEC: "This program is for another kind of machine, or damaged: install it again.",
+    errno.ENFILE: "This machine has too many open files. Stop other programs, or raise `fs.file-max`.",
+    errno.ENOMEM: "Free some memory, or run fewer compilers at a time with --jobs.",
+    errno.EAGAIN: "Raise the limit on processes (`ulimit -u`, or the pids limit of a container), or lower --jobs.",
+    errno.ETXTBSY: "A program was being written when it was started. Run the same command again.",
+    errno.ENOEXEC: "This program is for another kind of machine, or it is damaged. Reinstall it.",
 }
 
 
 def explain_os_error(error: OSError, folder: Path | None = None) -> MissingPrerequisiteError | None:
-    """The failure that a user can act on behind ``error`` (see errno(3)), or None where its number tells too little.
+    """The failure that a user can act on behind ``error`` (see errno(3)), or None where its number is too general.
 
     ``folder`` is what was being written, where that is known.
     """
@@ -246,7 +246,7 @@ def explain_os_error(error: OSError, folder: Path | None = None) -> MissingPrere
     if error.errno in _FULL:
         return MissingPrerequisiteError(
             f"A disk is full: {reason}.",
-            "Free some room on the disk of the store, of the temporary folder, and of the output.",
+            "Free some space on the disks of the store, the temporary folder and the output.",
         )
     if error.errno in _LOCKS and folder:
         return NoLocksError(folder, reason)

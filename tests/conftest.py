@@ -144,8 +144,7 @@ def machine(gcc: HostCompiler) -> Machine:
 def toolkit() -> Toolkit:
     return Toolkit(
         cuda="13.0",
-        min_driver_linux="580",
-        min_driver_windows="580",
+        min_driver={"linux": "580", "windows": "580"},
         architectures=("75", "89"),
         gcc=CompilerRange(min=6, max=15),
         clang=CompilerRange(min=3, max=20),

@@ -1,14 +1,14 @@
-"""Facts as data: what each toolkit and each llama-cpp-python release needs and can do, with sources."""
+"""Facts as data, each with its source: what toolkits, drivers, llama-cpp-python releases and platforms support."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
 import msgspec
-from packaging.version import Version
 
-from build_matrix.model import DriverBranch, LlamaRelease, Record, Toolkit
+from build_matrix.model import CudaVersion, DriverBranch, DriverVersion, LlamaRelease, Record, Toolkit
 
 FOLDER = Path(__file__).parent
 
@@ -18,10 +18,9 @@ class _Toolkits(Record, frozen=True, kw_only=True):
 
 
 class FatbinCompression(Record, frozen=True, kw_only=True):
-    """The oldest drivers that read compressed machine code."""
+    """The oldest drivers that read compressed machine code, by system (``linux``, ``windows``)."""
 
-    min_driver_linux: str
-    min_driver_windows: str
+    min_driver: Mapping[str, str]
 
 
 class _Drivers(Record, frozen=True, kw_only=True):
@@ -53,19 +52,41 @@ class NvidiaLibraries(Record, frozen=True, kw_only=True):
         return tuple(dict.fromkeys(library.folder for library in self.libraries.values()))
 
 
-class TargetPlatform(Record, frozen=True, kw_only=True):
-    """What a wheel may ask of a system: a manylinux policy, its glibc, its newest symbol version of each family."""
+class PlatformFacts(Record, frozen=True, kw_only=True):
+    """What others call a platform, and what every system of it has; ``tags`` is a regular expression.
+
+    ``redist`` and ``debian`` are its names in NVIDIA's and in Debian's archive (empty: nothing is taken from there).
+    """
 
     name: str
+    title: str
+    tags: str
+    markers: dict[str, str]
+    redist: str = ""
+    debian: str = ""
+    libraries: tuple[str, ...] = ()
+    options: Mapping[str, str] = {}
+
+
+class OldestSystem(Record, frozen=True, kw_only=True):
+    """The oldest system that a platform's wheels run on: a manylinux policy, its glibc, its newest symbol versions.
+
+    ``symbols`` holds the newest version of each family.
+    """
+
+    platform: str
     policy: str
     architecture: str
     glibc: str
     target: str
+    loader: str
     symbols: dict[str, str]
 
 
 class _Platforms(Record, frozen=True, kw_only=True):
-    platform: tuple[TargetPlatform, ...]
+    default: str
+    platform: tuple[PlatformFacts, ...]
+    oldest_system: tuple[OldestSystem, ...]
 
 
 class Finder(Record, frozen=True, kw_only=True):
@@ -76,7 +97,6 @@ class Finder(Record, frozen=True, kw_only=True):
 
 
 class _Libraries(Record, frozen=True, kw_only=True):
-    system: dict[str, tuple[str, ...]]
     finder: Finder
     nvidia: tuple[NvidiaLibraries, ...]
 
@@ -108,7 +128,7 @@ class DebianCompiler(Record, frozen=True, kw_only=True):
 
 
 class Debian(Record, frozen=True, kw_only=True):
-    """Debian's archive; ``places`` says where each of the package's files lies in a toolkit of NVIDIA's."""
+    """Debian's archive; ``places`` maps each of the package's files to its place in a toolkit of NVIDIA's."""
 
     project: str
     places: dict[str, str]
@@ -161,13 +181,8 @@ def _libraries() -> _Libraries:
     return msgspec.toml.decode((FOLDER / "libraries.toml").read_bytes(), type=_Libraries)
 
 
-def system_libraries(platform: str) -> frozenset[str]:
-    """SONAMEs that a wheel may expect on every machine of ``platform``."""
-    return frozenset(_libraries().system.get(platform, ()))
-
-
 def library_finder() -> Finder:
-    """The package that a wheel asks where CUDA's libraries are."""
+    """The package with which a wheel finds CUDA's libraries."""
     return _libraries().finder
 
 
@@ -180,10 +195,23 @@ def nvidia_libraries(family: int) -> NvidiaLibraries:
 
 
 @lru_cache
-def target_platform(name: str) -> TargetPlatform:
-    """What a wheel for platform ``name`` may ask of a system; KeyError for one without a row."""
-    table = msgspec.toml.decode((FOLDER / "platforms.toml").read_bytes(), type=_Platforms)
-    return {row.name: row for row in table.platform}[name]
+def _platforms() -> _Platforms:
+    return msgspec.toml.decode((FOLDER / "platforms.toml").read_bytes(), type=_Platforms)
+
+
+def platforms() -> dict[str, PlatformFacts]:
+    """Every platform that the locks know, by its name; see ``build_matrix.platforms`` for those that are supported."""
+    return {row.name: row for row in _platforms().platform}
+
+
+def default_platform() -> str:
+    """The platform of a cell that names none."""
+    return _platforms().default
+
+
+def oldest_system(platform: str) -> OldestSystem:
+    """The oldest system that wheels for ``platform`` run on; KeyError for a platform without a row."""
+    return {row.platform: row for row in _platforms().oldest_system}[platform]
 
 
 @lru_cache
@@ -192,18 +220,18 @@ def _drivers() -> _Drivers:
 
 
 def cuda_of_driver(version: str) -> str:
-    """The CUDA version that a driver of this version speaks, by its branch; empty for one that is too old or odd."""
-    number = version.partition(".")[0]
-    if not number.isdigit():
+    """The newest CUDA version that a driver of this version supports, by its branch; empty where unknown."""
+    try:
+        branch = DriverVersion.parse(version).branch
+    except ValueError:
         return ""
-    known = [row.cuda for row in _drivers().branch if row.branch <= int(number)]
+    known = [row.cuda for row in _drivers().branch if row.branch <= branch]
     return known[-1] if known else ""
 
 
-def branch_for(cuda: str) -> int | None:
-    """The first driver branch that speaks ``cuda``, or None where the table does not know."""
-    wanted = Version(cuda)
-    return next((row.branch for row in _drivers().branch if Version(row.cuda) >= wanted), None)
+def branch_for(cuda: CudaVersion) -> int | None:
+    """The oldest driver branch that supports ``cuda``, or None where the table does not know."""
+    return next((row.branch for row in _drivers().branch if row.cuda_version >= cuda), None)
 
 
 def fatbin_compression() -> FatbinCompression:

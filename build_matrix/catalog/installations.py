@@ -1,4 +1,4 @@
-"""Facts on installed packages: back ends, who brings which library, where libraries lie, builds by others."""
+"""Facts on installed packages: back ends, who provides which library, where libraries are, builds by others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Backend(Record, frozen=True, kw_only=True):
 
 
 class Provider(Record, frozen=True, kw_only=True):
-    """Who brings a library: ``projects`` of the package index by CUDA family, else what ``remedy`` says."""
+    """Who provides a library: ``projects`` of the package index by CUDA family, else what ``remedy`` says."""
 
     soname: str
     what: str
@@ -37,7 +37,7 @@ class Provider(Record, frozen=True, kw_only=True):
 
 
 class Places(Record, frozen=True, kw_only=True):
-    """Folders, as glob patterns, in which libraries lie without the loader looking there."""
+    """Folders, as glob patterns, that have libraries but that the loader does not search."""
 
     environment: tuple[str, ...]
     prefix: tuple[str, ...]
@@ -85,17 +85,17 @@ def is_gpu(backend: str) -> bool:
 
 
 def provider_of(soname: str) -> Provider | None:
-    """Who brings the library of this SONAME; None where the table does not know."""
+    """Who provides the library of this SONAME; None where the table does not know."""
     return next((row for row in _installations().library if re.match(row.soname, soname)), None)
 
 
 def places() -> Places:
-    """Where libraries lie without the loader looking there."""
+    """Folders that have libraries but that the loader does not search."""
     return _installations().places
 
 
 def project_of_module(module: str) -> str:
-    """The project of the package index that brings a top-level module of Python."""
+    """The project of the package index that provides a top-level module of Python."""
     return _installations().modules.get(module, module)
 
 

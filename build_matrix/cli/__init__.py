@@ -1,4 +1,4 @@
-"""The command line: one file a subcommand; only here are stages joined."""
+"""The command line: one file a subcommand, each of which reads its options and prints what the pipeline returns."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import NoReturn, ParamSpec
 import typer
 
 from build_matrix.cli import build, doctor, fetch, figures, lock, plan, reproduce, verify
+from build_matrix.cli.renamed import CommandWithOldNames
 from build_matrix.cli.terminal import output_problem, prepare_streams, write_error
 from build_matrix.errors import BuildMatrixError, MissingPrerequisiteError, RunInterruptedError
 from build_matrix.process import interrupt
@@ -30,7 +31,7 @@ app = typer.Typer(
 
 
 class OutputClosedError(Exception):
-    """Nobody reads the output any more (``| head -1``): the command ends without a word, as by SIGPIPE."""
+    """Nobody reads the output any more (``| head -1``): the command ends silently, as by SIGPIPE."""
 
 
 def explained(command: Callable[P, None]) -> Callable[P, None]:
@@ -58,7 +59,7 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
 
 SUBCOMMANDS = (doctor, plan, build, verify, reproduce, fetch, lock, figures)
 for module in SUBCOMMANDS:
-    app.command(module.__name__.rpartition(".")[2])(explained(module.command))
+    app.command(module.__name__.rpartition(".")[2], cls=CommandWithOldNames)(explained(module.command))
 
 
 def main() -> NoReturn:
@@ -110,5 +111,5 @@ def _explain_output(problem: OSError) -> OutputClosedError | MissingPrerequisite
         return OutputClosedError()
     return MissingPrerequisiteError(
         f"The output cannot be written: {problem.strerror or problem}.",
-        "Free some room where it goes, or write to another place.",
+        "Free some space where the output goes, or write it somewhere else.",
     )

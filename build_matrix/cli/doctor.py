@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,72 +12,45 @@ from build_matrix.cli.options import (
     WHEELS,
     CapabilityOption,
     DriverCudaOption,
+    JsonOption,
     StoreOption,
     WheelsOption,
     override_variables,
 )
-from build_matrix.model import UNKNOWN, Finding, InstalledLlama, Machine
+from build_matrix.model import UNKNOWN, Machine
+from build_matrix.pipeline.setup import examine_machine
+
+if TYPE_CHECKING:
+    from build_matrix.pipeline.examine import Examination
 
 
 def command(
     python: Annotated[
-        Path | None, typer.Option("--python", help="Examine the llama_cpp of this interpreter's environment.")
+        Path | None, typer.Option("--python", help="Also check the llama_cpp that is installed for this Python.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, for a bug report.")] = False,  # noqa: FBT002
+    as_json: JsonOption = False,  # noqa: FBT002 - typer's way
     driver_cuda: DriverCudaOption = None,
     compute_capability: CapabilityOption = None,
     folder: WheelsOption = WHEELS,
     store_folder: StoreOption = None,
 ) -> None:
-    """Say what is on this machine, what is wrong with it, and what to do."""
+    """Show what is on this machine, what is wrong with it, and how to fix it."""
+    from build_matrix.cli.common import print_json
     from build_matrix.cli.installed_rows import print_installed
-    from build_matrix.cli.prediction import NO_FILE, judge_installed, predict_wheel
-    from build_matrix.diagnosis import diagnose, diagnose_installed
-    from build_matrix.probe import probe
-    from build_matrix.store import default_store
-    from build_matrix.wheelfile.recorded import recorded_defines
+    from build_matrix.pipeline.examine import examine
 
-    machine = probe(store_folder or default_store(), override_variables(driver_cuda, compute_capability))
-    installed = _examine(python) if python else None
-    findings = diagnose(machine)
-    if installed:
-        findings += diagnose_installed(installed, machine, judge_installed(installed, machine))
-        findings = list(dict.fromkeys(findings))  # what the machine shows may be all that is wrong with the package
-    wheels = {
-        wheel.name: predict_wheel(wheel.name, machine, recorded_defines(wheel)) if wheel.is_file() else NO_FILE
-        for wheel in sorted(folder.glob("*.whl"))
-    }
+    machine = examine_machine(store_folder, override_variables(driver_cuda, compute_capability))
+    examination = examine(machine, python, folder)
     if as_json:
-        from build_matrix.cli.common import print_json
-
-        answer = {"machine": machine, "installed": installed, "findings": findings, "wheels": wheels}
-        print_json(answer | {"verdict": verdict(machine, findings)})
+        print_json(examination)
         return
-    _print(machine, findings, wheels)
-    if installed:
-        print_installed(installed)
+    print_examination(examination)
+    if examination.installed:
+        print_installed(examination.installed)
 
 
-def _examine(python: Path) -> InstalledLlama:
-    """What is installed beside this interpreter; imported here, because most runs do not ask for it."""
-    from build_matrix.probe.installed import examine_environment
-
-    return examine_environment(python, os.environ)
-
-
-def verdict(machine: Machine, findings: list[Finding]) -> str:
-    """The one sentence: nothing is wrong, with its evidence; how much is wrong; or why nothing can be judged."""
-    from build_matrix.diagnosis import evidence_of_use, why_not_judged
-
-    wrong = [finding for finding in findings if not finding.passed]
-    if wrong:
-        return f"{len(wrong)} {'problem' if len(wrong) == 1 else 'problems'}:"
-    if works := evidence_of_use(machine):
-        return f"Nothing is wrong: {works}."
-    return f"Whether CUDA works here cannot be judged: {why_not_judged(machine)}."
-
-
-def _print(machine: Machine, findings: list[Finding], wheels: dict[str, str]) -> None:
+def print_examination(examination: Examination) -> None:
+    """The table of what is here, the verdict, and each problem with its remedy, on standard output."""
     from rich.table import Table
     from rich.text import Text
 
@@ -87,12 +59,13 @@ def _print(machine: Machine, findings: list[Finding], wheels: dict[str, str]) ->
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for name, value in (*rows(machine), *(("wheel", f"{name}\n{text}") for name, text in wheels.items())):
+    wheels = (("wheel", f"{name}\n{text}") for name, text in examination.wheels.items())
+    for name, value in (*rows(examination.machine), *wheels):
         table.add_row(name, Text(value))  # names and paths hold brackets, which are no markup
     console = standard_output()
     console.print(table)
-    console.print(f"\n{verdict(machine, findings)}", markup=False, highlight=False, soft_wrap=True)
-    for finding in findings:
+    console.print(f"\n{examination.verdict}", markup=False, highlight=False, soft_wrap=True)
+    for finding in examination.findings:
         if not finding.passed:
             console.print(f"✗ {finding.fact}", style="red", markup=False, highlight=False, soft_wrap=True)
             console.print(f"  {finding.remedy}", markup=False, highlight=False, soft_wrap=True)
@@ -123,9 +96,13 @@ def _driver_rows(machine: Machine) -> Iterator[tuple[str, str]]:
 
     driver, evidence = machine.driver, machine.evidence
     if driver:
-        kernel = f"; its kernel module CUDA {driver.kernel_cuda}" if driver.kernel_cuda not in {"", driver.cuda} else ""
+        kernel = (
+            f"; its kernel module supports CUDA {driver.kernel_cuda}"
+            if driver.kernel_cuda not in {"", driver.cuda}
+            else ""
+        )
         version = "unknown version" if driver.version == UNKNOWN else driver.version
-        yield "driver", f"{version}, speaks CUDA {driver.cuda}{kernel}"
+        yield "driver", f"{version}, supports CUDA up to {driver.cuda}{kernel}"
     else:
         yield "driver", machine.driver_problem
     if works := evidence_of_use(machine):
@@ -149,18 +126,18 @@ def _gpu_rows(machine: Machine) -> Iterator[tuple[str, str]]:
     if not machine.gpus:
         for device in machine.evidence.pci or ():
             bound = f"driver {device.driver}" if device.driver else "no driver"
-            yield "GPU", f"an NVIDIA GPU on the PCI bus ({device.address}, {bound}), of which nothing else is known"
+            yield "GPU", f"an NVIDIA GPU on the PCI bus ({device.address}, {bound}); nothing else is known about it"
 
 
 def _toolkit_rows(machine: Machine) -> Iterator[tuple[str, str]]:
     for number, toolkit in enumerate(machine.toolkits):
-        wins = ", would win by accident" if number == 0 else ""
+        wins = "; other builds would use it" if number == 0 else ""
         what = toolkit.version or toolkit.problem
-        yield "toolkit", f"{what} in {toolkit.root} (by {toolkit.found_by}{wins}); not used"
+        yield "toolkit", f"{toolkit.root}: {what} (from {toolkit.source}{wins}); not used"
 
 
 def _variable_rows(machine: Machine) -> Iterator[tuple[str, str]]:
     if ignored := machine.surroundings.ignored:
-        yield "variables", f"set, and without effect on a build of this tool: {', '.join(ignored)}"
+        yield "variables", f"set, but ignored by this tool: {', '.join(ignored)}"
     for name, value in machine.overrides.items():
         yield "claimed", f"{name}={value}"

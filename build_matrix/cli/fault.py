@@ -50,7 +50,7 @@ def _known_cause(error: Exception) -> BuildMatrixError | None:
         return None
     if isinstance(error, FileNotFoundError) and not _current_folder():
         return MissingPrerequisiteError(
-            "The current folder does not exist any more.", 'Change to a folder that does: cd "$HOME".'
+            "The current folder no longer exists.", 'Change to an existing folder: cd "$HOME".'
         )
     return explain_os_error(error)
 
@@ -67,11 +67,11 @@ def _fault(error: Exception, argv: Sequence[str]) -> InternalError:
     what = redact(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
     what = " ".join(what.split())[:MESSAGE_LENGTH].rstrip(".")
     where = _place_in_code(error)
-    problem = f"build-matrix failed in a way that it does not know: {what}{f' ({where})' if where else ''}."
+    problem = f"build-matrix failed unexpectedly: {what}{f' ({where})' if where else ''}."
     path = _keep(_report(error, argv), argv)
     if path is None:
-        return InternalError(problem, "No folder for a report can be written; report this with the line above.")
-    return InternalError(problem, f"This is a fault of the tool. Report it with {path}, which names no secrets.")
+        return InternalError(problem, "No report could be written. Report this with the line above.")
+    return InternalError(problem, f"This is a bug in build-matrix. Report it with {path}, which contains no secrets.")
 
 
 def _place_in_code(error: Exception) -> str:
@@ -87,7 +87,7 @@ def _place_in_code(error: Exception) -> str:
 def _report(error: Exception, argv: Sequence[str]) -> str:
     """Traceback, versions, platform, arguments, and the names of the environment's variables, without secrets."""
     lines = [
-        "build-matrix fault report",
+        "build-matrix bug report",
         f"time: {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}",
         f"python: {sys.version} ({sys.executable})",
         f"platform: {platform.platform()} {platform.machine()}",
@@ -105,10 +105,10 @@ def _report(error: Exception, argv: Sequence[str]) -> str:
 def _packages() -> Iterator[str]:
     """``name==version`` of what is installed."""
     try:
-        found = {d.name: d.version for d in importlib.metadata.distributions() if d.metadata and d.name}
+        versions = {d.name: d.version for d in importlib.metadata.distributions() if d.metadata and d.name}
     except Exception as error:  # noqa: BLE001 - a damaged environment must not hide the first error
-        found = {f"unreadable ({type(error).__name__})": ""}
-    yield from (f"{name}=={version}" for name, version in sorted(found.items()))
+        versions = {f"unreadable ({type(error).__name__})": ""}
+    yield from (f"{name}=={version}" for name, version in sorted(versions.items()))
 
 
 def _keep(report: str, argv: Sequence[str]) -> Path | None:
@@ -127,11 +127,11 @@ def _keep(report: str, argv: Sequence[str]) -> Path | None:
 def _folders(argv: Sequence[str]) -> Iterator[Path]:
     from build_matrix.store import default_store, expand
 
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
-        if word == "--store" and following:
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        if argument == "--store" and following:
             yield expand(Path(following)) / "logs"
-        elif word.startswith("--store="):
-            yield expand(Path(word.partition("=")[2])) / "logs"
+        elif argument.startswith("--store="):
+            yield expand(Path(argument.partition("=")[2])) / "logs"
     with contextlib.suppress(Exception):
         yield default_store() / "logs"
     with contextlib.suppress(OSError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from build_matrix.cli.options import (
-    CACHE_FOLDER,
     WHEELS,
     ArchOption,
     CudaOption,
@@ -17,7 +16,8 @@ from build_matrix.cli.options import (
     parse_cache,
     parse_request,
 )
-from build_matrix.context import Context
+from build_matrix.model import Conditions
+from build_matrix.pipeline.setup import cache_in_store, choose_jobs, open_context
 
 
 def command(
@@ -30,30 +30,13 @@ def command(
     store_folder: StoreOption = None,
 ) -> None:
     """Build a wheel, and write its sha256 with the commit into docs/evidence/wheels.toml and the page that shows it."""
-    from build_matrix.cli.build import Job, build_one
-    from build_matrix.cli.common import open_store
-    from build_matrix.compile import choose_jobs
-    from build_matrix.downloads import Downloads
-    from build_matrix.model import Conditions
-    from build_matrix.probe import probe
+    from build_matrix.pipeline.build import BuildOptions
+    from build_matrix.pipeline.figures import note_figure
     from build_matrix.report import make_reporter
-    from build_matrix.reproduce import clean_commit, note
 
-    checkout = Path.cwd()
-    commit = clean_commit(checkout)
-    request = parse_request(cuda, llama, arch or ["89"], None, profile, cross=True)
-    reporter = make_reporter()
-    store = open_store(store_folder, reporter)
-    machine = probe(store.root)
-    at_once, _ = choose_jobs(jobs, machine.cpus, machine.memory_free)
-    conditions = Conditions(jobs=at_once, cache=parse_cache(store.root / CACHE_FOLDER, None, ""))
-    job = Job(
-        context=Context(machine, store, Downloads(store, reporter), reporter),
-        conditions=conditions,
-        folder=folder,
-        toolkit_root=None,
-        verify=False,
-        require_gpu=False,
-    )
-    figure = note(build_one(request, job).record, commit, machine.libc, checkout)
-    reporter.say(f"noted: {figure.filename}  sha256 {figure.sha256}  commit {figure.commit}")
+    request = parse_request(cuda, llama, arch or ["89"], None, profile, ignore_driver=True)
+    context = open_context(store_folder, make_reporter())
+    cache = cache_in_store(context, parse_cache(None, ""))
+    conditions = Conditions(jobs=choose_jobs(context, jobs), cache=cache)
+    figure = note_figure(context, request, BuildOptions(conditions, folder, verify=False), Path.cwd())
+    context.reporter.say(f"recorded: {figure.filename}  sha256 {figure.sha256}  commit {figure.commit}")

@@ -37,7 +37,7 @@ def installed_rows(installed: InstalledLlama) -> list[tuple[str, str]]:
     if installed.variable:
         rows.append(("libraries", f"where {installed.variable} leads"))
     linked = ", loaded at run time" if installed.modules else ""
-    rows.append(("back ends", f"{', '.join(_backends(installed)) or 'none is seen in its libraries'}{linked}"))
+    rows.append(("back ends", f"{', '.join(_backends(installed)) or 'none found in its libraries'}{linked}"))
     rows.append(("import", _import(installed)))
     if installed.offload is not None:
         rows.append(("offload", f"llama_supports_gpu_offload() is {installed.offload}"))

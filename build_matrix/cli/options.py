@@ -15,7 +15,6 @@ from build_matrix.model import CacheProgram, CompileCache, Profile, Request
 WHEELS = Path("wheels")
 DEFINE_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 MOST_JOBS = 1024
-CACHE_FOLDER = "compile-cache"  # in the store
 
 
 def parse_folder(text: str | Path) -> Path:
@@ -30,83 +29,108 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         envvar="BUILD_MATRIX_STORE",
-        help="Where results are kept.",
+        help="Folder where downloads and results are kept.",
         show_default="user's cache",
         parser=parse_folder,
         metavar="FOLDER",
     ),
 ]
 WheelsOption = Annotated[
-    Path, typer.Option("--wheels", help="Folder of the finished wheels.", parser=parse_folder, metavar="FOLDER")
+    Path, typer.Option("--wheels", help="Folder of finished wheels.", parser=parse_folder, metavar="FOLDER")
 ]
+VerifyOption = Annotated[bool, typer.Option("--verify/--no-verify", help="Verify the wheel after building it.")]
 RequireGpuOption = Annotated[
-    bool, typer.Option("--require-gpu", help="Fail (exit 7) unless the offload is proven on a GPU here.")
+    bool, typer.Option("--require-gpu", help="Fail (exit code 7) unless GPU offload is proven on this machine.")
 ]
 CudaOption = Annotated[
-    str, typer.Option("--cuda", help="CUDA version or family: 13.1, or 13.", show_default="what the driver speaks")
+    str, typer.Option("--cuda", help="CUDA version or family: 13.1, or 13.", show_default="what the driver supports")
 ]
 LlamaOption = Annotated[
-    str, typer.Option("--llama", help="llama-cpp-python version.", show_default="newest in the lock")
+    str, typer.Option("--llama", help="Version of llama-cpp-python.", show_default="newest in the locks")
 ]
 ArchOption = Annotated[
     list[str] | None,
     typer.Option(
         "--arch",
-        help="Architecture, such as 89, 8.9 or 90-virtual; repeat it.",
+        help="CUDA architecture, such as 89, 8.9 or 90-virtual. Can be given several times.",
         show_default="this machine's GPU, or 89",
     ),
 ]
 DefineOption = Annotated[
     list[str] | None,
-    typer.Option("--define", help="A CMake option of llama.cpp, NAME=VALUE; repeat it.", show_default=False),
+    typer.Option(
+        "--define", help="CMake option of llama.cpp, as NAME=VALUE. Can be given several times.", show_default=False
+    ),
 ]
 ProfileOption = Annotated[
-    str, typer.Option("--profile", help="release, or check: compiled fast, never to be released.")
+    str, typer.Option("--profile", help="release, or check: compiles faster, and must not be released.")
+]
+AllOption = Annotated[bool, typer.Option("--all", help="Use every cell of the release in matrix.toml.")]
+CellOption = Annotated[
+    list[str] | None,
+    typer.Option("--cell", help="Use this cell of matrix.toml. Can be given several times.", show_default=False),
+]
+IgnoreDriverOption = Annotated[
+    bool, typer.Option("--ignore-driver", help="Build also what this machine's driver and GPU cannot run.")
 ]
 JobsOption = Annotated[
     int | None,
-    typer.Option("--jobs", min=1, max=MOST_JOBS, help="Compilers at a time.", show_default="one for each CPU"),
+    typer.Option("--jobs", min=1, max=MOST_JOBS, help="Number of parallel compile jobs.", show_default="CPU count"),
 ]
-IsolateOption = Annotated[
+SandboxOption = Annotated[
     bool,
     typer.Option(
-        "--isolate/--in-the-open", help="Compile without network and at fixed places, where the system allows it."
+        "--sandbox/--no-sandbox", help="Compile without network and at fixed paths, where the system allows it."
     ),
 ]
+WrapperOption = Annotated[
+    str,
+    typer.Option("--wrapper", help="Run the compilation under this command, such as 'nice -n 19'.", show_default=False),
+]
 CacheOption = Annotated[bool, typer.Option("--cache/--no-cache", help="Use the compile cache in the store.")]
-CacheWithOption = Annotated[
+CacheProgramOption = Annotated[
     str | None,
-    typer.Option("--cache-with", help="Cache with this program alone: ccache or sccache.", show_default="what fits"),
+    typer.Option(
+        "--cache-program", help="Use only this compile cache: ccache or sccache.", show_default="whichever fits"
+    ),
 ]
 RemoteCacheOption = Annotated[
     str,
     typer.Option(
         "--remote-cache",
         envvar="BUILD_MATRIX_REMOTE_CACHE",
-        help="URL of a storage that machines share: redis, http, https or s3.",
+        help="URL of a compile cache that machines share: redis, http, https or s3.",
         show_default="none",
     ),
 ]
 ToolkitRootOption = Annotated[
     Path | None,
-    typer.Option("--toolkit-root", help="Build with the CUDA toolkit installed there.", show_default="one is fetched"),
+    typer.Option(
+        "--toolkit-root", help="Build with the CUDA toolkit installed in this folder.", show_default="downloaded"
+    ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+SchemaOption = Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of the result and exit.")]
 DriverCudaOption = Annotated[
     str | None,
     typer.Option(
-        "--driver-cuda", help="Claim a driver of this CUDA version (or none).", show_default="the driver's own"
+        "--driver-cuda",
+        help="Assume a driver that supports CUDA up to this version, or 'none' for no driver.",
+        show_default="detected",
     ),
 ]
 CapabilityOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--compute-capability", help="Claim a GPU of this compute capability; repeat it.", show_default="NVML's"
+        "--compute-capability",
+        help="Assume a GPU of this compute capability. Can be given several times.",
+        show_default="detected",
     ),
 ]
 
 
 def override_variables(driver_cuda: str | None, capabilities: list[str] | None) -> dict[str, str]:
-    """The environment, with these claims in it (see build_matrix.probe.overrides)."""
+    """The environment with what is to be assumed in it (see build_matrix.probe.overrides)."""
     variables = dict(os.environ)
     if driver_cuda is not None:
         variables["BUILD_MATRIX_DRIVER_CUDA"] = driver_cuda
@@ -116,7 +140,13 @@ def override_variables(driver_cuda: str | None, capabilities: list[str] | None) 
 
 
 def parse_request(
-    cuda: str, llama: str, arch: list[str] | None, define: list[str] | None, profile: str = "release", *, cross: bool
+    cuda: str,
+    llama: str,
+    arch: list[str] | None,
+    define: list[str] | None = None,
+    profile: str = "release",
+    *,
+    ignore_driver: bool,
 ) -> Request:
     """What these options ask for; raises ConfigurationError."""
     return Request(
@@ -125,22 +155,24 @@ def parse_request(
         architectures=tuple(arch or ()),
         profile=parse_profile(profile),
         defines=parse_defines(define or []),
-        cross=cross,
+        ignore_driver=ignore_driver,
     )
 
 
-def parse_defines(words: list[str]) -> dict[str, str]:
-    """``NAME=VALUE`` words as a mapping; raises ConfigurationError, also for a name that is given two values."""
+def parse_defines(given: list[str]) -> dict[str, str]:
+    """``NAME=VALUE`` texts as a mapping; raises ConfigurationError, also for a name with two different values."""
     defines: dict[str, str] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
+    for text in given:
+        name, equals, value = text.partition("=")
         if not (equals and value and DEFINE_NAME.fullmatch(name)):
-            raise ConfigurationError(f"--define {word!r} is not NAME=VALUE.", "Write it as --define GGML_AVX512=ON.")
+            raise ConfigurationError(f"--define {text!r} is not NAME=VALUE.", "Write it as --define GGML_AVX512=ON.")
         if not value.isprintable():
-            raise ConfigurationError(f"--define {name} has a value that is not text: {value!r}.", "Write it anew.")
+            raise ConfigurationError(
+                f"--define {name} has a value with unprintable characters: {value!r}.", "Type it again."
+            )
         if defines.setdefault(name, value) != value:
             raise ConfigurationError(
-                f"--define {name} is given twice: {defines[name]} and {value}.", "Leave one of the two out."
+                f"--define {name} is given twice: {defines[name]} and {value}.", "Remove one of them."
             )
     return defines
 
@@ -158,18 +190,19 @@ def parse_profile(text: str) -> Profile:
     return profile
 
 
-def parse_cache(folder: Path, program: str | None, remote: str) -> CompileCache:
-    """The compile cache that these options ask for; raises ConfigurationError."""
+def parse_cache(program: str | None, remote: str) -> CompileCache:
+    """The compile cache that these options ask for, in a store that is not open yet; raises ConfigurationError."""
     import msgspec
 
     from build_matrix.compile import parse_remote
 
     parse_remote(remote, os.environ)
     if program is None:
-        return CompileCache(folder=folder, remote=remote)
+        return CompileCache(folder=Path(), remote=remote)
     try:
-        return CompileCache(folder=folder, programs=(msgspec.convert(program, CacheProgram),), remote=remote)
+        return CompileCache(folder=Path(), programs=(msgspec.convert(program, CacheProgram),), remote=remote)
     except msgspec.ValidationError:
         raise ConfigurationError(
-            f"There is no compile cache {program!r}.", "Use --cache-with ccache, --cache-with sccache, or --no-cache."
+            f"There is no compile cache {program!r}.",
+            "Use --cache-program ccache, --cache-program sccache, or --no-cache.",
         ) from None

@@ -90,11 +90,11 @@ def _parameter(name: str, info: OptionInfo | ArgumentInfo, hint: Any, default: A
 
 
 def _section(module: Any) -> Iterator[str]:
-    found = sorted(parameters(module.command), key=lambda one: one.is_option)
-    words = [f"[{one.names[0]}{'…' if one.several else ''}]" for one in found if not one.is_option]
-    yield from (f"## {name_of(module)}", "", f"`{' '.join([name_of(module), *words, '[OPTIONS]'])}`", "")
+    listed = sorted(parameters(module.command), key=lambda one: one.is_option)
+    arguments = [f"[{one.names[0]}{'…' if one.several else ''}]" for one in listed if not one.is_option]
+    yield from (f"## {name_of(module)}", "", f"`{' '.join([name_of(module), *arguments, '[OPTIONS]'])}`", "")
     yield from (inspect.getdoc(module.command) or "", "", "| option | meaning | default |", "|---|---|---|")
-    for one in found:
+    for one in listed:
         names = ", ".join(f"`{name} {one.value}`" if one.value else f"`{name}`" for name in one.names)
         variable = f" Environment: `{one.variable}`." if one.variable else ""
         yield f"| {names} | {_cell(one.help)}{variable} | {_cell(one.default)} |"

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from build_matrix.cli.options import (
     ArchOption,
     CapabilityOption,
     CudaOption,
     DefineOption,
     DriverCudaOption,
+    JsonOption,
     LlamaOption,
+    SchemaOption,
     StoreOption,
     override_variables,
     parse_request,
 )
 from build_matrix.model import Plan
+from build_matrix.pipeline.planning import make_checked_plan
+from build_matrix.pipeline.setup import examine_machine
 
 
 def command(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -27,26 +27,23 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     define: DefineOption = None,
     driver_cuda: DriverCudaOption = None,
     compute_capability: CapabilityOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,  # noqa: FBT002
-    schema: Annotated[bool, typer.Option("--schema", help="Print the plan's JSON Schema, and do nothing.")] = False,  # noqa: FBT002
+    as_json: JsonOption = False,  # noqa: FBT002 - typer's way
+    schema: SchemaOption = False,  # noqa: FBT002
     store_folder: StoreOption = None,
 ) -> None:
-    """Show which toolkits could build for this machine, which one is chosen, and what rules out the others."""
+    """Show which CUDA toolkits can build for this machine, which one is chosen, and what rules out the others."""
     from build_matrix.cli.common import print_json
-    from build_matrix.cli.planning import make_checked_plan
-    from build_matrix.locks import available_toolkits
-    from build_matrix.probe import probe
+    from build_matrix.downloads import available_toolkits
     from build_matrix.resolve import require_cell
-    from build_matrix.store import default_store
 
     if schema:
         import msgspec
 
         print_json(msgspec.json.schema(Plan))
         return
-    request = parse_request(cuda, llama, arch, define, cross=False)
-    machine = probe(store_folder or default_store(), override_variables(driver_cuda, compute_capability))
-    available = available_toolkits(machine.target)
+    request = parse_request(cuda, llama, arch, define, ignore_driver=False)
+    machine = examine_machine(store_folder, override_variables(driver_cuda, compute_capability))
+    available = available_toolkits(machine.platform)
     plan = make_checked_plan(request, machine, available)
     if as_json:
         print_json(plan)

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from msgspec import structs
 
-from build_matrix.cli.options import WHEELS, RequireGpuOption, StoreOption, WheelsOption
-from build_matrix.context import Context
+from build_matrix.cli.options import WHEELS, JsonOption, RequireGpuOption, SchemaOption, StoreOption, WheelsOption
 from build_matrix.errors import ConfigurationError
-from build_matrix.model import Gpu, Machine
-
-if TYPE_CHECKING:
-    from build_matrix.verify import Target
+from build_matrix.pipeline.setup import open_context
 
 
 def command(
@@ -23,76 +18,32 @@ def command(
     ] = None,
     folder: WheelsOption = WHEELS,
     model: Annotated[
-        Path | None, typer.Option("--model", help="A GGUF to load and compute too.", show_default="none")
+        Path | None, typer.Option("--model", help="Also load this GGUF model and compute with it.", show_default="none")
     ] = None,
     require_gpu: RequireGpuOption = False,  # noqa: FBT002 - typer's way
-    as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,  # noqa: FBT002
-    schema: Annotated[bool, typer.Option("--schema", help="Print the verdict's JSON Schema, and do nothing.")] = False,  # noqa: FBT002
+    as_json: JsonOption = False,  # noqa: FBT002 - typer's way
+    schema: SchemaOption = False,  # noqa: FBT002
     store_folder: StoreOption = None,
 ) -> None:
     """Check wheels against their labels, install each in a fresh environment and run it on every GPU here."""
     import msgspec
 
-    from build_matrix.cli.common import open_store, print_json, print_verdicts, raise_for
-    from build_matrix.downloads import Downloads
+    from build_matrix.cli.common import print_json, print_verdicts
     from build_matrix.model import Verdict
-    from build_matrix.probe import probe
+    from build_matrix.pipeline.verification import require_verified, verify
     from build_matrix.report import make_reporter
-    from build_matrix.verify import verify_wheel
+    from build_matrix.wheelfile.file import WheelFile
 
     if schema:
         print_json(msgspec.json.schema(Verdict))
         return
-    reporter = make_reporter()
-    store = open_store(store_folder, reporter)
     chosen = wheels or sorted(folder.glob("*.whl"))
     if not chosen:
         raise ConfigurationError(f"There is no wheel in {folder}.", "Build one: `nox -s build-cuda13`.")
-    context = Context(probe(store.root), store, Downloads(store, reporter), reporter)
-    verdicts = [verify_wheel(context, wheel, targets(wheel, context.machine), model) for wheel in chosen]
+    context = open_context(store_folder, make_reporter())
+    verdicts = [verify(context, WheelFile(wheel), model) for wheel in chosen]
     if as_json:
         print_json(verdicts)
     else:
         print_verdicts(verdicts)
-    raise_for(verdicts, require_gpu=require_gpu)
-
-
-def targets(wheel: Path, machine: Machine) -> tuple[Target, ...]:
-    """Each GPU of this machine, with the rule by which this wheel cannot run there.
-
-    The rule may depend on the options that it was built with; where those are not known, the wheel is tried.
-    """
-    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
-
-    from build_matrix.resolve import predict
-    from build_matrix.verify import Target
-    from build_matrix.wheelfile.label import parse_label
-    from build_matrix.wheelfile.recorded import MAY_RUN, recorded_defines
-
-    try:
-        label = parse_label(parse_wheel_filename(wheel.name)[1].local or "")
-    except InvalidWheelFilename:
-        label = None
-    recorded = recorded_defines(wheel)
-    defines = MAY_RUN if recorded is None else recorded
-    found = []
-    for gpu, visible in visible_gpus(machine):
-        alone = structs.replace(machine, gpus=(gpu,))
-        findings = predict(label.cuda, label.architectures, alone, defines) if label else []
-        found.append(
-            Target(gpu=gpu, visible=visible, impossible=next((item for item in findings if item.failed), None))
-        )
-    return tuple(found)
-
-
-def visible_gpus(machine: Machine) -> list[tuple[Gpu, str]]:
-    """The GPUs that CUDA_VISIBLE_DEVICES leaves, each with a value that leaves it alone; all of them when it hides all.
-
-    The driver library's own list and order where it answered, else CUDA's rules (build_matrix.diagnosis.visible).
-    """
-    from build_matrix.diagnosis import usable
-
-    chosen = usable(machine) or usable(
-        structs.replace(machine, surroundings=structs.replace(machine.surroundings, visible_devices=None))
-    )
-    return [(choice.gpu, choice.value) for choice in chosen]
+    require_verified(verdicts, require_gpu=require_gpu)

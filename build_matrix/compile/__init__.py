@@ -1,4 +1,4 @@
-"""Machine code: the PEP 517 build of patched sources, in an environment built from nothing."""
+"""Machine code: the PEP 517 build of patched sources, in an environment built from scratch."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from build_matrix.compile.cache_probe import why_unfit
 from build_matrix.compile.compilation import MARK, Compilation
 from build_matrix.compile.diagnosis import explain_failure, explain_network
 from build_matrix.compile.flags import FIXED, WORK, definitions, portable, recipe
-from build_matrix.compile.isolation import View, fixed_places, real_places, why_not_isolated
+from build_matrix.compile.isolation import View, fixed_places, real_places
 from build_matrix.compile.jobs import choose_jobs
 from build_matrix.compile.remote import Remote, parse_remote
 from build_matrix.context import Context
 from build_matrix.digests import code_digest
 from build_matrix.errors import BuildMatrixError
 from build_matrix.model import BuildFacts, BuildInputs, CacheProgram, Conditions, RawWheel, digest_of
+from build_matrix.platforms import find_platform
 from build_matrix.process.runner import Completed, end_leftovers
 from build_matrix.process.sandbox import NETWORK
 from build_matrix.store import require_room
@@ -59,7 +60,7 @@ def compile_wheel(context: Context, inputs: BuildInputs, conditions: Conditions)
 
 def _runpath(inputs: BuildInputs) -> tuple[str, ...]:
     """Where NVIDIA's packages put the libraries of this CUDA version."""
-    return nvidia_libraries(int(inputs.cell.cuda.partition(".")[0])).folders
+    return nvidia_libraries(inputs.cell.cuda_version.major).folders
 
 
 def _build(context: Context, inputs: BuildInputs, conditions: Conditions) -> Path:
@@ -123,9 +124,9 @@ def choose_programs(context: Context, compilation: Compilation) -> Iterator[Cach
 
 def _view(context: Context, inputs: BuildInputs, folder: Path, conditions: Conditions, remote: Remote | None) -> View:
     """Alone and at fixed places where the system allows it; says so where it does not and that matters."""
-    if not conditions.isolate:
+    if not conditions.sandbox:
         return real_places(inputs, folder)
-    if not (why := why_not_isolated(inputs.environment.python)):
+    if not (why := find_platform(inputs.cell.platform).why_no_sandbox(inputs.environment.python)):
         return fixed_places(inputs, folder, (remote.host, remote.port) if remote else None)
     context.reporter.say(f"  compiling without a sandbox, with the network in reach: {why}")
     if not inputs.toolchain.same_anywhere:

@@ -21,7 +21,7 @@ from build_matrix.process.runner import Completed, run
 
 CODE = (
     "compile/cache_probe.py", "compile/cache.py", "compile/flags.py", "compile/remote.py", "process/nvcc_launcher.py",
-    "compile/sccache_server.py",
+    "compile/sccache_server.py", "sysroot_flags.py",
 )  # fmt: skip
 SECONDS = 120
 WHY = "why-not"

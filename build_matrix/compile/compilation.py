@@ -55,7 +55,7 @@ class Compilation(NamedTuple):
             return run(argv, env=variables, cwd=self.folder / "src", log=log, on_line=watch.line), watch
 
     def _argv(self, choice: CacheChoice) -> list[str]:
-        before = [*self.view.before, *self.conditions.under, *server(choice, self.inputs, self.view.work)]
+        before = [*self.view.before, *self.conditions.wrapper, *server(choice, self.inputs, self.view.work)]
         return [*before, *command(self.view.inputs, self.view.work, self.runpath)]
 
     def _variables(self, choice: CacheChoice) -> dict[str, str]:

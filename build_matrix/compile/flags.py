@@ -1,17 +1,27 @@
-"""The arguments of CMake and the compilers: pure functions of the cell, the toolkit and the host compiler."""
+"""Arguments and environment of CMake and the compilers: pure functions of cell, toolkit and host compiler."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from build_matrix.catalog import toolkits
-from build_matrix.model import BuildEnvironment, BuildInputs, HostCompiler, Record, file_sha256
+from build_matrix.model import (
+    Architecture,
+    BuildEnvironment,
+    BuildInputs,
+    HostCompiler,
+    LlamaRelease,
+    Record,
+    file_sha256,
+)
+from build_matrix.platforms import find_platform
 from build_matrix.process import nvcc_launcher
 from build_matrix.process.nvcc_launcher import launcher
+from build_matrix.sysroot_flags import c_flags, cxx_flags, link_flags
 
 EPOCH = "315532800"  # 1980-01-01, the first moment that a zip file can hold
 
@@ -35,18 +45,19 @@ def definitions(inputs: BuildInputs, work: Path, runpath: Sequence[str]) -> dict
     """The CMake definitions of a cell, built below ``work``; ``runpath`` is where NVIDIA's packages put libraries."""
     cell, release, compiler = inputs.cell, inputs.release, inputs.compiler
     toolchain, sysroot = inputs.toolchain, inputs.sysroot
+    platform = find_platform(cell.platform)
     names = {f"{work}/src": "/src", f"{work}/build": "/build"}
     folders = names | {str(toolchain.root): "/cuda", str(sysroot.root): "/sysroot"}
     maps = [f"-ffile-prefix-map={real}={name}" for real, name in folders.items()]
     before = launcher(inputs.environment.python, names, random_seed=toolkits()[cell.cuda].random_seed)
-    cxx = [*maps, *sysroot.cxx_flags]
-    cuda = [f"--generate-code={text}" for text in release.gencodes(cell.architectures)]
+    cxx = [*maps, *cxx_flags(sysroot)]
+    cuda = [f"--generate-code={text}" for text in gencodes(release, cell.architectures)]
     cuda += [f"-Xcompiler={flag}" for flag in cxx]
     if cell.profile == "check" and toolkits()[cell.cuda].fast_compile:
         cuda.insert(0, "-Ofc=max")
-    link = " ".join(sysroot.link_flags)
+    link = " ".join(link_flags(sysroot))
     flags = {
-        "CMAKE_C_FLAGS": " ".join([*maps, *sysroot.c_flags]),
+        "CMAKE_C_FLAGS": " ".join([*maps, *c_flags(sysroot)]),
         "CMAKE_CXX_FLAGS": " ".join(cxx),
         "CMAKE_CUDA_FLAGS": " ".join(cuda),
         "CMAKE_CUDA_FLAGS_RELEASE": "-O1 -DNDEBUG",  # nvcc's -O is for the host's share, which only launches kernels
@@ -62,7 +73,7 @@ def definitions(inputs: BuildInputs, work: Path, runpath: Sequence[str]) -> dict
         "CMAKE_CUDA_ARCHITECTURES": "OFF",  # CMake cannot say that one's machine code comes from another's PTX
         "CUDAToolkit_ROOT": str(toolchain.root),
         "GGML_CUDA": "ON",
-        "LLAMA_CUDA_RUNPATH": ";".join(f"$ORIGIN/{path}" for path in runpath),
+        "LLAMA_CUDA_RUNPATH": ";".join(map(platform.run_path, runpath)),
         "LLAMA_BUILD_NUMBER": "0",
         "LLAMA_BUILD_COMMIT": "unknown",
         "CMAKE_PLATFORM_NO_VERSIONED_SONAME": "ON",  # a wheel stores a link as a copy: one name a library
@@ -71,7 +82,19 @@ def definitions(inputs: BuildInputs, work: Path, runpath: Sequence[str]) -> dict
     defines = dict(cell.defines)
     for name, value in flags.items():
         flags[name] = f"{value} {defines.pop(name, '')}".strip()
-    return release.options | defines | chosen | flags
+    return {**platform.options, **release.options, **defines, **chosen, **flags}
+
+
+def gencodes(release: LlamaRelease, architectures: Iterable[Architecture]) -> tuple[str, ...]:
+    """The values of nvcc's --generate-code for these, one each: ``arch=compute_80,code=sm_86``.
+
+    Of architectures with the same PTX only the oldest is compiled; the machine code of all is assembled from it.
+    """
+    wanted = tuple(architectures)
+    plain = {one.number for one in wanted if one.kind == "real" and not one.feature}
+    shared = [plain.intersection(group) for group in release.same_ptx]
+    oldest = {f"sm_{number}": min(group) for group in shared for number in group}
+    return tuple(f"arch=compute_{oldest.get(one.code, one.number)}{one.feature},code={one.code}" for one in wanted)
 
 
 def command(inputs: BuildInputs, work: Path, runpath: Sequence[str]) -> list[str]:
@@ -115,6 +138,7 @@ def anywhere(inputs: BuildInputs) -> BuildInputs:
     """The same inputs with names in the place of this machine's folders."""
     replace = msgspec.structs.replace
     home = Path("/environment")
+    python = find_platform(inputs.cell.platform).environment_python(home)
     includes = {
         name: tuple(f"/{name}/{number}" for number, _ in enumerate(getattr(inputs.sysroot, name)))
         for name in ("c_includes", "cxx_includes")
@@ -124,7 +148,7 @@ def anywhere(inputs: BuildInputs) -> BuildInputs:
         source=replace(inputs.source, root=Path("/source")),
         toolchain=replace(inputs.toolchain, root=Path("/toolkit")),
         sysroot=replace(inputs.sysroot, root=Path("/sysroot"), **includes),
-        environment=replace(inputs.environment, root=home, python=home / "bin" / "python"),
+        environment=replace(inputs.environment, root=home, python=python),
         compiler=replace(inputs.compiler, cc="/usr/bin/cc", cxx="/usr/bin/c++"),
     )
 

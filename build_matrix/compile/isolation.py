@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from build_matrix.model import BuildInputs
-from build_matrix.process.runner import run
 from build_matrix.process.sandbox import ROOT, sandbox
 
-SECONDS = 30
 WORK, TOOLKIT, SYSROOT = (ROOT / name for name in ("work", "toolkit", "sysroot"))
 
 
@@ -42,13 +38,3 @@ def fixed_places(inputs: BuildInputs, work: Path, door: tuple[str, int] | None =
 def real_places(inputs: BuildInputs, work: Path) -> View:
     """The paths as they are."""
     return View(inputs, work, [])
-
-
-@lru_cache
-def why_not_isolated(python: Path) -> str:
-    """Why this system cannot run a compilation alone, as it says itself; empty when it can."""
-    if sys.platform != "linux":
-        return "only Linux has namespaces"
-    argv: list[str | Path] = [*sandbox(python, {Path("/usr"): ROOT / "usr"}, ROOT), python, "-I", "-S", "-c", ""]
-    done = run(argv, env={}, timeout=SECONDS)
-    return "" if done.code == 0 else done.output or f"exit code {done.code}"

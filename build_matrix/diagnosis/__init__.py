@@ -1,9 +1,10 @@
-"""What is wrong, each with its evidence and its remedy: pure functions of records.
+"""What is wrong, with the evidence and the remedy: pure functions over records.
 
-``causes`` is the one table. ``machine``, ``driver`` and ``visible``: this machine; ``installed``: an environment's
-llama_cpp; ``run``: a wheel that was run.
+``causes`` is the one table of causes. ``machine``, ``driver`` and ``visible`` examine this machine, ``installed`` the
+llama_cpp of an environment, and ``run`` a wheel that was run.
 """
 
+from build_matrix.diagnosis.driver import hints_at_gpu
 from build_matrix.diagnosis.installed import diagnose_installed
 from build_matrix.diagnosis.machine import diagnose, evidence_of_use, why_no_gpu, why_not_judged
 from build_matrix.diagnosis.run import diagnose_run, diagnose_static
@@ -16,6 +17,7 @@ __all__ = [
     "diagnose_static",
     "evidence_of_use",
     "hides_every_gpu",
+    "hints_at_gpu",
     "usable",
     "why_no_gpu",
     "why_not_judged",

@@ -1,4 +1,4 @@
-"""Why does NVIDIA's driver not serve CUDA here? The result of cuInit, and the evidence that tells causes apart."""
+"""Why does NVIDIA's driver not support CUDA here? The result of cuInit, and the evidence that distinguishes causes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WITHOUT_GPU = {"lxc": "LXC without GPU", "flatpak": "flatpak without GPU", "snap
 
 
 def explain(evidence: DriverEvidence, surroundings: Surroundings, listed: Sequence[Gpu] = ()) -> Finding | None:
-    """Why CUDA does not work, from the evidence; None where it works, and where nothing was asked.
+    """Why CUDA does not work, from the evidence; None where it works, and where nothing was queried.
 
     ``listed`` are the GPUs that NVML lists.
     """
@@ -55,7 +55,7 @@ def explain(evidence: DriverEvidence, surroundings: Surroundings, listed: Sequen
 
 
 def _known_to_nvml(evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
-    """What NVML says of a failure for which the driver library has a general code, or no answer at all."""
+    """What NVML reports of a failure for which the driver library has only a general code, or no result at all."""
     code = evidence.init_error or 0
     name = NVML_CAUSES.get(evidence.nvml_error or 0)
     if not name or (code and code not in GENERAL_CODES):
@@ -74,6 +74,21 @@ def _without_version(evidence: DriverEvidence) -> Finding | None:
     return None
 
 
+def library_absent(evidence: DriverEvidence) -> bool:
+    """Whether the loader finds no driver library, by its own message; one that it cannot load is not absent."""
+    return evidence.library_error.endswith("No such file or directory") or "not find" in evidence.library_error
+
+
+def hints_at_gpu(evidence: DriverEvidence) -> bool:
+    """Whether anything hints at an NVIDIA GPU or at its driver, even where none of them answers."""
+    nodes = any(state != "missing" for name, state in evidence.nodes.items() if name.startswith("nvidia"))
+    broken = bool(evidence.library_error) and not library_absent(evidence)
+    problems = evidence.cuda_problem or evidence.nvml_problem
+    return bool(nodes or broken or problems or evidence.library or evidence.libraries or evidence.pci) or (
+        "nvidia" in evidence.modules
+    )
+
+
 def unknown_order(evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
     """Whether a value of CUDA_DEVICE_ORDER that the driver does not know explains its error 101."""
     order = surroundings.device_order
@@ -87,7 +102,7 @@ def unknown_order(evidence: DriverEvidence, surroundings: Surroundings) -> Findi
 
 def _not_loaded(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
     error = evidence.library_error
-    if not evidence.library_absent:
+    if not library_absent(evidence):
         if surroundings.container not in {"", *WITHOUT_DRIVER} and error.endswith("file too short"):
             return cause("empty library in the image").finding()
         return cause("broken library").finding(error=error.removeprefix("libcuda.so.1: "))
@@ -95,7 +110,7 @@ def _not_loaded(evidence: DriverEvidence, surroundings: Surroundings) -> Finding
 
 
 def _off_the_path(evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
-    folders = [one.path.rpartition("/")[0] for one in evidence.found if one.bits == PROGRAM_BITS]
+    folders = [one.path.rpartition("/")[0] for one in evidence.libraries if one.bits == PROGRAM_BITS]
     if surroundings.wsl and any(f"{folder}/".startswith(WSL_FOLDER) for folder in folders):
         return cause("WSL library off the loader path").finding()
     return cause("library off the loader path").finding(folder=folders[0]) if folders else None
@@ -108,8 +123,8 @@ def _absent(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
         return _container_without_library(evidence, surroundings)
     if surroundings.wsl:
         return cause("WSL without a GPU").finding(evidence=_wsl_evidence(evidence))
-    if evidence.found:
-        return cause("32-bit library").finding(path=evidence.found[0].path)
+    if evidence.libraries:
+        return cause("32-bit library").finding(path=evidence.libraries[0].path)
     if what := _other_parts(evidence):
         return cause("driver half installed").finding(what=what)
     return _no_driver(evidence)
@@ -203,7 +218,7 @@ def _mismatch(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
 
 
 def _no_gpu(evidence: DriverEvidence, surroundings: Surroundings, listed: Sequence[Gpu]) -> Finding:
-    """Why the driver library shows no GPU: nobody gave one, or the kernel module does not operate it."""
+    """Why the driver library shows no GPU: none was passed on, or the kernel module does not use it."""
     code = evidence.init_error or NO_DEVICE  # what a program meets where cuInit succeeds without a GPU
     if listed and all(gpu.mig for gpu in listed):
         return _closed_files(evidence, surroundings) or _mig(listed)
@@ -288,7 +303,7 @@ def _has_nvml(evidence: DriverEvidence) -> bool:
 
 
 def _runtime_evidence(surroundings: Surroundings) -> str:
-    """What NVIDIA's container runtime was asked for, where that gives no GPU."""
+    """What NVIDIA's container runtime was configured with, where that gives no GPU."""
     devices = surroundings.container_devices
     if devices is None or devices.strip() not in NO_GPU_FROM_RUNTIME:
         return ""

@@ -69,9 +69,9 @@ def _absent(installed: InstalledLlama) -> Finding:
 
 
 def _listed(row: Distribution) -> str:
-    """How pip lists it, with what else tells why there is no llama_cpp."""
+    """How pip lists it, with what else explains why there is no llama_cpp."""
     editable = f" (editable, {row.editable})" if row.editable else ""
-    module = f" (which brings {row.module})" if row.module else ""
+    module = f" (which provides {row.module})" if row.module else ""
     return f"{row.name} {row.version}{editable}{module}"
 
 
@@ -197,7 +197,7 @@ def _missing(installed: InstalledLlama) -> list[Finding]:
 
 
 def _matters(library: MissingLibrary, installed: InstalledLlama) -> bool:
-    """The driver's own libraries matter only to the import: that there is no driver is said of the machine."""
+    """The driver's own libraries matter only to the import: that there is no driver is a finding on the machine."""
     provider = provider_of(library.name)
     return not installed.imports or provider is None or provider.what != "NVIDIA's driver"
 
@@ -225,7 +225,7 @@ def _by_provider(libraries: Iterable[MissingLibrary]) -> list[tuple[list[Missing
 
 def _brought_by(libraries: Sequence[MissingLibrary], provider: Provider | None, installed: InstalledLlama) -> str:
     if provider is None:
-        return f"What brings it is not known here. {BUILD}"
+        return f"It is not known which package provides it. {BUILD}"
     if provider.remedy:
         return provider.remedy
     providers = [found for library in libraries if (found := provider_of(library.name))]
@@ -234,9 +234,9 @@ def _brought_by(libraries: Sequence[MissingLibrary], provider: Provider | None, 
         names = [f"'{name}'" if "<" in name else name for group in groups for name in group]
         how = f"`pip install {' '.join(names)}`"
     else:
-        how = f"with pip, for the build's own CUDA version, {', '.join(' or '.join(group) for group in groups)}"
+        how = f"{', '.join(' or '.join(group) for group in groups)}, for the CUDA version of the build"
     path = "" if installed.finds_packages else (
-        "; this package does not search NVIDIA's packages by itself, so add their folders (site-packages/nvidia/*/lib) "
+        ". This package does not search NVIDIA's packages by itself, so add their folders (site-packages/nvidia/*/lib) "
         "to LD_LIBRARY_PATH"
     )  # fmt: skip
     return f"Install into that environment: {how}{path}."
@@ -253,7 +253,7 @@ def _import(installed: InstalledLlama, known: Sequence[Finding]) -> list[Finding
         return []
     if installed.failure:
         return _raised(installed, known)
-    return [cause("not judged").finding(what=_what(installed), why="its import gave no answer", remedy=REPORT)]
+    return [cause("not judged").finding(what=_what(installed), why="its import gave no result", remedy=REPORT)]
 
 
 def _raised(installed: InstalledLlama, known: Sequence[Finding]) -> list[Finding]:
@@ -279,9 +279,9 @@ def _evidence(installed: InstalledLlama) -> str:
     """The exception, and what this system has of the version that it names."""
     match = _NAMED_VERSION.search(installed.failure)
     if not match:
-        by_variable = f"the libraries are those where {installed.variable} leads; " if installed.variable else ""
+        by_variable = f"the libraries are those that {installed.variable} selects; " if installed.variable else ""
         return by_variable + installed.failure
-    here = f" (it has up to {installed.here})" if installed.here else ""
+    here = f" (it has up to {installed.symbol_version})" if installed.symbol_version else ""
     return f"{match['version']} is not in {match['file']}{here}; {installed.failure}"
 
 
@@ -301,13 +301,13 @@ def _ended(end: ImportEnd, installed: InstalledLlama) -> Finding:
     if end.seconds:
         return cause("import does not end").finding(where, what=what, seconds=f"{end.seconds:.0f}")
     if end.signal == "SIGILL":
-        lacks = f"it lacks {', '.join(installed.lacks)}" if installed.lacks else ""
+        lacks = f"it lacks {', '.join(installed.missing_instructions)}" if installed.missing_instructions else ""
         return cause("import by an older processor").finding(", ".join(filter(None, (lacks, where))), what=what)
     if end.signal == "SIGKILL":
         return cause("import is killed").finding(where, what=what)
     how = _signal(end.signal) if end.signal else f"exit code {end.code}"
     if known := by_text(installed.log):
-        return known[0].finding(f"{what} ended the process by {how} after {known[1].strip()!r}")
+        return known[0].finding(f"{what} ended the process with {how} after {known[1].strip()!r}")
     evidence = ", ".join(filter(None, (where, _last(installed))))
     return cause("import crashes").finding(evidence, what=what, how=how)
 
@@ -339,13 +339,13 @@ def _lists_gpu(installed: InstalledLlama) -> bool:
 def _build(installed: InstalledLlama, machine: Machine) -> list[Finding]:
     """What its libraries alone show: there is no back end for a GPU, or one for a newer driver."""
     if installed.offload or _lists_gpu(installed):
-        pass  # its own word comes first: a back end may be linked into libllama without a trace
+        pass  # its own report comes first: a back end may be linked into libllama without a trace
     elif installed.libraries and not installed.foreign_libraries and not _gpu_backends(installed):
         return [cause("CPU build").finding(what=_what(installed))]
     driver = machine.driver
     if driver is None or _lists_gpu(installed):
         return []
-    major = int(driver.cuda.partition(".")[0])
+    major = driver.cuda_version.major
     if installed.cuda_family > major:
         newer = cause("newer CUDA than the driver's")
         return [newer.finding(family=installed.cuda_family, driver=driver.name, cuda=driver.cuda, major=major)]
@@ -353,18 +353,18 @@ def _build(installed: InstalledLlama, machine: Machine) -> list[Finding]:
 
 
 def _offload(installed: InstalledLlama, machine: Machine) -> list[Finding]:
-    """What it says itself, where it imports and nothing is wrong with its libraries, and what speaks for that."""
+    """What it reports itself, where it imports and its libraries are in order, and whether that is plausible."""
     if _lists_gpu(installed):
         names = ", ".join(f"{device.description or device.name} ({device.backend or device.name})"
                           for device in installed.devices or () if device.gpu)  # fmt: skip
         if installed.offload is not False:
             return [good("installed", f"llama_cpp {installed.version} registers {names}.")]
-        why = f"it lists {names}, but says that it does not offload"
+        why = f"it lists {names}, but reports that it does not offload"
         return [cause("not judged").finding(what=_what(installed), why=why, remedy=REPORT)]
     if installed.offload:
         return [_claimed(installed, machine)]
     if installed.offload is None and installed.devices is None:
-        why, remedy = "this version does not say", "Update it."
+        why, remedy = "this version does not report it", "Update it."
         if installed.offload_failure:
             why, remedy = f"llama_supports_gpu_offload() raised {installed.offload_failure}", REPORT
         return [cause("not judged").finding(what=_what(installed), why=why, remedy=remedy)]
@@ -380,26 +380,26 @@ def _claimed(installed: InstalledLlama, machine: Machine) -> Finding:
         remedy = why.remedy if why else "Check the driver of that GPU."
         return cause("offload without a GPU").finding(devices=devices, remedy=remedy)
     if why:
-        reason, remedy = f"it says so itself, but of this machine is known: {why.fact.rstrip('.')}", why.remedy
+        reason, remedy = f"it reports so itself, but on this machine: {why.fact.rstrip('.')}", why.remedy
     elif backends != ["CUDA"]:
         gpu = " or ".join(backends) or "its GPU"
-        reason = f"it says so itself, but lists no devices, and the driver of {gpu} is not asked here"
+        reason = f"it reports so itself, but lists no devices, and the driver of {gpu} is not queried here"
         remedy = "Load a model with n_gpu_layers=-1 and verbose=True: its log names the device."
     elif not evidence_of_use(machine):
-        reason = f"it says so itself, but {why_not_judged(machine) or 'no GPU is known here'}"
-        remedy = "See what the driver rows say."
+        reason = f"it reports so itself, but {why_not_judged(machine) or 'no GPU is known here'}"
+        remedy = "See the rows on the driver."
     elif not installed.cuda_family:
-        reason = "it says so itself, but its CUDA version is not known, since the runtime is linked statically"
+        reason = "it reports so itself, but its CUDA version is not known, because the runtime is linked statically"
         remedy = "Load a model with n_gpu_layers=-1 and verbose=True: its log names the device."
     else:
         return good(
-            "installed", f"llama_cpp {installed.version} says that it offloads, and the driver serves it a GPU."
+            "installed", f"llama_cpp {installed.version} reports that it offloads, and the driver shows it a GPU."
         )
     return cause("not judged").finding(what=_what(installed), why=reason, remedy=remedy)
 
 
 def _not_registered(installed: InstalledLlama, machine: Machine) -> Finding:
-    """It has a back end for a GPU, and registers none: its log says why, or the machine does, or nobody."""
+    """It has a back end for a GPU, and registers none: the log or the machine may show why."""
     backends = " and ".join(_gpu_backends(installed)) or "GPU"
     why = why_no_gpu(machine) if "CUDA" in installed.backends else None
     if known := by_text(installed.log) or by_text(installed.loader_problems):
@@ -411,5 +411,5 @@ def _not_registered(installed: InstalledLlama, machine: Machine) -> Finding:
         return cause("back ends not loaded").finding(backends=backends, devices=devices)
     if why:
         return cause("no GPU registered").finding(why.fact, backends=backends, remedy=why.remedy)
-    remedy = f"Check that GPU's driver, and that it is not hidden. {REPORT}"
-    return cause("no GPU registered").finding(installed.said, backends=backends, remedy=remedy)
+    remedy = f"Check that GPU's driver, and that the GPU is not hidden. {REPORT}"
+    return cause("no GPU registered").finding(installed.message, backends=backends, remedy=remedy)

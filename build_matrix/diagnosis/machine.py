@@ -1,4 +1,4 @@
-"""What keeps CUDA programs from working on this machine, and what cannot be judged of it."""
+"""What keeps CUDA programs from working on this machine, and what is not known of it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections import Counter
 from build_matrix.diagnosis.causes import by_code, cause
 from build_matrix.diagnosis.driver import NVML_CAUSES, explain, explain_nvml, unknown_order, without_driver
 from build_matrix.diagnosis.visible import hides_every_gpu, selection, usable
-from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.model import Finding, Machine
+from build_matrix.platforms import supported_platforms
 
 UUID = re.compile(r"\b((?:GPU|MIG)-[0-9A-Fa-f]{8})-[0-9A-Fa-f-]+")
 FORWARD_COMPATIBILITY = cause("forward compatibility").name
 
 
 def diagnose(machine: Machine) -> list[Finding]:
-    """Everything that keeps CUDA programs from working here, or may surprise; what holds is among it too."""
+    """Everything that keeps CUDA programs from working here, or may surprise; findings that passed are included."""
     findings = [why_driver_fails(machine) or _driver(machine), hidden(machine), _compat(machine)]
     if findings[0] and findings[0].rule == FORWARD_COMPATIBILITY:
-        findings.pop()  # the same cause, said by its consequence
+        findings.pop()  # the same cause, by its consequence
     findings += [_platform(machine), *machine.compiler_problems]
     if machine.compilers_known and not (machine.compilers or machine.compiler_problems):
         findings.append(cause("no compiler").finding())
     findings += [
-        cause("toolkit broken").finding(found_by=t.found_by, root=t.root, problem=t.problem)
+        cause("toolkit broken").finding(source=t.source, root=t.root, problem=t.problem)
         for t in machine.toolkits
         if t.problem
     ]
@@ -84,16 +84,18 @@ def _unknown_code(code: int) -> Finding:
 
 def _platform(machine: Machine) -> Finding | None:
     """Whether wheels are built for this platform; None where they are."""
-    try:
-        _ = machine.target
-    except MissingPrerequisiteError:
-        return cause("platform not supported").finding(platform=machine.platform.replace("-", " ", 1))
-    return None
+    supported = supported_platforms()
+    if machine.platform in supported:
+        return None
+    return cause("platform not supported").finding(
+        platform=machine.platform.replace("-", " ", 1),
+        supported_platform=" or ".join(platform.title for platform in supported.values()),
+    )
 
 
 def _driver(machine: Machine) -> Finding | None:
     driver = machine.driver
-    return good("driver", f"{driver.title} speaks CUDA {driver.cuda}.") if driver else None
+    return good("driver", f"{driver.title} supports CUDA up to {driver.cuda}.") if driver else None
 
 
 def hidden(machine: Machine) -> Finding | None:
@@ -116,7 +118,7 @@ def hidden(machine: Machine) -> Finding | None:
 
 
 def _without_uuids(value: str) -> str:
-    """Long enough to be recognised, and no more: a verdict does not tell a GPU's UUID."""
+    """Long enough to be recognised, and no more: a verdict does not disclose a GPU's UUID."""
     return UUID.sub(r"\1…", value)
 
 
@@ -125,7 +127,9 @@ def _compat(machine: Machine) -> Finding | None:
     if not machine.surroundings.compat_folders:
         return None
     versions = (
-        f"CUDA {driver.cuda} over a kernel module of {driver.kernel_cuda or 'unknown'}" if driver else "no driver"
+        f"CUDA {driver.cuda}, with a kernel module for CUDA {driver.kernel_cuda or '(unknown)'}"
+        if driver
+        else "no driver"
     )
     folders = ", ".join(machine.surroundings.compat_folders)
     return cause("cuda-compat on the loader path").finding(folders=folders, versions=versions)
@@ -137,24 +141,19 @@ def evidence_of_use(machine: Machine) -> str:
         return ""
     counted = Counter(choice.gpu.name for choice in usable(machine))
     names = ", ".join(name if number == 1 else f"{number} x {name}" for name, number in counted.items())
-    return f"the driver library answers, and shows this process {names}"
+    return f"the driver library works and shows this process {names}"
 
 
 def why_not_judged(machine: Machine) -> str:
-    """Why nothing can be said of CUDA here, as a clause; an empty text where something can."""
+    """Why nothing is known of CUDA here, as a clause; an empty text where something is."""
     if machine.overrides:
         claims = ", ".join(f"{name}={value}" for name, value in machine.overrides.items())
-        return f"driver or GPUs are claimed ({claims}), and were not asked"
+        return f"driver or GPUs are claimed ({claims}), and were not queried"
     if evidence_of_use(machine) or any(not finding.passed for finding in diagnose(machine)):
         return ""
-    return machine.driver_problem or "the driver library was not asked, or did not answer"
-
-
-def bad(fact: str, remedy: str, rule: str = "doctor") -> Finding:
-    """Something that is wrong."""
-    return Finding(rule=rule, kind="run", passed=False, fact=fact, remedy=remedy)
+    return machine.driver_problem or "the driver library was not queried, or did not respond"
 
 
 def good(rule: str, fact: str) -> Finding:
-    """Something that was looked at and is right."""
+    """Something that was examined and is right."""
     return Finding(rule=rule, kind="run", passed=True, fact=fact)

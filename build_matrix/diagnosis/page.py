@@ -9,7 +9,7 @@ from pathlib import Path
 from build_matrix.diagnosis.causes import CAUSES, Cause, Group
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "diagnose.md"
-BEGIN = "<!-- generated from build_matrix/diagnosis/causes.py by `python -m build_matrix.diagnosis.page` -->"
+BEGIN = "<!-- generated from build_matrix/diagnosis/causes/ by `python -m build_matrix.diagnosis.page` -->"
 END = "<!-- end of what is generated -->"
 HEADINGS: dict[Group, str] = {
     "driver": "The driver",
@@ -34,7 +34,7 @@ def tables() -> str:
 
 def _row(cause: Cause) -> str:
     name = f"{cause.name} (rule: {cause.rule})" if cause.rule else cause.name
-    cells = [_escape(name), _escape(cause.seen), _shown(cause.sentence), _shown(cause.remedy)]
+    cells = [_escape(name), _escape(cause.signature), _shown(cause.sentence), _shown(cause.remedy)]
     return f"| {' | '.join(cells)} |"
 
 

@@ -14,7 +14,7 @@ from build_matrix.diagnosis.machine import why_no_gpu
 from build_matrix.model import Check, Finding, Gpu, Machine, RunFacts
 
 EXCERPT = 3  # lines of a log in a finding
-TELLING = re.compile(r"\berror\b|Error:|ASSERT|assertion|abort|what\(\)", re.IGNORECASE)
+TELLING = re.compile(r"\berror\b|Error:|assert|abort|what\(\)", re.IGNORECASE)
 ILLEGAL_INSTRUCTION = signal.SIGILL if sys.platform != "win32" else None
 
 
@@ -36,7 +36,7 @@ def diagnose_static(checks: Iterable[Check], family: int) -> Finding | None:
 def diagnose_run(
     facts: RunFacts | None, checks: Sequence[Check], machine: Machine, gpu: Gpu | None, family: int
 ) -> Finding:
-    """Why a wheel does not offload, from what its process said and how it ended; without ``facts`` it was not run.
+    """Why a wheel does not offload, from the output of its process and how it ended; without ``facts`` it was not run.
 
     ``gpu`` is the one it was to run on (None: it was hidden), ``family`` the CUDA major of its label. What nothing
     explains stays unknown, with the end of the log: never a guess.
@@ -72,7 +72,7 @@ def _shadowed(facts: RunFacts, failed: Mapping[str, str]) -> Finding | None:
 
 
 def _matched(lines: Sequence[str], machine: Machine) -> Finding | None:
-    """The cause that a line names; for one of the driver, the machine's own evidence tells more, if there is any."""
+    """The cause that a line names; for one of the driver, the evidence of the machine is more precise, if any."""
     matched = by_text(lines)
     if not matched:
         return None

@@ -30,8 +30,8 @@ class Selection(Record, frozen=True, kw_only=True):
     """What a value of CUDA_VISIBLE_DEVICES leaves.
 
     ``choices`` in CUDA's order; ``ended_by`` is the entry at which the list ends early, ``why`` what is wrong with it;
-    ``repeated`` is an entry that names a GPU again, for which the driver answers error 101. ``known`` is false where
-    the rules alone cannot tell, and ``choices`` are the likeliest: numbers of unlike GPUs whose order is not known,
+    ``repeated`` is an entry that names a GPU again, for which the driver fails with error 101. ``known`` is false where
+    the rules alone do not decide, and ``choices`` are the likeliest: numbers of unlike GPUs whose order is not known,
     MIG instances that nothing lists, no list of GPUs at all.
     """
 
@@ -50,7 +50,7 @@ class Selection(Record, frozen=True, kw_only=True):
 class Named(Record, frozen=True, kw_only=True):
     """What an entry names: a GPU, or none and why; ``known`` as in Selection.
 
-    ``identity`` tells two GPUs apart, which may be alike in all that is known of them.
+    ``identity`` distinguishes two GPUs that may be alike in all that is known of them.
     """
 
     gpu: Gpu | None = None
@@ -119,18 +119,18 @@ def _as_int(number: int) -> int:
 
 def _by_uuid(entry: str, gpus: Sequence[Gpu]) -> Named:
     if not entry.startswith(GPU_PREFIX):
-        return Named(why="is not a GPU UUID, as the first entry is")
+        return Named(why="is not a GPU UUID like the first entry")
     prefix = entry[:LENGTH].lower()
     matching = [gpu for gpu in gpus if gpu.uuid.lower().startswith(prefix)] if entry != GPU_PREFIX else []
     if len(matching) == 1:
         return Named(gpu=matching[0], identity=matching[0].uuid)
-    why = "is the beginning of more than one GPU's UUID" if matching else "is not the UUID of a GPU"
+    why = "matches the UUIDs of several GPUs" if matching else "is not the UUID of a GPU"
     return Named(why=why, known=bool(gpus) and all(gpu.uuid for gpu in gpus))
 
 
 def _by_mig(entry: str, gpus: Sequence[Gpu]) -> Named:
     if not entry.startswith(MIG_PREFIX):
-        return Named(why="is not a MIG UUID, as the first entry is")
+        return Named(why="is not a MIG UUID like the first entry")
     wanted = entry.lower()
     for gpu in gpus:
         if wanted in {uuid.lower() for uuid in (gpu.uuid, *gpu.mig_devices)}:
@@ -175,7 +175,7 @@ def usable(machine: Machine) -> tuple[Choice, ...]:
 
 
 def _evidence(machine: Machine) -> DriverEvidence:
-    """What the driver answered; nothing where driver or GPUs are claimed, since it was asked about others."""
+    """What the driver reported; nothing where driver or GPUs are claimed, since its report is on others."""
     return DriverEvidence() if machine.overrides else machine.evidence
 
 

@@ -6,24 +6,20 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from build_matrix.downloads.configuration import IndexConfiguration, read_configuration
-from build_matrix.downloads.download import Download, not_carried
-from build_matrix.downloads.locations import Locations
-from build_matrix.downloads.origins import NAMES, addresses
+from build_matrix.downloads.index.configuration import IndexConfiguration, read_configuration
+from build_matrix.downloads.origins import origin_of, origins_of
 from build_matrix.downloads.tasks import Watch, outcomes
-from build_matrix.downloads.transport import Transport
-from build_matrix.errors import (
-    ArchiveLacksFileError,
-    ArchiveUnreachableError,
-    DownloadError,
-    HashMismatchError,
-    IndexUnreachableError,
-)
+from build_matrix.errors import ArchiveLacksFileError, ArchiveUnreachableError, DownloadError, HashMismatchError
 from build_matrix.model import Component, file_sha256
-from build_matrix.report import Meter, Reporter
 from build_matrix.store import Store, disk_errors, require_room
+
+if TYPE_CHECKING:
+    from build_matrix.downloads.index.locations import Locations
+    from build_matrix.downloads.transport import Transport
+    from build_matrix.report import Meter, Reporter
 
 PARALLEL_DOWNLOADS = 4
 
@@ -39,7 +35,7 @@ class Downloads:
         self._received: dict[str, int] = {}
         self._unreachable: dict[str, DownloadError] = {}  # by host; an archive that cannot be reached is asked once
 
-    def fetch(self, wanted: Iterable[Component], what: str) -> list[Path]:
+    def fetch(self, files: Iterable[Component], what: str) -> list[Path]:
         """Paths of these files, in order; what the store does not hold yet is downloaded.
 
         An index is given up after pages.INDEX_SECONDS, a file after the configuration's ``stall_seconds`` in which
@@ -47,15 +43,14 @@ class Downloads:
         NotAnIndexError, CredentialsError, FileMissingError, ArchiveUnreachableError, HashMismatchError,
         ConfigurationError, DiskFullError.
         """
-        files = list(wanted)
-        missing = [file for file in files if not self._path(file).is_file()]
+        requested = list(files)
+        missing = [file for file in requested if not self._path(file).is_file()]
         if missing:
             total = sum(file.size for file in missing)
             require_room(self._store.root, total)
             with self._reporter.meter(f"downloading {what}", "bytes", total or None) as meter:
-                self._locations.read([file.project for file in missing if file.origin == "index"])
-                self._obtain_all([(file, self._urls(file)) for file in missing], meter)
-        return [self._path(file) for file in files]
+                self._obtain_all(self._locate(missing), meter)
+        return [self._path(file) for file in requested]
 
     def listing(self, project: str) -> list[tuple[str, str, str]]:
         """``(filename, url, sha256)`` of each file that the configured indexes carry for ``project``.
@@ -74,20 +69,26 @@ class Downloads:
 
     @cached_property
     def _transport(self) -> Transport:
+        from build_matrix.downloads.transport import Transport
+
         return Transport(self._configuration)
 
     @cached_property
     def _locations(self) -> Locations:
+        from build_matrix.downloads.index.locations import Locations
+
         return Locations(self._configuration, self._transport)
 
     def _path(self, file: Component) -> Path:
         return self._store.root / "files" / file.sha256 / file.filename
 
-    def _urls(self, file: Component) -> list[str]:
-        """The URLs of this file, the best one first; raises what `Locations.find` raises."""
-        if file.origin == "index":
-            return [self._locations.find(file)]
-        return [f"{address.rstrip('/')}/{file.path}" for address in addresses(file.origin)]
+    def _locate(self, files: Sequence[Component]) -> list[tuple[Component, list[str]]]:
+        """Each of these files with its URLs, the best one first; raises what `Origin.locate` raises."""
+        urls: dict[Component, list[str]] = {}
+        for origin in origins_of(files):
+            own = [file for file in files if file.origin == origin.name]
+            urls |= zip(own, origin.locate(own, self._locations), strict=True)
+        return [(file, urls[file]) for file in files]
 
     def _obtain_all(self, files: Sequence[tuple[Component, list[str]]], meter: Meter) -> None:
         """Download these, each from its URLs; raises the error of the first that fails."""
@@ -122,7 +123,7 @@ class Downloads:
             if actual != file.sha256:
                 raise HashMismatchError(
                     f"{file.filename} has sha256 {actual}, but {file.sha256} is locked.",
-                    f"Another file is served under this name by {NAMES[file.origin]}. Use one that you trust; "
+                    f"Another file is served under this name by {origin_of(file).title}. Use one that you trust; "
                     "do not change the lock to fit.",
                 )
             final.parent.mkdir(exist_ok=True)
@@ -139,16 +140,17 @@ class Downloads:
 
     def _download(self, file: Component, urls: Sequence[str], part: Path, watch: Watch) -> None:
         """Fill ``part`` from the first of the URLs that has the file."""
+        from build_matrix.downloads.download import Download, Place
+
         failure: DownloadError | None = None
+        place = Place(part, partial(self._received.__setitem__, file.sha256))
         for url in urls:
             host = urlsplit(url).hostname or ""
-            if file.origin != "index" and host in self._unreachable:
+            if not origin_of(file).listed and host in self._unreachable:
                 failure = self._unreachable[host]
                 continue
             try:
-                Download(
-                    file, url, part, self._transport, watch, partial(self._received.__setitem__, file.sha256)
-                ).run()
+                Download(file, url, place, self._transport, watch).run()
             except ArchiveUnreachableError as error:
                 watch.progress()  # the next one has its whole time
                 failure = error
@@ -156,17 +158,18 @@ class Downloads:
                     self._unreachable[host] = error
             else:
                 return
-        raise failure or not_carried(file)
+        raise failure or origin_of(file).lacks(file)
 
     def _stalled(self, file: Component, urls: Sequence[str]) -> DownloadError:
         """The error for a file that does not come; an archive that stands still is not waited for again."""
-        failure = (IndexUnreachableError if file.origin == "index" else ArchiveUnreachableError)(
-            f"Nothing of {file.filename} has come from {NAMES[file.origin]} for "
+        origin = origin_of(file)
+        failure = origin.unreachable_error(
+            f"Nothing of {file.filename} has come from {origin.title} for "
             f"{self._configuration.stall_seconds:.0f} seconds.",
             "Check the network and the proxy, then run the same command again: it goes on where it was. Pip's timeout "
             "and UV_HTTP_TIMEOUT set the limit.",
         )
-        if file.origin != "index":
+        if not origin.listed:
             hosts = (urlsplit(url).hostname or "" for url in urls)
             self._unreachable[next((host for host in hosts if host not in self._unreachable), "")] = failure
         return failure

@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import requests
 
-from build_matrix.downloads.origins import NAMES, SETTINGS
-from build_matrix.downloads.pages import credentials_error
+from build_matrix.downloads.index.pages import credentials_error
+from build_matrix.downloads.origins import origin_of
 from build_matrix.downloads.tasks import Watch
 from build_matrix.downloads.transport import (
     CONNECT_SECONDS,
@@ -24,7 +25,6 @@ from build_matrix.downloads.transport import (
 )
 from build_matrix.downloads.urls import host_of
 from build_matrix.errors import (
-    ArchiveLacksFileError,
     ArchiveUnreachableError,
     DownloadError,
     IndexUnreachableError,
@@ -43,18 +43,23 @@ _DOCUMENT = re.compile(r"text/(html|xml|json)|application/([\w.-]+\+)?(html|xhtm
 _ARCHIVES = (b"PK", b"\x1f\x8b", b"\xfd7zXZ", b"BZh", b"\x28\xb5\x2f\xfd", b"!<arch>")
 
 
-class Download:
-    """Fills ``part`` with the file at ``url``; ``show`` is called with the bytes that it has, as they come."""
+class Place(NamedTuple):
+    """Where a download is written, and what is called with the bytes that are there, as they come."""
 
-    def __init__(
-        self, file: Component, url: str, part: Path, transport: Transport, watch: Watch, show: Callable[[int], None]
-    ) -> None:
+    part: Path
+    show: Callable[[int], None]
+
+
+class Download:
+    """Fills a place with the file at ``url``."""
+
+    def __init__(self, file: Component, url: str, place: Place, transport: Transport, watch: Watch) -> None:
         self._file = file
+        self._origin = origin_of(file)
         self._url = url
-        self._part = part
+        self._part, self._show = place
         self._transport = transport
         self._watch = watch
-        self._show = show
 
     def run(self) -> None:
         """Go on where an earlier attempt, or an earlier run, broke off, until all is there.
@@ -69,10 +74,10 @@ class Download:
             except FAILURES as error:
                 if failure := proxy_failure(error, self._url, self._transport):
                     raise failure from error
-                if self._file.origin != "index" and not self._part.exists():
+                if not self._origin.listed and not self._part.exists():
                     raise ArchiveUnreachableError(
-                        f"{self._owner} cannot be reached: {reason(error)}.",
-                        f"Check the network and the proxy, or {SETTINGS[self._file.origin]}.",
+                        f"{self._origin.subject} cannot be reached: {reason(error)}.",
+                        f"Check the network and the proxy, or {self._origin.mirror_setting}.",
                     ) from error
                 attempt = 0 if self._size >= best + PROGRESS else attempt + 1
                 best = max(best, self._size)
@@ -87,33 +92,28 @@ class Download:
     def _size(self) -> int:
         return self._part.stat().st_size if self._part.exists() else 0
 
-    @property
-    def _owner(self) -> str:
-        name = NAMES[self._file.origin]
-        return name[:1].upper() + name[1:]
-
     def _receive(self) -> None:
-        wanted, have = self._file.size, self._size
-        if wanted and have == wanted:
+        size, have = self._file.size, self._size
+        if size and have == size:
             return
-        if wanted and have > wanted:
+        if size and have > size:
             self._part.unlink()
             have = 0
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         timeout = (CONNECT_SECONDS, self._watch.seconds)
         with (
             self._transport.session() as session,
-            session.get(self._url, headers=headers, stream=True, timeout=timeout) as answer,
+            session.get(self._url, headers=headers, stream=True, timeout=timeout) as response,
         ):
-            self._check_status(answer)
-            pieces = _pieces(answer)
+            self._check_status(response)
+            pieces = _pieces(response)
             first = next(pieces, b"")
-            self._check_is_a_file(answer, first)
-            if answer.status_code != requests.codes.partial_content:
+            self._check_is_a_file(response, first)
+            if response.status_code != requests.codes.partial_content:
                 have = 0
             with disk_errors(self._part.parent), self._part.open("ab" if have else "wb") as out:
                 have = self._write(chain((first,), pieces), out.write, have)
-            expected = wanted or int(answer.headers.get("Content-Length") or 0)
+            expected = size or int(response.headers.get("Content-Length") or 0)
         if have < expected:
             raise requests.ConnectionError(f"the server ended it after {have} bytes")
 
@@ -132,9 +132,9 @@ class Download:
                 break
         return have
 
-    def _check_status(self, answer: requests.Response) -> None:
-        """Raise what an answer that brings no file means."""
-        code, host = answer.status_code, host_of(answer.url)
+    def _check_status(self, response: requests.Response) -> None:
+        """Raise what a response that brings no file means."""
+        code, host = response.status_code, host_of(response.url)
         if code < requests.codes.bad_request:
             return
         if code == requests.codes.requested_range_not_satisfiable:
@@ -145,36 +145,27 @@ class Download:
         if code == PROXY_AUTHENTICATION:
             raise proxy_refused(self._transport.proxy_of(self._url) or host)
         if code in {401, 403}:
-            if self._transport.authentication.has_others(answer.request):
+            if self._transport.authentication.has_others(response.request):
                 raise requests.ConnectionError(f"{host} answers {code}")  # once more, with the keyring's credentials
-            what = f"{self._owner} answers {code} for {self._file.filename}"
-            raise credentials_error(what, host, sent="Authorization" in answer.request.headers)
-        if code == requests.codes.not_found and self._file.origin != "index":
-            raise not_carried(self._file)
-        raise DownloadError(f"{self._owner} answers {code} for {self._file.filename}.", "Try again later.")
+            what = f"{self._origin.subject} answers {code} for {self._file.filename}"
+            raise credentials_error(what, host, sent="Authorization" in response.request.headers)
+        if code == requests.codes.not_found and not self._origin.listed:
+            raise self._origin.lacks(self._file)
+        raise DownloadError(f"{self._origin.subject} answers {code} for {self._file.filename}.", "Try again later.")
 
-    def _check_is_a_file(self, answer: requests.Response, first: bytes) -> None:
+    def _check_is_a_file(self, response: requests.Response, first: bytes) -> None:
         """A portal answers anything with a web page, a repository with a document; no locked file is one.
 
         Raises NotAnIndexError.
         """
-        kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if answer.status_code == requests.codes.ok and _DOCUMENT.fullmatch(kind) and not _may_be_archive(first):
+        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if response.status_code == requests.codes.ok and _DOCUMENT.fullmatch(kind) and not _may_be_archive(first):
             what = "a wheel" if self._file.filename.endswith(".whl") else "an archive"
             raise NotAnIndexError(
-                f"{self._file.filename} from {host_of(answer.url)} is not {what}: the server answered with {kind}.",
+                f"{self._file.filename} from {host_of(response.url)} is not {what}: the server answered with {kind}.",
                 "A login page, a portal or an error may be in the way: check your credentials, the proxy and the "
                 "mirror's URL.",
             )
-
-
-def not_carried(file: Component) -> ArchiveLacksFileError:
-    """The error for an archive beside the package index that lacks a file."""
-    name = NAMES[file.origin]
-    return ArchiveLacksFileError(
-        f"{name[:1].upper()}{name[1:]} does not carry {file.filename}.",
-        f"It is needed for {file.project} {file.version}. Let your mirror fetch it, or {SETTINGS[file.origin]}.",
-    )
 
 
 def _may_be_archive(first: bytes) -> bool:
@@ -182,8 +173,8 @@ def _may_be_archive(first: bytes) -> bool:
     return bool(first) and any(first.startswith(start[: len(first)]) for start in _ARCHIVES)
 
 
-def _pieces(answer: requests.Response) -> Iterator[bytes]:
+def _pieces(response: requests.Response) -> Iterator[bytes]:
     """The body as it arrives, not only in full chunks, and never decoded: its bytes are hashed."""
-    read = getattr(answer.raw, "read1", answer.raw.read)
+    read = getattr(response.raw, "read1", response.raw.read)
     while piece := read(CHUNK):
         yield piece

@@ -12,6 +12,7 @@ from pathlib import Path
 import uv
 
 from build_matrix.errors import BuildMatrixError, CredentialsError, DiskFullError, InstallError
+from build_matrix.platforms import find_platform, platform_name
 from build_matrix.process.runner import run
 from build_matrix.redact import redact
 
@@ -35,7 +36,7 @@ def create_environment(folder: Path, cache: Path) -> Path:
     Raises InstallError.
     """
     _uv(["venv", "--quiet", "--relocatable", "--python", sys.executable, str(folder)], cache)
-    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    return find_platform(platform_name()).environment_python(folder)
 
 
 def install_wheels(
@@ -51,21 +52,21 @@ def install_wheels(
     With ``find_links`` their declared dependencies are resolved from the files in that folder; without it
     nothing but the wheels is installed. Raises InstallError.
     """
-    words = ["pip", "install", "--quiet", "--offline", "--no-index"]
-    words += ["--find-links", str(find_links)] if find_links else ["--no-deps"]
-    words += ["--python", str(python)] if python else ["--python", sys.executable]
+    argv = ["pip", "install", "--quiet", "--offline", "--no-index"]
+    argv += ["--find-links", str(find_links)] if find_links else ["--no-deps"]
+    argv += ["--python", str(python)] if python else ["--python", sys.executable]
     if target:
-        words += ["--target", str(target)]
-    _uv([*words, *map(str, wheels)], cache)
+        argv += ["--target", str(target)]
+    _uv([*argv, *map(str, wheels)], cache)
 
 
-def _uv(words: Sequence[str], cache: Path) -> None:
-    done = run([uv.find_uv_bin(), *words], env=uv_environment(cache), timeout=UV_SECONDS)
-    if done.disk_full:
+def _uv(argv: Sequence[str], cache: Path) -> None:
+    result = run([uv.find_uv_bin(), *argv], env=uv_environment(cache), timeout=UV_SECONDS)
+    if result.disk_full:
         raise DiskFullError(cache)
-    if done.code:
+    if result.code:
         raise InstallError(
-            f"uv {words[0]} ended with {done.code}: {done.output.strip() or 'no output'}",
+            f"uv {argv[0]} ended with {result.code}: {result.output.strip() or 'no output'}",
             "Run the same command again; if it stays, report it with this text.",
         )
 
@@ -80,7 +81,7 @@ def resolve(requirements: str, variables: Mapping[str, str], cache: Path) -> lis
 
 
 def uv_compile(
-    words: Sequence[str], variables: Mapping[str, str], cache: Path, *, cwd: Path | None = None, requirements: str = ""
+    argv: Sequence[str], variables: Mapping[str, str], cache: Path, *, cwd: Path | None = None, requirements: str = ""
 ) -> str:
     """What ``uv pip compile`` prints for all platforms and Pythons from 3.10 on; ``variables`` may hold credentials.
 
@@ -88,8 +89,8 @@ def uv_compile(
     """
     fixed = ["pip", "compile", "--quiet", "--universal", "--python-version", "3.10", "--no-header"]
     try:
-        answer = subprocess.run(
-            [uv.find_uv_bin(), *fixed, "--only-binary", ":all:", *words],
+        result = subprocess.run(
+            [uv.find_uv_bin(), *fixed, "--only-binary", ":all:", *argv],
             input=requirements,
             cwd=cwd,
             env=uv_environment(cache, variables),
@@ -103,9 +104,9 @@ def uv_compile(
         raise InstallError(
             f"uv did not resolve the requirements within {UV_SECONDS} seconds.", "Check the index and the network."
         ) from error
-    if answer.returncode:
-        raise _uv_failure(answer.stderr.strip())
-    return answer.stdout
+    if result.returncode:
+        raise _uv_failure(result.stderr.strip())
+    return result.stdout
 
 
 def _uv_failure(text: str) -> BuildMatrixError:

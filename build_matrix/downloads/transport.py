@@ -16,8 +16,8 @@ from requests.utils import select_proxy, should_bypass_proxies
 from requests_file import FileAdapter
 from urllib3.util import Retry
 
-from build_matrix.downloads.configuration import IndexConfiguration
-from build_matrix.downloads.credentials import Authentication
+from build_matrix.downloads.authentication import Authentication
+from build_matrix.downloads.index.configuration import IndexConfiguration
 from build_matrix.errors import ConfigurationError, CredentialsError, DownloadError, IndexUnreachableError
 
 CONNECT_SECONDS = 10.0  # for each address of a host
@@ -217,8 +217,8 @@ def _require_certificates(name: str, path: str) -> None:
             folder.open("rb").close()
             ssl.create_default_context(cafile=path)
     except (OSError, ValueError) as error:
-        why = "holds no certificates" if isinstance(error, ssl.SSLError) else f"cannot be read: {reason(error)}"
+        why = "contains no certificates" if isinstance(error, ssl.SSLError) else f"cannot be read: {reason(error)}"
         raise ConfigurationError(
             f"{name} names {path} as the certificates to trust, which {why}.",
-            f"Let {name} name a file of CA certificates in PEM form, or remove it.",
+            f"Set {name} to a file of CA certificates in PEM form, or unset it.",
         ) from error

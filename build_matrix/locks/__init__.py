@@ -1,10 +1,11 @@
-"""What is downloaded, by sha256: reading the locks, and choosing the files that fit one platform and one Python.
+"""What is downloaded, by sha256: reads the locks, and selects the files for one platform and one Python.
 
-The ``*.toml`` and ``*.txt`` files here are written by ``nox -s lock``; ``inputs.toml`` says what they are made of.
+``nox -s lock`` writes the ``*.toml`` and ``*.txt`` files here from ``inputs.toml``.
 """
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,15 +15,21 @@ from packaging.tags import Tag, sys_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
-from build_matrix.catalog import DebianCompiler, RedistManifest, sources
+from build_matrix.catalog import platforms
 from build_matrix.errors import ConfigurationError, NoCompatibleChoiceError
-from build_matrix.model import Cell, Component, Ingredients, Lock, LockedFile, LockedPackage, Platform, Record
+from build_matrix.model import (
+    Cell,
+    Component,
+    Ingredients,
+    Lock,
+    LockedFile,
+    LockedPackage,
+    Record,
+)
 
 FOLDER = Path(__file__).parent
 TOOL = FOLDER / "tool.txt"  # what this tool runs with: a user's sessions
 DEV = FOLDER / "dev.txt"  # the same, with Nox and all that a developer's sessions run with
-
-PLATFORM_MARKERS = {"linux-x86_64": ("linux", "x86_64"), "windows-x86_64": ("win32", "AMD64")}
 
 
 class ReleaseOptions(Record, frozen=True, kw_only=True):
@@ -57,7 +64,7 @@ def read_lock(name: str) -> Lock:
 
 
 def locked_toolkits() -> tuple[str, ...]:
-    """The CUDA minors whose packages are locked, oldest first; see ``available_toolkits`` for those with a compiler."""
+    """The CUDA minors whose packages are locked, oldest first; the compiler of one need not be available."""
     found = (path.stem.removeprefix("cuda-") for path in FOLDER.glob("cuda-*.toml"))
     return tuple(sorted(found, key=Version))
 
@@ -93,17 +100,17 @@ def select_wheels(lock: Lock) -> tuple[Component, ...]:
         if not ranked:
             raise NoCompatibleChoiceError(
                 f"The lock holds no wheel of {package.project} {package.version} for this Python.",
-                "Use CPython 3.10 to 3.14 on Linux x86-64 with glibc, or Windows x86-64.",
+                f"Use CPython 3.10 to 3.14 on {' or '.join(row.title for row in platforms().values())}.",
             )
         chosen.append(_component(package, min(ranked, key=lambda pair: pair[0])[1]))
     return tuple(chosen)
 
 
-def select_platform(lock: Lock, platform: Platform) -> tuple[Component, ...]:
-    """The files of each package for ``platform``, whatever machine this is."""
+def select_platform(lock: Lock, platform: str) -> tuple[Component, ...]:
+    """The files of each package for ``platform``, whatever machine this is; raises NoCompatibleChoiceError."""
     chosen = []
     for package in lock.packages:
-        files = [file for file in package.files if wheel_platform(file.filename) in {platform, "any"}]
+        files = _files_for(package, platform)
         if not files:
             raise NoCompatibleChoiceError(
                 f"The lock holds no file of {package.project} {package.version} for {platform}.",
@@ -113,41 +120,20 @@ def select_platform(lock: Lock, platform: Platform) -> tuple[Component, ...]:
     return tuple(chosen)
 
 
-def wheel_platform(filename: str) -> Platform | str:
-    """``linux-x86_64``, ``windows-x86_64``, ``any``, or an empty text for a platform that is not supported."""
+def wheel_platforms(filename: str) -> frozenset[str]:
+    """The platforms of the catalog that this wheel is for; none of them for what is no wheel."""
     try:
-        tags = parse_wheel_filename(filename)[3]
+        tags = {tag.platform for tag in parse_wheel_filename(filename)[3]}
     except InvalidWheelFilename:
-        return ""
-    platforms = {tag.platform for tag in tags}
-    if "any" in platforms:
-        return "any"
-    if any(p.endswith("_x86_64") and p.startswith(("manylinux", "linux")) for p in platforms):
-        return "linux-x86_64"
-    return "windows-x86_64" if "win_amd64" in platforms else ""
+        return frozenset()
+    known = platforms().values()
+    return frozenset(row.name for row in known if any(tag == "any" or re.fullmatch(row.tags, tag) for tag in tags))
 
 
 def select_sdist(version: str) -> Component:
     """The sdist of this llama-cpp-python release."""
     package = next(p for p in read_lock("llama").packages if p.version == version)
     return _component(package, package.files[0])
-
-
-def available_toolkits(platform: Platform) -> tuple[str, ...]:
-    """The CUDA minors that some source has for ``platform``, oldest first."""
-    return tuple(minor for minor in locked_toolkits() if _choices(minor, platform))
-
-
-def ingredient_choices(cell: Cell) -> tuple[Ingredients, ...]:
-    """Every locked file that ``cell`` is made of: one choice for each source of its toolkit, the preferred one first.
-
-    Raises ConfigurationError, NoCompatibleChoiceError.
-    """
-    rest = select_ingredients(cell)
-    return tuple(
-        msgspec.structs.replace(rest, toolkit=files, toolkit_release=release)
-        for files, release in _choices(cell.cuda, cell.platform)
-    )
 
 
 def select_ingredients(cell: Cell) -> Ingredients:
@@ -161,36 +147,14 @@ def select_ingredients(cell: Cell) -> Ingredients:
     )
 
 
-def _choices(minor: str, platform: Platform) -> list[tuple[tuple[Component, ...], str]]:
-    """A toolkit's files and its own version, for each source that has it."""
-    lock = read_lock(f"cuda-{minor}")
-    found: list[tuple[tuple[Component, ...], str]] = []
-    if int(minor.partition(".")[0]) in sources().index_families:
-        found.append((select_platform(lock, platform), lock.release))
-    found += [((_manifest(row),), row.release) for row in sources().redist.manifest if row.cuda == minor]
-    if platform == "linux-x86_64":
-        compilers = [_debian(row) for row in sources().debian.compiler if row.cuda == minor]
-        found += [((*select_platform(lock, platform), compiler), lock.release) for compiler in compilers]
-    return found
+def holds_toolkit(cuda: str, platform: str) -> bool:
+    """Whether the locks have every package of this CUDA minor for ``platform``."""
+    packages = read_lock(f"cuda-{cuda}").packages
+    return platform in platforms() and all(_files_for(package, platform) for package in packages)
 
 
-def _manifest(row: RedistManifest) -> Component:
-    name = f"redistrib_{row.release}.json"
-    return Component(
-        project="redistrib", version=row.release, filename=name, sha256=row.sha256, origin="redist", path=name
-    )
-
-
-def _debian(row: DebianCompiler) -> Component:
-    return Component(
-        project=sources().debian.project,
-        version=row.version,
-        filename=row.path.rpartition("/")[2],
-        sha256=row.sha256,
-        size=row.size,
-        origin="debian",
-        path=row.path,
-    )
+def _files_for(package: LockedPackage, platform: str) -> list[LockedFile]:
+    return [file for file in package.files if platform in wheel_platforms(file.filename)]
 
 
 def _component(package: LockedPackage, file: LockedFile) -> Component:

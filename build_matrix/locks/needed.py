@@ -1,7 +1,4 @@
-"""Which files a build downloads, and where each lies in a folder for machines without network.
-
-The folder serves pip and uv as find-links, and holds mirrors of NVIDIA's and Debian's archives.
-"""
+"""Which files a build downloads on a machine, for another one that has no network."""
 
 from __future__ import annotations
 
@@ -19,11 +16,11 @@ from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
+from build_matrix.catalog import platforms
 from build_matrix.errors import ConfigurationError, FileMissingError
-from build_matrix.locks import DEV, read_lock, select_platform, wheel_platform
-from build_matrix.model import Cell, Component, Ingredients, Lock, Platform, file_sha256
+from build_matrix.locks import DEV, read_lock, select_platform, wheel_platforms
+from build_matrix.model import Cell, Component, Ingredients, Lock, file_sha256
 
-REDIST, DEBIAN = "redist", "debian"  # folders of the mirrors
 PATCHES = 40  # patch releases of a minor version of Python that markers may tell apart; 3.8 came to 20
 
 Listing = Callable[
@@ -68,7 +65,7 @@ class Target(NamedTuple):
     """What a machine without network runs: a minor version of CPython (``3.12``), and the platform."""
 
     python: str
-    platform: Platform
+    platform: str
 
     def needs(self, marker: Marker | None) -> bool:
         """Whether a dependency with this marker is needed by any patch release of its Python."""
@@ -76,15 +73,16 @@ class Target(NamedTuple):
 
     def accepts(self, filename: str) -> bool:
         """Whether its Python installs this wheel, on a system with a glibc that is new enough for it."""
-        if wheel_platform(filename) not in {self.platform, "any"}:
+        if self.platform not in wheel_platforms(filename):
             return False
         tags = {(tag.interpreter, tag.abi) for tag in parse_wheel_filename(filename)[3]}
         return not tags.isdisjoint(_accepted(self.python))
 
     def _environments(self) -> Iterator[dict[str, str]]:
+        markers = platforms()[self.platform].markers
         for patch in range(PATCHES):
             full = f"{self.python}.{patch}"
-            yield {"python_version": self.python, "python_full_version": full, "implementation_version": full}
+            yield markers | {"python_version": self.python, "python_full_version": full, "implementation_version": full}
 
 
 def tool_files(
@@ -154,12 +152,6 @@ def _accepted(python: str) -> frozenset[tuple[str, str]]:
         *compatible_tags(version, interpreter, ["any"]),
     )
     return frozenset((tag.interpreter, tag.abi) for tag in tags)
-
-
-def place(file: Component) -> str:
-    """Where a file lies in the folder: those of the index beside each other, the others as in their archive."""
-    folders = {"redist": f"{REDIST}/{file.path}", "debian": f"{DEBIAN}/{file.path}"}
-    return folders.get(file.origin, file.filename)
 
 
 def _is_of(filename: str, project: str, version: str) -> bool:

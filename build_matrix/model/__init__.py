@@ -3,7 +3,7 @@
 from build_matrix.model.base import Record, digest_of, file_sha256, readable_json
 from build_matrix.model.catalog import BLACKWELL, CompilerRange, DriverBranch, Limit, LlamaRelease, Toolkit
 from build_matrix.model.compile import BuildFacts, BuildInputs, CacheProgram, CompileCache, Conditions, RawWheel
-from build_matrix.model.cuda import Architecture, label_of
+from build_matrix.model.cuda import Architecture, CudaVersion, DriverVersion
 from build_matrix.model.finding import Answer, Finding, RuleKind
 from build_matrix.model.installed import (
     BackendDevice,
@@ -13,6 +13,7 @@ from build_matrix.model.installed import (
     InstalledLlama,
     MissingLibrary,
 )
+from build_matrix.model.label import Label, parse_label, write_label
 from build_matrix.model.locks import Component, Content, Ingredients, Lock, LockedFile, LockedPackage, Origin
 from build_matrix.model.machine import (
     CLAIMED,
@@ -21,7 +22,7 @@ from build_matrix.model.machine import (
     UNKNOWN,
     Driver,
     DriverEvidence,
-    FoundLibrary,
+    DriverLibrary,
     Gpu,
     HostCompiler,
     InstalledToolkit,
@@ -30,7 +31,6 @@ from build_matrix.model.machine import (
     Surroundings,
 )
 from build_matrix.model.plan import Candidate, Cell, Plan, Profile, Request
-from build_matrix.model.platform import Platform, supported_platform
 from build_matrix.model.reproduce import Difference
 from build_matrix.model.source import AppliedPatch, SourceTree
 from build_matrix.model.toolchain import BuildEnvironment, Sysroot, Toolchain
@@ -59,14 +59,16 @@ __all__ = [
     "Component",
     "Conditions",
     "Content",
+    "CudaVersion",
     "Difference",
     "Distribution",
     "Driver",
     "DriverBranch",
     "DriverEvidence",
+    "DriverLibrary",
+    "DriverVersion",
     "Finding",
     "ForeignLibrary",
-    "FoundLibrary",
     "Gpu",
     "GpuVerdict",
     "HostCompiler",
@@ -74,6 +76,7 @@ __all__ = [
     "Ingredients",
     "InstalledLlama",
     "InstalledToolkit",
+    "Label",
     "Limit",
     "LlamaRelease",
     "Lock",
@@ -86,7 +89,6 @@ __all__ = [
     "Origin",
     "PciGpu",
     "Plan",
-    "Platform",
     "Profile",
     "RawWheel",
     "Record",
@@ -104,7 +106,7 @@ __all__ = [
     "WheelRecord",
     "digest_of",
     "file_sha256",
-    "label_of",
+    "parse_label",
     "readable_json",
-    "supported_platform",
+    "write_label",
 ]

@@ -17,6 +17,8 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Defaults are written out, because a digest must not depend on how a value came to be the default: msgspec leaves
     a default out when it is the same object, which an equal text read from the command line is not.
+
+    A field with ``field(name=...)`` has another name in JSON, which scripts may read.
     """
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from packaging.specifiers import SpecifierSet
 
 from build_matrix.model.base import Record
-from build_matrix.model.cuda import Architecture
+from build_matrix.model.cuda import Architecture, CudaVersion
 
 BLACKWELL = range(120, 130)  # ggml-cuda/CMakeLists.txt: ^12[0-9](-real|-virtual)?$
 
@@ -23,14 +23,13 @@ class CompilerRange(Record, frozen=True, kw_only=True):
 class Toolkit(Record, frozen=True, kw_only=True):
     """One CUDA minor version: what it can target, with which host compilers and systems, and its features.
 
-    ``min_driver_*`` run its programs by minor-version compatibility; ``max_glibc`` is the newest glibc whose headers
-    its own headers do not contradict (empty: any). ``arch_specific`` and ``family_specific``: whether it compiles for
-    architectures such as ``90a`` and ``100f``.
+    ``min_driver`` are the oldest drivers that run its programs by minor-version compatibility, by system (``linux``,
+    ``windows``); ``max_glibc`` is the newest glibc whose headers its own headers do not contradict (empty: any).
+    ``arch_specific`` and ``family_specific``: whether it compiles for architectures such as ``90a`` and ``100f``.
     """
 
     cuda: str
-    min_driver_linux: str
-    min_driver_windows: str
+    min_driver: Mapping[str, str]
     architectures: tuple[str, ...]
     gcc: CompilerRange
     clang: CompilerRange
@@ -44,16 +43,26 @@ class Toolkit(Record, frozen=True, kw_only=True):
     source: str
 
     @property
+    def cuda_version(self) -> CudaVersion:
+        """``cuda``, for comparing."""
+        return CudaVersion.parse(self.cuda)
+
+    @property
     def family(self) -> int:
         """CUDA major version."""
-        return int(self.cuda.partition(".")[0])
+        return self.cuda_version.major
 
 
 class DriverBranch(Record, frozen=True, kw_only=True):
-    """A driver branch (the number before the first dot), and the CUDA version that it speaks."""
+    """A driver branch (the number before the first dot), and the newest CUDA version that it supports."""
 
     branch: int
     cuda: str
+
+    @property
+    def cuda_version(self) -> CudaVersion:
+        """``cuda``, for comparing."""
+        return CudaVersion.parse(self.cuda)
 
 
 class Limit(Record, frozen=True, kw_only=True):
@@ -98,14 +107,3 @@ class LlamaRelease(Record, frozen=True, kw_only=True):
             for one in architectures
         }
         return tuple(sorted(exact, key=lambda one: (one.kind, one.number, one.feature)))
-
-    def gencodes(self, architectures: Iterable[Architecture]) -> tuple[str, ...]:
-        """What nvcc is told to generate for these, one each: ``arch=compute_80,code=sm_86``.
-
-        Of architectures with the same PTX only the oldest is compiled; the machine code of all is assembled from it.
-        """
-        wanted = tuple(architectures)
-        plain = {one.number for one in wanted if one.kind == "real" and not one.feature}
-        shared = [plain.intersection(group) for group in self.same_ptx]
-        oldest = {f"sm_{number}": min(group) for group in shared for number in group}
-        return tuple(f"arch=compute_{oldest.get(one.code, one.number)}{one.feature},code={one.code}" for one in wanted)

@@ -41,13 +41,13 @@ class CompileCache(Record, frozen=True, kw_only=True):
 class Conditions(Record, frozen=True, kw_only=True):
     """How a compilation runs; nothing of it may reach the bytes.
 
-    ``isolate``: without network, and with its folders at fixed places, where the system allows it; ``under``: a
+    ``sandbox``: without network, and with its folders at fixed places, where the system allows it; ``wrapper``: a
     command that runs it, such as ``nice -n 19``; ``cache``: the compile cache, if it may use one.
     """
 
     jobs: int
-    isolate: bool = True
-    under: tuple[str, ...] = ()
+    sandbox: bool = True
+    wrapper: tuple[str, ...] = ()
     cache: CompileCache | None = None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from build_matrix.model.base import Record
 
 
@@ -22,7 +24,7 @@ class Distribution(Record, frozen=True, kw_only=True):
 
 
 class MissingLibrary(Record, frozen=True, kw_only=True):
-    """A library that the loader does not find for the file ``needed_by``; ``folders`` hold it where nobody looks."""
+    """A library that the loader does not find for the file ``needed_by``; ``folders`` have it, but are not searched."""
 
     name: str
     needed_by: str = ""
@@ -75,8 +77,9 @@ class InstalledLlama(Record, frozen=True, kw_only=True):
     takes from elsewhere. ``loader_problems`` are the loader's own lines.
 
     ``offload`` is None where it did not say; ``offload_failure`` is the exception of that question. ``devices`` is None
-    where its libraries have no registry. ``failure`` is the exception of the import, ``here`` what this system has of
-    the symbol versions that it names, ``lacks`` the instruction sets that this processor does not have.
+    where its libraries have no registry. ``failure`` is the exception of the import, ``symbol_version`` the newest that
+    this system has of the kind that it names, ``missing_instructions`` the instruction sets that this processor lacks.
+    ``message`` is the one line of its output that says what is wrong.
     """
 
     python: str
@@ -110,12 +113,12 @@ class InstalledLlama(Record, frozen=True, kw_only=True):
     end: ImportEnd | None = None
     failure: str = ""
     missing_module: str = ""
-    here: str = ""
-    lacks: tuple[str, ...] = ()
+    symbol_version: str = msgspec.field(default="", name="here")
+    missing_instructions: tuple[str, ...] = msgspec.field(default=(), name="lacks")
     log: tuple[str, ...] = ()
-    said: str = ""
+    message: str = msgspec.field(default="", name="said")
 
     @property
     def distribution(self) -> Distribution | None:
-        """The distribution that brought the folder which is imported, as far as can be told."""
+        """The distribution that brought the folder which is imported, as far as is known."""
         return next(iter(self.distributions), None)

@@ -11,7 +11,7 @@ Origin = Literal["index", "redist", "debian", "installed"]
 
 
 class LockedFile(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """One file of a package index, by content; ``size`` in bytes (0: the index did not tell)."""
+    """One file of a package index, by content; ``size`` in bytes (0: the index did not report it)."""
 
     filename: str
     sha256: str

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from build_matrix.model.base import Record
+from build_matrix.model.cuda import CudaVersion, DriverVersion
 from build_matrix.model.finding import Finding
-from build_matrix.model.platform import Platform, supported_platform
 
 
 class HostCompiler(Record, frozen=True, kw_only=True):
@@ -58,17 +60,17 @@ NO_DRIVER = "no NVIDIA driver"
 COMPILERS = "the compilers"  # how Machine.problems begins where their examination failed
 
 
-UNKNOWN = "unknown"  # version of a driver that nothing tells
+UNKNOWN = "unknown"  # version of a driver that nothing reports
 
 
-CLAIMED = "claimed"  # version of a driver, and beginning of a GPU's UUID, that stand for what another machine has
+CLAIMED = "claimed"  # version of a driver, and beginning of a GPU's UUID, that are claimed for another machine
 
 
 class Driver(Record, frozen=True, kw_only=True):
     """NVIDIA's driver.
 
-    ``cuda`` is the CUDA version that the driver library speaks (cuDriverGetVersion), ``kernel_cuda`` the one that
-    the kernel module's driver version stands for; they differ under cuda-compat and WSL. ``init_error`` is what
+    ``cuda`` is the CUDA version that the driver library supports (cuDriverGetVersion), ``kernel_cuda`` the one that
+    the kernel module's driver version supports; they differ under cuda-compat and WSL. ``init_error`` is what
     cuInit answered (0: no error).
     """
 
@@ -76,6 +78,19 @@ class Driver(Record, frozen=True, kw_only=True):
     cuda: str
     kernel_cuda: str = ""
     init_error: int = 0
+
+    @property
+    def cuda_version(self) -> CudaVersion:
+        """``cuda``, for comparing and for its major."""
+        return CudaVersion.parse(self.cuda)
+
+    @property
+    def driver_version(self) -> DriverVersion | None:
+        """``version``, for comparing; None where it is unknown or claimed."""
+        try:
+            return DriverVersion.parse(self.version)
+        except ValueError:
+            return None
 
     @property
     def name(self) -> str:
@@ -91,11 +106,14 @@ class Driver(Record, frozen=True, kw_only=True):
 
 
 class InstalledToolkit(Record, frozen=True, kw_only=True):
-    """A CUDA toolkit that lies on this machine; ``found_by`` says how a build would stumble over it."""
+    """A CUDA toolkit that is installed on this machine.
+
+    ``source`` is what would lead a build to it: PATH, a variable such as CUDA_PATH, or a usual folder.
+    """
 
     root: str
     version: str
-    found_by: str
+    source: str = msgspec.field(name="found_by")
     problem: str = ""
 
 
@@ -124,7 +142,7 @@ class PciGpu(Record, frozen=True, kw_only=True):
     driver: str = ""
 
 
-class FoundLibrary(Record, frozen=True, kw_only=True):
+class DriverLibrary(Record, frozen=True, kw_only=True):
     """A libcuda.so.1 in one of the usual folders; ``bits`` is its ELF class (0: not a library)."""
 
     path: str
@@ -132,11 +150,12 @@ class FoundLibrary(Record, frozen=True, kw_only=True):
 
 
 class DriverEvidence(Record, frozen=True, kw_only=True):
-    """What tells one failure of the driver from another.
+    """What distinguishes one failure of the driver from another.
 
-    ``library`` is the file that was loaded as libcuda.so.1, ``library_error`` why none was, ``found`` where else it
-    lies. ``version_error`` and ``init_error`` are the results of cuDriverGetVersion and cuInit, ``nvml_error`` that of
-    nvmlInit (None: no result), ``cuda_problem`` and ``nvml_problem`` what became of the processes that asked.
+    ``library`` is the file that was loaded as libcuda.so.1, ``library_error`` why none was, ``libraries`` the files
+    of that name in the usual folders. ``version_error`` and ``init_error`` are the results of cuDriverGetVersion and
+    cuInit, ``nvml_error`` that of nvmlInit (None: no result), ``cuda_problem`` and ``nvml_problem`` what became of the
+    processes that called the libraries.
     ``version_odd`` is the number that cuDriverGetVersion gave, where it is no version of CUDA.
     ``visible`` are the GPUs that CUDA shows this process, ``numbered`` those that it shows without
     CUDA_VISIBLE_DEVICES; both in CUDA's order. ``nodes`` are the device files with "ok", "missing" or the error of
@@ -147,7 +166,7 @@ class DriverEvidence(Record, frozen=True, kw_only=True):
     library: str = ""
     library_version: str = ""
     library_error: str = ""
-    found: tuple[FoundLibrary, ...] = ()
+    libraries: tuple[DriverLibrary, ...] = msgspec.field(default=(), name="found")
     version_error: int = 0
     version_odd: int | None = None
     init_error: int | None = None
@@ -168,27 +187,15 @@ class DriverEvidence(Record, frozen=True, kw_only=True):
         """Whether the driver library answered, and shows this process a GPU."""
         return self.init_error == 0 and bool(self.visible)
 
-    @property
-    def library_absent(self) -> bool:
-        """Whether the loader finds no driver library, by its own message; one that it cannot load is not absent."""
-        return self.library_error.endswith("No such file or directory") or "not find" in self.library_error
-
-    @property
-    def hints(self) -> bool:
-        """Whether anything hints at an NVIDIA GPU or at its driver, whatever answers."""
-        files = any(state != "missing" for name, state in self.nodes.items() if name.startswith("nvidia"))
-        broken = bool(self.library_error) and not self.library_absent
-        parts = (self.library, self.found, self.cuda_problem, self.nvml_problem, self.pci, "nvidia" in self.modules)
-        return files or broken or any(parts)
-
 
 class Machine(Record, frozen=True, kw_only=True):
     """What is on this machine; memory and free disk in bytes; ``overrides`` is what was claimed instead of found.
 
-    ``platform`` may be one that is not supported: see ``target``.
+    ``platform`` is the system and the processor, such as ``linux-x86_64``; it need not be supported
+    (see ``build_matrix.platforms``).
     ``memory_free`` is what new processes can take, in a container no more than its limit (0: unknown).
-    ``compiler_problems`` are the compilers that were refused, each with why; ``compiler_notes`` say what of CXX was
-    not taken as it stands.
+    ``compiler_problems`` are the compilers that were refused, each with why; ``compiler_notes`` say what of CXX
+    was ignored.
     ``driver_problem`` is why CUDA does not work here (empty: it does, or nothing says why not), as a clause without a
     full stop; ``gpus`` are all GPUs of which something is known, in NVML's order, whether this process may use them
     or not.
@@ -214,11 +221,6 @@ class Machine(Record, frozen=True, kw_only=True):
     evidence: DriverEvidence = DriverEvidence()
     overrides: dict[str, str] = {}
     problems: tuple[str, ...] = ()
-
-    @property
-    def target(self) -> Platform:
-        """The platform of this machine; raises MissingPrerequisiteError for one that is not supported."""
-        return supported_platform(self.platform)
 
     @property
     def compilers_known(self) -> bool:

@@ -1,48 +1,48 @@
-"""What is asked for, and what can be built: the result of ``resolve``."""
+"""What is requested, and what can be built: the result of ``resolve``."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from build_matrix.model.base import Record, digest_of
-from build_matrix.model.cuda import Architecture, label_of
+from build_matrix.model.base import Record
+from build_matrix.model.cuda import Architecture, CudaVersion
 from build_matrix.model.finding import Answer, Finding, RuleKind
+from build_matrix.model.label import write_label
 from build_matrix.model.machine import HostCompiler
-from build_matrix.model.platform import Platform
 
 Profile = Literal["release", "check"]
 
 
 class Request(Record, frozen=True, kw_only=True):
-    """What the user asked for; an empty value leaves the choice to the tool."""
+    """What the user requested; an empty value leaves the choice to the tool."""
 
     cuda: str = ""
     llama: str = ""
     architectures: tuple[str, ...] = ()
     profile: Profile = "release"
     defines: dict[str, str] = {}
-    cross: bool = False
+    ignore_driver: bool = False
 
 
 class Cell(Record, frozen=True, kw_only=True):
-    """One wheel to build: every choice made."""
+    """One wheel to build, with all choices made; ``platform`` is a name such as ``linux-x86_64``."""
 
     llama: str
     cuda: str
     architectures: tuple[Architecture, ...]
-    platform: Platform
+    platform: str
     profile: Profile = "release"
     defines: dict[str, str] = {}
 
     @property
     def label(self) -> str:
         """Local version label: ``cu130.sm89``; a wheel that must not be released ends in ``.check``."""
-        parts = [label_of(self.cuda, self.architectures)]
-        if self.defines:
-            parts.append("d" + digest_of(self.defines)[:8])
-        if self.profile != "release":
-            parts.append(self.profile)
-        return ".".join(parts)
+        return write_label(self.cuda_version, self.architectures, self.defines, self.profile)
+
+    @property
+    def cuda_version(self) -> CudaVersion:
+        """``cuda``, for comparing and for its major."""
+        return CudaVersion.parse(self.cuda)
 
 
 class Candidate(Record, frozen=True, kw_only=True):
@@ -51,6 +51,11 @@ class Candidate(Record, frozen=True, kw_only=True):
     cuda: str
     architectures: tuple[Architecture, ...]
     findings: tuple[Finding, ...]
+
+    @property
+    def cuda_version(self) -> CudaVersion:
+        """``cuda``, for comparing and for its major."""
+        return CudaVersion.parse(self.cuda)
 
     def failed(self, kind: RuleKind | None = None) -> tuple[Finding, ...]:
         """The rules that do not hold, of one kind or of both."""

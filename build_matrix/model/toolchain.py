@@ -38,7 +38,7 @@ class BuildEnvironment(Record, frozen=True, kw_only=True):
 
     @property
     def bin(self) -> Path:
-        """Where its programs lie."""
+        """The folder of its programs."""
         return self.python.parent
 
 
@@ -54,23 +54,3 @@ class Sysroot(Record, frozen=True, kw_only=True):
     cxx_includes: tuple[str, ...]
     components: tuple[Component, ...]
     digest: str
-
-    @property
-    def c_flags(self) -> tuple[str, ...]:
-        """What makes a C compiler see its own headers and the sysroot's, and no others."""
-        return self._headers(self.c_includes)
-
-    @property
-    def cxx_flags(self) -> tuple[str, ...]:
-        """The same for a C++ compiler."""
-        return self._headers(self.cxx_includes)
-
-    @property
-    def link_flags(self) -> tuple[str, ...]:
-        """Link against the stubs: a symbol that the oldest system lacks is an error, and nothing static is exported."""
-        return (f"-L{self.root}/lib", "-Wl,-z,defs", "-Wl,--exclude-libs,ALL")
-
-    def _headers(self, own: tuple[str, ...]) -> tuple[str, ...]:
-        folders = (f"{self.root}/first", *own, f"{self.root}/include")
-        minor = self.glibc.partition(".")[2]
-        return ("-nostdinc", *(f"-isystem{folder}" for folder in folders), f"-D__GLIBC_MINOR__={minor}")

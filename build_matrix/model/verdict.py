@@ -13,7 +13,7 @@ Offload = Literal["proven", "failed", "impossible_here", "untested"]
 
 
 class Check(Record, frozen=True, kw_only=True):
-    """One thing that was verified: what, whether it holds, and the evidence."""
+    """One check of a wheel: its name, whether it passed, and the evidence."""
 
     name: str
     passed: bool
@@ -21,9 +21,9 @@ class Check(Record, frozen=True, kw_only=True):
 
 
 class RunFacts(Record, frozen=True, kw_only=True):
-    """What a process that uses a wheel said, and how it ended.
+    """What a process that uses a wheel reported, and how it ended.
 
-    ``offload`` is what llama_supports_gpu_offload() answered, None when it was never asked; ``backends`` are the lines
+    ``offload`` is the result of llama_supports_gpu_offload(), None when it was never called; ``backends`` are the lines
     of the wheel's own loader; ``code`` is negative for a signal; ``timed_out`` is the limit in seconds, if that ended
     it; ``job`` is what it was at; ``log`` are the last lines.
     """
@@ -41,7 +41,7 @@ class RunFacts(Record, frozen=True, kw_only=True):
 
     @property
     def end(self) -> str:
-        """How it ended, in words."""
+        """How it ended, as a clause."""
         if self.memory_exceeded:
             return "ended because it took too much memory"
         if self.timed_out:

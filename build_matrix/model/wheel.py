@@ -14,7 +14,7 @@ from build_matrix.model.source import AppliedPatch
 
 
 class SystemNeeds(Record, frozen=True, kw_only=True):
-    """What a wheel asks of a system.
+    """What a wheel needs of a system.
 
     ``tag`` is the oldest policy that it meets, as a platform tag (``linux_x86_64``: none), ``symbols`` the newest
     symbol version of each family (``{"GLIBC": "2.27"}``).

@@ -1,4 +1,4 @@
-"""What is on this machine? Reads only; a driver that hangs or crashes takes a child process with it, not the tool."""
+"""What is on this machine? Reads only; a driver that hangs or crashes ends a child process, not the tool."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,8 @@ import msgspec
 import psutil
 
 from build_matrix.errors import BuildMatrixError
-from build_matrix.model import COMPILERS, DriverEvidence, Machine, Platform, Surroundings, supported_platform
+from build_matrix.model import COMPILERS, DriverEvidence, Machine, Surroundings
+from build_matrix.platforms import platform_name
 from build_matrix.probe.compilers import CompilerSearch, find_compilers, search_compilers
 from build_matrix.probe.nvidia import NvidiaAnswer, probe_nvidia
 from build_matrix.probe.overrides import apply_overrides
@@ -24,7 +24,7 @@ from build_matrix.probe.programs import named_program
 from build_matrix.probe.surroundings import find_surroundings
 from build_matrix.probe.toolkits import find_toolkits
 
-__all__ = ["apply_overrides", "find_compilers", "named_program", "probe", "this_platform"]
+__all__ = ["apply_overrides", "find_compilers", "named_program", "probe"]
 
 T = TypeVar("T")
 NOT_EXAMINED = "the driver cannot be examined"
@@ -34,22 +34,10 @@ CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 
 
-def this_platform() -> Platform:
-    """The platform of this machine; raises MissingPrerequisiteError for one that is not supported."""
-    return supported_platform(platform_name())
-
-
-def platform_name() -> str:
-    """The system and the processor that Python runs on, such as ``linux-x86_64`` or ``linux-aarch64``."""
-    system = "windows" if sys.platform == "win32" else sys.platform
-    processor = platform.machine().lower()
-    return f"{system}-{'x86_64' if processor == 'amd64' else processor}"
-
-
 def probe(store: Path, environ: Mapping[str, str] | None = None) -> Machine:
     """Everything that the later stages need to know of this machine; ``store`` is where room is needed.
 
-    A part that fails in a way that nobody foresaw is named in ``problems``, and the others stand.
+    A part that fails unexpectedly is named in ``problems``; the others are unaffected.
     A platform that is not supported is examined as well. Raises ConfigurationError for overrides that make no sense.
     """
     environ = os.environ if environ is None else environ
@@ -88,14 +76,14 @@ def _part(problems: list[str], what: str, ask: Callable[[], T], otherwise: T) ->
         return ask()
     except BuildMatrixError:
         raise
-    except Exception as error:  # noqa: BLE001 - what nobody foresaw is data here: doctor must show the rest
+    except Exception as error:  # noqa: BLE001 - an unexpected failure is data here: doctor must show the rest
         problems.append(f"{what} ({f'{type(error).__name__}: {error}'.rstrip(': ')})")
         return otherwise
 
 
 @contextlib.contextmanager
 def interruptible_threads() -> Iterator[ThreadPoolExecutor]:
-    """Threads whose programs (see runner) end with an interruption, so that nobody waits for their time limits."""
+    """Threads whose programs (see runner) end with an interruption, so that it does not wait for their time limits."""
     pool = ThreadPoolExecutor()
     try:
         yield pool
@@ -167,7 +155,7 @@ def _cpus() -> int:
 
 
 def _room(folder: Path) -> int:
-    """Free bytes on the disk that holds ``folder``, which need not exist yet; 0 when nobody can say."""
+    """Free bytes on the disk that holds ``folder``, which need not exist yet; 0 when it is not known."""
     for place in (folder, *folder.parents):
         with contextlib.suppress(OSError, ValueError):
             return shutil.disk_usage(place).free

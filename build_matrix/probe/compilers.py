@@ -1,4 +1,4 @@
-"""Which C++ compilers are here? The one that CXX names, or those on the PATH; each is tried before it is offered."""
+"""Which C++ compilers are here? The one in CXX, or those on the PATH; each is tried before it is offered."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Literal
 
 from build_matrix.model import Finding, HostCompiler, Record, digest_of, file_sha256
+from build_matrix.platforms import platform_name, supported_platforms
 from build_matrix.process.runner import Completed, run
 
 SECONDS = 10.0  # for each question to a compiler
 TRIAL_SECONDS = 60.0
 RULE = "host compiler works"
 CHANGE_CXX = "Unset CXX, or set it to g++ or clang++."
-# Programs that stand before a compiler or in its place, and are left out.
-LEFT_OUT = "is left out: the build has a compile cache of its own, and compiles on this machine"
+# Programs that run a compiler, or stand in for it, and are ignored.
+LEFT_OUT = "is ignored: the build has its own compile cache, and compiles on this machine"
 LAUNCHERS = frozenset({"ccache", "sccache", "distcc", "icecc", "buildcache"})
 PROGRAMS = ("cc1", "cc1plus", "as", "ld")  # the compilers proper, the assembler, the linker
 SYSTEM_FOLDERS = (Path("/usr/bin"), Path("/bin"))  # with the compiler's own folder, the PATH of the compilation
@@ -33,8 +34,6 @@ _CLANG = re.compile(r"clang version (\d+(?:\.\d+)*)")
 _NUMBERS = re.compile(r"^(\d+(?:\.\d+)*)")
 _C_COMPILER = re.compile(r"(?P<prefix>.*-)?(?P<name>gcc|clang|cc)(?P<suffix>-[\d.]+)?")
 _CXX_OF = {"gcc": "g++", "clang": "clang++", "cc": "c++"}
-# x86_64-linux-gnu, x86_64-pc-linux-gnu, x86_64-conda-linux-gnu, x86_64-redhat-linux; not linux-musl, -gnux32, -android.
-_TARGET = re.compile(r"x86_64-(?:\w+-)?linux(?:-gnu)?")
 _INSTRUMENTING = re.compile(r"afl-|hfuzz-|scan-build|c\+\+-analyzer")
 _TRIAL_MARK = re.compile(rb"build-matrix: libstdc\+\+ (\d+)")
 
@@ -43,8 +42,8 @@ TRIAL = """\
 #include <new>
 #if !__has_include(<cmath>) || !__has_include(<thread>)
 #error "its C++ library lacks <cmath> or <thread>"
-#elif !defined __x86_64__ || __SIZEOF_POINTER__ != 8
-#error "it does not compile for x86-64 as it is called"
+#elif !(@MACROS@)
+#error "it does not compile for @TITLE@ as it is called"
 #elif !defined __GLIBC__
 #error "its C library is not glibc"
 #elif !defined _GLIBCXX_RELEASE
@@ -94,7 +93,7 @@ def search_compilers(environ: Mapping[str, str] | None = None) -> CompilerSearch
     try:
         compiler = _examine(_find_named(named, folders, notes))
     except _RefusedError as refused:
-        fact = f"CXX names {named!r}, which is not a C++ compiler that works here: {refused.why}."
+        fact = f"CXX is set to {named!r}, which is not a C++ compiler that works here: {refused.why}."
         return CompilerSearch(problems=(_problem(fact, refused.remedy or CHANGE_CXX),), notes=tuple(notes))
     return CompilerSearch(compilers=(compiler,), notes=tuple(notes))
 
@@ -200,22 +199,22 @@ def _named_program(named: str, folders: Sequence[Path], notes: list[str]) -> Pat
     if os.sep in named and Path(named).exists():  # a path may hold spaces
         return _without_masquerade(Path(named).absolute(), folders, notes)
     try:
-        words = shlex.split(named)
+        argv = shlex.split(named)
     except ValueError as error:
         raise _RefusedError(f"it cannot be read ({error})") from error
-    while words and Path(words[0]).name in LAUNCHERS:
-        notes.append(f"CXX: {Path(words.pop(0)).name} {LEFT_OUT}")
-    if not words:
-        raise _RefusedError("no compiler follows it")
-    if len(words) > 1:
-        program = words[0] if words[1].startswith("-") else "the compiler"  # not env, zig, or another launcher
+    while argv and Path(argv[0]).name in LAUNCHERS:
+        notes.append(f"CXX: {Path(argv.pop(0)).name} {LEFT_OUT}")
+    if not argv:
+        raise _RefusedError("it names no compiler")
+    if len(argv) > 1:
+        program = argv[0] if argv[1].startswith("-") else "the compiler"  # not env, zig, or another launcher
         raise _RefusedError(
-            f"it holds more than a program ({shlex.join(words[1:])}), and this tool chooses the options itself",
-            f"Set CXX to {program} alone; options go into --define CMAKE_CXX_FLAGS=VALUE.",
+            f"it has more than a program in it ({shlex.join(argv[1:])}), and this tool chooses the options itself",
+            f"Set CXX to {program} alone, and add options with --define CMAKE_CXX_FLAGS=VALUE.",
         )
-    if os.sep in words[0]:
-        return _without_masquerade(Path(words[0]).absolute(), folders, notes)
-    found = _which(words[0], folders)
+    if os.sep in argv[0]:
+        return _without_masquerade(Path(argv[0]).absolute(), folders, notes)
+    found = _which(argv[0], folders)
     if not found:
         raise _RefusedError("there is no such program on the PATH")
     return found
@@ -233,7 +232,7 @@ def _without_masquerade(path: Path, folders: Sequence[Path], notes: list[str]) -
         return path
     launcher, found = path.resolve().name, _which(path.name, folders)
     if not found:
-        raise _RefusedError(f"it is {launcher} by another name, and there is no {path.name} on the PATH")
+        raise _RefusedError(f"it is a link to {launcher}, and there is no {path.name} on the PATH")
     notes.append(f"CXX: {launcher} {LEFT_OUT}")
     return found
 
@@ -242,21 +241,22 @@ def _without_masquerade(path: Path, folders: Sequence[Path], notes: list[str]) -
 
 
 def _examine(cxx: Path) -> HostCompiler:
-    """A compiler that answers, has its C sibling beside it and links C++; raises _RefusedError for any other."""
+    """A compiler that works, has its C sibling beside it and links C++; raises _RefusedError for any other."""
     _check_name(cxx)
     banner = _ask(cxx, "--version")
     name = _name(banner)
     if found := _INSTRUMENTING.search(f"{cxx.name}\n{banner}"):
         raise _RefusedError(f"it instruments what it compiles ({found[0].strip('-')})")
     target = _ask(cxx, "-dumpmachine").strip()
-    if not _TARGET.fullmatch(target):
-        raise _RefusedError(f"it compiles for {target or 'an unknown target'}, not for x86-64 Linux with glibc")
+    platform = supported_platforms().get(platform_name())
+    if platform and not re.fullmatch(platform.compiler_target, target):
+        raise _RefusedError(f"it compiles for {target or 'an unknown target'}, not for {platform.title}")
     version = _version(cxx, name, banner)
     cc = _c_sibling(cxx)
     try:
         programs = _programs(cxx)
     except OSError as error:
-        raise _RefusedError(f"{error.filename} cannot be read, so nothing can record what it is") from error
+        raise _RefusedError(f"{error.filename} cannot be read, so it cannot be recorded") from error
     description = banner.splitlines()[0].partition(" ")[2]  # without the name that it was called by
     identity = digest_of(description, programs)
     return HostCompiler(
@@ -278,7 +278,7 @@ def _check_name(cxx: Path) -> None:
         raise _RefusedError("its path is not UTF-8, which CMake and a wheel's record need") from None
     if match := _C_COMPILER.fullmatch(cxx.name):
         sibling = f"{match['prefix'] or ''}{_CXX_OF[match['name']]}{match['suffix'] or ''}"
-        raise _RefusedError("it is a C compiler, which links no C++ library", f"Set CXX to {sibling}.")
+        raise _RefusedError("it is a C compiler, which does not link the C++ library", f"Set CXX to {sibling}.")
 
 
 def _name(banner: str) -> Literal["gcc", "clang"]:
@@ -287,15 +287,15 @@ def _name(banner: str) -> Literal["gcc", "clang"]:
     if "Free Software Foundation" in banner:
         return "gcc"
     first = next(iter(banner.splitlines()), "")
-    answer = f"it answers --version with {first!r}" if first else "it does not answer --version"
-    raise _RefusedError(f"{answer}; only g++ and clang++ are known")
+    output = f"it prints {first!r} for --version" if first else "it prints nothing for --version"
+    raise _RefusedError(f"{output}; only g++ and clang++ are supported")
 
 
 def _version(cxx: Path, name: Literal["gcc", "clang"], banner: str) -> str:
     text = banner if name == "clang" else _ask(cxx, "-dumpfullversion", "-dumpversion")
     match = (_CLANG if name == "clang" else _NUMBERS).search(text)
     if not match:
-        raise _RefusedError(f"its version is not understood ({text.strip()!r})")
+        raise _RefusedError(f"its version is not known ({text.strip()!r})")
     return match[1]
 
 
@@ -350,7 +350,7 @@ def _try_out(cxx: Path, _identity: str) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="build-matrix-") as folder:
             source, program = Path(folder, "trial.cpp"), Path(folder, "trial")
-            source.write_text(TRIAL)
+            source.write_text(_trial())
             done = _run(cxx, "-std=c++17", source, "-o", program, seconds=TRIAL_SECONDS, temporary=folder)
             mark = _TRIAL_MARK.search(program.read_bytes()) if done.code == 0 and program.is_file() else None
     except OSError:  # no temporary folder can be written
@@ -365,6 +365,13 @@ def _try_out(cxx: Path, _identity: str) -> int:
     return int(mark[1])
 
 
+def _trial() -> str:
+    """The program; where wheels are not built for this platform, nothing is asked of the processor."""
+    platform = supported_platforms().get(platform_name())
+    macros, title = (platform.compiler_macros, platform.title) if platform else ("1", "")
+    return TRIAL.replace("@MACROS@", macros).replace("@TITLE@", title)
+
+
 def _first_error(done: Completed) -> str:
     lines = [line.strip() for line in done.tail]
     telling = (line for line in lines if re.search(r"error|undefined reference|cannot find", line))
@@ -373,13 +380,13 @@ def _first_error(done: Completed) -> str:
 
 
 def _ask(program: Path, *argv: str, codes: Container[int] = (0,)) -> str:
-    """What a program answers, an empty text for a failure; raises _RefusedError where it does not run, or not end."""
+    """The output of a program, an empty text for a failure; raises _RefusedError where it does not run, or not end."""
     try:
         done = _run(program, *argv, seconds=SECONDS)
     except OSError as error:
         raise _RefusedError(f"it cannot be run ({error.strerror})") from error
     if done.timed_out:
-        raise _RefusedError(f"it did not answer {' '.join(argv)} within {SECONDS:.0f} s")
+        raise _RefusedError(f"it did not respond to {' '.join(argv)} within {SECONDS:.0f} s")
     return done.output if done.code in codes else ""
 
 

@@ -1,6 +1,6 @@
-"""Asks the driver library by itself, in a process of its own; prints JSON objects, one fact a line.
+"""Queries the driver library, in a process of its own; prints JSON objects, one fact a line.
 
-Only the standard library is used. cuDriverGetVersion needs no device; cuInit tells whether the kernel module answers.
+Only the standard library is used. cuDriverGetVersion needs no device; cuInit shows whether the kernel module works.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ NODES = ("nvidiactl", "nvidia-uvm")
 GPU_NODE = re.compile(r"nvidia\d+|dxg")  # dxg is that of WSL
 
 
-def tell(**facts: object) -> None:
+def report(**facts: object) -> None:
     """Print facts at once, so that a crash loses nothing that came before it."""
     sys.stdout.write(json.dumps(facts) + "\n")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Which library answers, its CUDA version, what cuInit answers, the GPUs in CUDA's order."""
+    """Which library is loaded, its CUDA version, the result of cuInit, the GPUs in CUDA's order."""
     try:
         library = ctypes.CDLL(LIBRARY)
     except OSError as error:
-        tell(missing=True, library_error=str(error), nodes=nodes(Path("/dev")))
+        report(missing=True, library_error=str(error), nodes=nodes(Path("/dev")))
         return
-    tell(library=loaded_file(Path("/proc/self/maps")))
+    report(library=loaded_file(Path("/proc/self/maps")))
     if lacking := [name for name in NEEDED if not hasattr(library, name)]:
-        tell(problem=f"the driver library lacks {lacking[0]}, so it is not NVIDIA's, or damaged")
+        report(problem=f"the driver library lacks {lacking[0]}, so it is not NVIDIA's, or is damaged")
         return
     number = ctypes.c_int()
     code = library.cuDriverGetVersion(ctypes.byref(number))
     if code:
-        tell(version_error=code)
+        report(version_error=code)
     elif number.value >= OLDEST:
-        tell(cuda=f"{number.value // 1000}.{number.value % 1000 // 10}")
+        report(cuda=f"{number.value // 1000}.{number.value % 1000 // 10}")
     else:
-        tell(version_odd=number.value)
+        report(version_odd=number.value)
     code = library.cuInit(0)
-    tell(init_error=code)
+    report(init_error=code)
     gpus = [] if code else devices(library)
-    tell(gpus=gpus)
+    report(gpus=gpus)
     if not gpus:
-        tell(nodes=nodes(Path("/dev")), address_space=address_space())
+        report(nodes=nodes(Path("/dev")), address_space=address_space())
 
 
 def address_space() -> int:

@@ -1,4 +1,4 @@
-"""What do the system's files say of the driver? Reads only; what cannot be read is left out, and nothing raises."""
+"""What do the system's files show of the driver? Reads only; what cannot be read is left out, and nothing raises."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from build_matrix.model import FoundLibrary, PciGpu, Record
+from build_matrix.model import DriverLibrary, PciGpu, Record
 from build_matrix.probe.devices import find_nvidia_devices
 
 DRIVER_LIBRARY = "libcuda.so.1"
@@ -36,9 +36,9 @@ EFI_VARIABLE = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e
 
 
 class FileEvidence(Record, frozen=True, kw_only=True):
-    """What the files of the system say; see DriverEvidence for each."""
+    """What the files of the system show; see DriverEvidence for each."""
 
-    found: tuple[FoundLibrary, ...] = ()
+    libraries: tuple[DriverLibrary, ...] = ()
     modules: tuple[str, ...] = ()
     module_version: str = ""
     pci: tuple[PciGpu, ...] | None = None
@@ -48,7 +48,7 @@ class FileEvidence(Record, frozen=True, kw_only=True):
 def read_evidence(environ: Mapping[str, str], root: Path = Path("/")) -> FileEvidence:
     """Read it below ``root``."""
     return FileEvidence(
-        found=tuple(find_libraries(environ, root)),
+        libraries=tuple(find_libraries(environ, root)),
         modules=tuple(name for name in MODULES if exists(root / "sys/module" / name)),
         module_version=_module_version(root),
         pci=_pci_gpus(root),
@@ -56,13 +56,13 @@ def read_evidence(environ: Mapping[str, str], root: Path = Path("/")) -> FileEvi
     )
 
 
-def find_libraries(environ: Mapping[str, str], root: Path) -> Iterator[FoundLibrary]:
+def find_libraries(environ: Mapping[str, str], root: Path) -> Iterator[DriverLibrary]:
     """The files called libcuda.so.1 in the folders of LD_LIBRARY_PATH and in the usual ones."""
     searched = [folder for folder in environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if folder]
     for folder in dict.fromkeys((*searched, *FOLDERS)):
         path = below(root, folder) / DRIVER_LIBRARY
         if exists(path):
-            yield FoundLibrary(path=as_text(f"{folder.rstrip('/')}/{DRIVER_LIBRARY}"), bits=_bits(path))
+            yield DriverLibrary(path=as_text(f"{folder.rstrip('/')}/{DRIVER_LIBRARY}"), bits=_bits(path))
 
 
 def library_version(path: str) -> str:

@@ -1,4 +1,4 @@
-"""What is the llama_cpp of an environment, and what does it answer? It is looked at from outside, and in a child."""
+"""What is the llama_cpp of an environment, and what does it report? It is examined from outside, and in a child."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from packaging.version import InvalidVersion, Version
 
 from build_matrix.catalog import llama_releases
@@ -66,7 +67,7 @@ def examine_environment(python: Path, environ: Mapping[str, str]) -> InstalledLl
     located = _ask(python, "locate", environ, LOCATE_SECONDS)
     facts = located.facts
     if "executable" not in facts:
-        raise ConfigurationError(f"{python} is not a Python that answers{_why(located)}.", _remedy(located))
+        raise ConfigurationError(f"{python} is not a working Python{_why(located)}.", _remedy(located))
     if not facts.get("folders") and not facts.get("found"):
         return _nothing(python, located)
     environment = Environment(
@@ -77,9 +78,9 @@ def examine_environment(python: Path, environ: Mapping[str, str]) -> InstalledLl
     )
     with ThreadPoolExecutor(1) as pool:
         surveyed = pool.submit(survey, facts["places"], environment, environ)
-        asked = _ask(python, "import", {**environ, EXPLAIN: "explain"}, TOTAL_SECONDS)
-        found = with_named(surveyed.result(), str(asked.facts.get("failure", "")), environment, environ)
-    return _assemble(python, facts, asked, found)
+        answer = _ask(python, "import", {**environ, EXPLAIN: "explain"}, TOTAL_SECONDS)
+        found = with_named(surveyed.result(), str(answer.facts.get("failure", "")), environment, environ)
+    return _assemble(python, facts, answer, found)
 
 
 def _interpreter(python: Path) -> Path:
@@ -109,8 +110,8 @@ def _why(answer: _Answer) -> str:
 
 def _remedy(answer: _Answer) -> str:
     if any("SyntaxError" in line or "future feature" in line for line in answer.lines):
-        return "Name a Python of at least 3.7 with --python; llama-cpp-python needs 3.8."
-    return "Name an interpreter with --python."
+        return "Choose Python 3.7 or newer with --python; llama-cpp-python needs 3.8."
+    return "Choose an interpreter with --python."
 
 
 def _nothing(python: Path, located: _Answer) -> InstalledLlama:
@@ -131,23 +132,19 @@ def _nothing(python: Path, located: _Answer) -> InstalledLlama:
     )
 
 
-def _assemble(python: Path, located: Mapping[str, Any], asked: _Answer, found: Survey) -> InstalledLlama:
-    facts = asked.facts
-    folder = (located["folders"] or [str(Path(located["found"]).parent)])[0]
+def _assemble(python: Path, located: Mapping[str, Any], answer: _Answer, found: Survey) -> InstalledLlama:
+    """What was found without importing it, then what the import showed."""
     distributions = _sorted(located.get("distributions", ()), located["folders"])
-    module_version = str(facts.get("module_version") or located.get("module_version") or "")
+    module_version = str(answer.facts.get("module_version") or located.get("module_version") or "")
     version = distributions[0].version if distributions else module_version
-    failure = _text(str(facts.get("failure", "")))
-    end = how_it_ended(asked.done, facts, asked.lines)
-    log = tuple(_text(line.strip()) for line in asked.lines if not _FRAME.match(line) and not _STACK.match(line))
-    loaded = [Path(path).name for path in facts.get("loaded", ())]
+    loaded = [Path(path).name for path in answer.facts.get("loaded", ())]
     family = found.cuda_family or (family_of(loaded, version + " " + module_version) if "CUDA" in found.backends else 0)
-    return InstalledLlama(
+    examined = InstalledLlama(
         python=str(python),
         python_version=located["python"],
         version=_text(version),
         origin=_text(located["found"]),
-        folder=_text(folder),
+        folder=_text((located["folders"] or [str(Path(located["found"]).parent)])[0]),
         others=tuple(map(_text, located.get("others", ()))),
         distributions=distributions,
         module_version=module_version,
@@ -164,6 +161,17 @@ def _assemble(python: Path, located: Mapping[str, Any], asked: _Answer, found: S
         missing_libraries=found.missing_libraries,
         foreign_libraries=found.foreign_libraries,
         loader_problems=found.loader_problems,
+    )
+    return _with_import(examined, answer)
+
+
+def _with_import(examined: InstalledLlama, answer: _Answer) -> InstalledLlama:
+    facts = answer.facts
+    failure = _text(str(facts.get("failure", "")))
+    end = how_it_ended(answer.done, facts, answer.lines)
+    log = tuple(_text(line.strip()) for line in answer.lines if not _FRAME.match(line) and not _STACK.match(line))
+    return msgspec.structs.replace(
+        examined,
         imports=bool(facts.get("imported")),
         offload=facts.get("offload"),
         offload_failure=_text(str(facts.get("offload_failure", ""))),
@@ -172,15 +180,15 @@ def _assemble(python: Path, located: Mapping[str, Any], asked: _Answer, found: S
         end=end,
         failure=failure,
         missing_module=str(facts.get("missing_module", "")),
-        here=_version_here("\n".join((failure, *found.loader_problems))),
-        lacks=_lacking() if end and end.signal == "SIGILL" else (),
+        symbol_version=_newest_symbol_version("\n".join((failure, *examined.loader_problems))),
+        missing_instructions=_missing_instructions() if end and end.signal == "SIGILL" else (),
         log=log,
-        said=_said(failure, end, log),
+        message=_message(failure, end, log),
     )
 
 
-def _said(failure: str, end: ImportEnd | None, log: Sequence[str]) -> str:
-    """Its own word on what is wrong, in one line."""
+def _message(failure: str, end: ImportEnd | None, log: Sequence[str]) -> str:
+    """What it reports of what is wrong, in one line."""
     if failure:
         return failure
     if end:
@@ -235,7 +243,7 @@ def _perhaps(version: str) -> str:
         return ""
     if row is None or not is_after:
         return ""
-    return f"perhaps {row.name}: the newest release of upstream known here is {newest}"
+    return f"perhaps {row.name}: the newest upstream release known to this tool is {newest}"
 
 
 # --- how it ended ---------------------------------------------------------------------------------------------
@@ -286,7 +294,7 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _version_here(text: str) -> str:
+def _newest_symbol_version(text: str) -> str:
     """The newest version that the library has which lacks one, for the first line of the loader about that."""
     match = SYMBOL_VERSION.search(text)
     try:
@@ -295,7 +303,7 @@ def _version_here(text: str) -> str:
         return ""
 
 
-def _lacking(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
+def _missing_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
     """The instruction sets that this processor lacks; none where that cannot be read."""
     try:
         match = re.search(r"(?m)^flags\s*:(.*)$", cpuinfo.read_text())

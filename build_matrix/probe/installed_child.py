@@ -38,7 +38,7 @@ LONGEST = 2000  # characters of a message that are kept
 CAUSES = 5  # exceptions of a chain that are kept: one may be circular
 
 
-def tell(**facts: Any) -> None:
+def report(**facts: Any) -> None:
     """Report facts at once, on a line of their own."""
     OUTPUT.write("\n" + PREFIX + json.dumps(facts) + "\n")
     OUTPUT.flush()
@@ -57,7 +57,7 @@ def set_path() -> None:
 
 def locate() -> None:
     """Where Python finds llama_cpp, who brought it, and where it looks for its libraries."""
-    tell(
+    report(
         python=platform.python_version(),
         machine=platform.machine(),
         bits=struct.calcsize("P") * 8,
@@ -66,14 +66,14 @@ def locate() -> None:
         prefix=sys.prefix,
         path=[os.path.abspath(entry) for entry in sys.path],
     )
-    tell(distributions=[facts for found in distributions() for facts in distribution(found)])
+    report(distributions=[facts for found in distributions() for facts in distribution(found)])
     spec, problem = find()
     if spec is None:
-        tell(located=True, found="", problem=problem, remains=list(remains()))
+        report(located=True, found="", problem=problem, remains=list(remains()))
         return
     folders = [os.path.abspath(folder) for folder in spec.submodule_search_locations or ()]
     origin = os.path.abspath(spec.origin) if spec.origin and spec.origin != "namespace" else ""
-    tell(located=True, found=origin, folders=folders, others=others(origin, folders), **libraries(origin, folders))
+    report(located=True, found=origin, folders=folders, others=others(origin, folders), **libraries(origin, folders))
 
 
 def find() -> tuple[ModuleSpec | None, str]:
@@ -109,7 +109,7 @@ def distributions() -> Iterator[Any]:
     try:
         yield from metadata.distributions()
     except Exception as error:  # noqa: BLE001 - broken metadata of others does not end the examination
-        tell(metadata_problem=describe(error))
+        report(metadata_problem=describe(error))
 
 
 def distribution(found: Any) -> Iterator[dict[str, Any]]:
@@ -139,7 +139,7 @@ def distribution(found: Any) -> Iterator[dict[str, Any]]:
             "tags": re.findall(r"(?m)^Tag: *(\S+)", found.read_text("WHEEL") or ""),
         }
     except Exception as error:  # noqa: BLE001 - see above
-        tell(metadata_problem=describe(error))
+        report(metadata_problem=describe(error))
 
 
 def other_module(project: str, listing: str, place: str) -> str:
@@ -159,7 +159,7 @@ def other_module(project: str, listing: str, place: str) -> str:
 
 
 def holds_libraries(folder: str) -> bool:
-    """Whether libraries or programs of llama.cpp lie in a module's folder."""
+    """Whether a module's folder has libraries or programs of llama.cpp."""
     places = [os.path.join(folder, name) for name in ("", "lib", "bin")]
     return any(re.match(r"lib(llama|ggml)\b|llama-", name) for place in places for name in listed(place))
 
@@ -255,31 +255,31 @@ def try_import(seconds: float, seconds_of_a_question: float) -> None:
         module = __import__(NAME)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the import raises is the fact
         faulthandler.cancel_dump_traceback_later()
-        tell(failure=describe(error), missing_module=missing_module(error))
+        report(failure=describe(error), missing_module=missing_module(error))
         return
-    tell(imported=True, module_version=str(getattr(module, "__version__", "")), loaded=mapped())
+    report(imported=True, module_version=str(getattr(module, "__version__", "")), loaded=mapped())
     steps = (("load", load_modules), ("offload", ask_offload), ("devices", ask_devices), ("system", ask_system))
     for step, ask in steps:
         begin(step, seconds_of_a_question)
         try:
             ask(module)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
-            tell(**{step + "_failure": describe(error)})
+            report(**{step + "_failure": describe(error)})
     faulthandler.cancel_dump_traceback_later()
-    tell(loaded=mapped(), step="end")
+    report(loaded=mapped(), step="end")
     os._exit(0)  # all is answered: what the package does when Python ends may take any time
 
 
 def begin(step: str, seconds: float) -> None:
     """Say what comes, and end the process if it takes longer than it may."""
-    tell(step=step, seconds=seconds, loading="")
+    report(step=step, seconds=seconds, loading="")
     faulthandler.dump_traceback_later(seconds, exit=True, file=OUTPUT)
 
 
 def watch(event: str, arguments: tuple[Any, ...]) -> None:
     """Say which library is about to be loaded."""
     if event == "ctypes.dlopen" and arguments and arguments[0]:
-        tell(loading=str(arguments[0]))
+        report(loading=str(arguments[0]))
 
 
 def describe(error: BaseException | None) -> str:
@@ -321,14 +321,14 @@ def load_modules(_module: Any) -> None:
 def ask_offload(module: Any) -> None:
     """Whether it says that it offloads; nothing where the version is too old to say."""
     if hasattr(module, "llama_supports_gpu_offload"):
-        tell(offload=bool(module.llama_supports_gpu_offload()))
+        report(offload=bool(module.llama_supports_gpu_offload()))
 
 
 def ask_system(module: Any) -> None:
     """What it was compiled with."""
     if hasattr(module, "llama_print_system_info"):
         text = module.llama_print_system_info()
-        tell(system_info=text_of(text) or str(text))
+        report(system_info=text_of(text) or str(text))
 
 
 def ask_devices(_module: Any) -> None:
@@ -344,7 +344,7 @@ def ask_devices(_module: Any) -> None:
     kind = function(handles, "ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
     registry = function(handles, "ggml_backend_dev_backend_reg", ctypes.c_void_p, ctypes.c_void_p)
     registry_name = function(handles, "ggml_backend_reg_name", ctypes.c_char_p, ctypes.c_void_p)
-    tell(
+    report(
         devices=[
             {
                 "name": text_of(name and name(device)),

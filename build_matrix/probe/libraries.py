@@ -116,7 +116,7 @@ def strays_of(libraries: Iterable[Path], traces: Iterable[Trace]) -> tuple[str, 
 
 
 def _are_modules(libraries: Mapping[Path, LibraryFile]) -> bool:
-    """Whether back ends lie here that no other library needs: they are loaded at run time (GGML_BACKEND_DL)."""
+    """Whether there are back ends here that no other library needs: they are loaded at run time (GGML_BACKEND_DL)."""
     needed = {name for library in libraries.values() for name in library.needed}
     names = {library.soname or path.name for path, library in libraries.items() if _backend_of(path.name, library)}
     main = any(path.name.startswith("libggml-base.") for path in libraries)

@@ -1,4 +1,4 @@
-"""Which driver and which GPUs are here? Asked of NVML and of the driver library, each in a child with a time limit."""
+"""Which driver and GPUs are here? NVML and the driver library are each queried in a child with a time limit."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class NvidiaAnswer(Record, frozen=True, kw_only=True):
 
 
 def probe_nvidia(environ: Mapping[str, str], root: Path = Path("/")) -> NvidiaAnswer:
-    """Ask both libraries; what one of them knows stands, whatever becomes of the other.
+    """Query both libraries; the result of one is valid whatever happens to the other.
 
-    Where CUDA_VISIBLE_DEVICES is set, the driver library is asked without it too: its order is what numbers count by.
+    Where CUDA_VISIBLE_DEVICES is set, the driver library is queried without it too: its order is what numbers count by.
     Files of the system are read below ``root``.
     """
     unrestricted = {name: value for name, value in environ.items() if name != VISIBLE}
@@ -83,7 +83,7 @@ def _problem(evidence: DriverEvidence, listed: tuple[Gpu, ...], environ: Mapping
 
 
 def _driver(nvml: Mapping[str, Any], cuda: Mapping[str, Any], evidence: DriverEvidence) -> Driver | None:
-    """The driver, if one of the libraries says something of it."""
+    """The driver, if one of the libraries reports anything about it."""
     version = str(nvml.get("driver", ""))
     if not (version or cuda.get("cuda")):
         return None
@@ -114,7 +114,7 @@ def _evidence(
         library=str(cuda.get("library", "")),
         library_version=library_version(str(cuda.get("library", ""))),
         library_error=str(cuda.get("library_error", "")),
-        found=files.found,
+        libraries=files.libraries,
         version_error=int(cuda.get("version_error", 0)),
         version_odd=cuda.get("version_odd"),
         init_error=cuda.get("init_error"),
@@ -144,15 +144,15 @@ def _ask(child: str, who: str, environ: Mapping[str, str]) -> dict[str, Any]:
     def collect(line: str) -> None:
         try:
             fact = json.loads(line)
-        except ValueError:  # a library may print what it likes
+        except ValueError:  # a library may print anything
             return
         if isinstance(fact, dict):
             facts.update(fact)
 
     done = run([sys.executable, "-I", child], env=kept | {"LC_ALL": "C"}, on_line=collect, timeout=SECONDS)
     if done.timed_out:
-        facts["problem"] = f"{who} did not answer within {SECONDS:.0f} s"
+        facts["problem"] = f"{who} did not respond within {SECONDS:.0f} s"
     elif done.code:
         how = f"signal {-done.code}" if done.code < 0 else f"exit code {done.code}"
-        facts["problem"] = f"{who} ended the process that asked it ({how})"
+        facts["problem"] = f"{who} crashed the process that called it ({how})"
     return facts

@@ -1,4 +1,4 @@
-"""Asks NVML, through NVIDIA's own Python bindings, in a process of its own; prints JSON objects, one fact a line."""
+"""Queries NVML, through NVIDIA's own Python bindings, in a process of its own; prints JSON objects, one fact a line."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ OLDEST = 1000  # CUDA 1.0
 COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
 
 
-def tell(**facts: object) -> None:
+def report(**facts: object) -> None:
     """Print facts at once, so that a crash loses nothing that came before it."""
     sys.stdout.write(json.dumps(facts) + "\n")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Driver version, CUDA version, GPUs, and what is wrong with those that do not answer."""
+    """Driver version, CUDA version, GPUs, and what is wrong with those that do not respond."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        tell(nvml_error=error.value, nvml_message=str(error))
+        report(nvml_error=error.value, nvml_message=str(error))
         return
-    tell(nvml_error=0)
+    report(nvml_error=0)
     try:
-        tell(driver=pynvml.nvmlSystemGetDriverVersion())
+        report(driver=pynvml.nvmlSystemGetDriverVersion())
         number = pynvml.nvmlSystemGetCudaDriverVersion_v2()  # 13000 for CUDA 13.0
         if number >= OLDEST:
-            tell(cuda=f"{number // 1000}.{number % 1000 // 10}")
+            report(cuda=f"{number // 1000}.{number % 1000 // 10}")
     except pynvml.NVMLError as error:
-        tell(nvml_cuda_problem=str(error))
+        report(nvml_cuda_problem=str(error))
     gpus, problems = [], []
     try:
         count = pynvml.nvmlDeviceGetCount()
     except pynvml.NVMLError as error:
-        tell(gpu_problems=[f"NVML cannot count the GPUs: {error}"])
+        report(gpu_problems=[f"NVML cannot count the GPUs: {error}"])
         return
     for index in range(count):
         try:
             gpus.append(gpu(pynvml.nvmlDeviceGetHandleByIndex(index)))
         except pynvml.NVMLError as error:
             problems.append(f"GPU {index}: {error}")
-    tell(gpus=gpus, gpu_problems=problems)
+    report(gpus=gpus, gpu_problems=problems)
 
 
 def gpu(handle: object) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Claims that stand in for what is found, for CI and for building for another machine; recorded as what they are."""
+"""A claimed driver and claimed GPUs, for CI and for building for another machine; recorded as claims."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CAPABILITY = re.compile(r"(?P<major>[1-9]\d?)\.(?P<minor>\d)|(?:sm_?)?(?P<numbe
 
 
 def apply_overrides(machine: Machine, environ: Mapping[str, str]) -> Machine:
-    """``machine`` with the driver's CUDA version and the GPUs that the environment claims.
+    """``machine`` with the CUDA version of the driver and the GPUs that the environment claims.
 
     ``BUILD_MATRIX_DRIVER_CUDA=12.9`` (``none``: no driver), ``BUILD_MATRIX_COMPUTE_CAPABILITIES=8.9,7.5``.
     Raises ConfigurationError for values that are not such.
@@ -41,7 +41,7 @@ def _with_driver(machine: Machine, cuda: str) -> Machine:
         return msgspec.structs.replace(machine, driver=None, driver_problem=NO_DRIVER, gpus=())
     if not _CUDA.fullmatch(cuda):
         raise ConfigurationError(
-            f"{DRIVER_CUDA}={cuda} (--driver-cuda) is not a CUDA version.", "Write it as 12.9, or as none."
+            f"{DRIVER_CUDA}={cuda} (--driver-cuda) is not a CUDA version.", "Write a version such as 12.9, or none."
         )
     driver = Driver(version=CLAIMED, cuda=cuda)
     return msgspec.structs.replace(machine, driver=driver, driver_problem="")
@@ -51,7 +51,8 @@ def _gpu(number: int, capability: str) -> Gpu:
     match = _CAPABILITY.fullmatch(capability)
     if not match:
         raise ConfigurationError(
-            f"{COMPUTE_CAPABILITIES}: {capability!r} is not a compute capability.", "Write them as 8.9,12.0."
+            f"{COMPUTE_CAPABILITIES}: {capability!r} is not a compute capability.",
+            "Write compute capabilities such as 8.9,12.0.",
         )
     major, minor = (match["number"][:-1], match["number"][-1]) if match["number"] else (match["major"], match["minor"])
     return Gpu(name="claimed GPU", uuid=f"{CLAIMED}-{number}", compute_capability=f"{major}.{minor}")

@@ -1,4 +1,4 @@
-"""Which program does a variable such as CUDACXX or CXX name? A path, a bare name, or several words, as CMake allows."""
+"""Which program does a variable such as CUDACXX or CXX name? A path, a bare name, or a command, as CMake allows."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ LAUNCHERS = {"ccache", "sccache", "distcc", "icecc", "fastbuild", "nice", "env",
 def named_program(text: str, environ: Mapping[str, str]) -> Path | None:
     """The program that ``text`` names, found by the PATH of ``environ``; None when there is none.
 
-    The whole text may be a path with blanks in it; else its first word that is no launcher (``ccache nvcc``) counts,
-    and the words behind it are flags. See CMake, "CUDACXX" and "CXX" in cmake-env-variables(7).
+    The whole text may be a path with blanks in it; else its first part that is no launcher (``ccache nvcc``) counts,
+    and what follows it are flags. See CMake, "CUDACXX" and "CXX" in cmake-env-variables(7).
     """
     path = environ.get("PATH") or os.defpath
-    words = [text.strip(), *(word for word in _split(text) if Path(word).stem not in LAUNCHERS)]
-    for word in words[:2]:
-        if word and (found := _which(word, path)):
+    parts = [text.strip(), *(part for part in _split(text) if Path(part).stem not in LAUNCHERS)]
+    for part in parts[:2]:
+        if part and (found := _which(part, path)):
             return Path(found)
     return None
 
 
 def exists(path: Path) -> bool:
-    """Whether something lies there that this user can see; no where that cannot be known."""
+    """Whether the path exists and this user can see it; False where that cannot be determined."""
     try:
         return path.exists()
     except (OSError, ValueError):  # a folder on the way that cannot be entered, a name that is too long
@@ -57,8 +57,8 @@ def _split(text: str) -> list[str]:
         return text.split()
 
 
-def _which(word: str, path: str) -> str | None:
+def _which(part: str, path: str) -> str | None:
     try:
-        return shutil.which(str(expand(Path(word))), path=path)
+        return shutil.which(str(expand(Path(part))), path=path)
     except (OSError, ValueError):
         return None

@@ -1,4 +1,4 @@
-"""The CUDA toolkits that lie on this machine, and which of them would win by accident."""
+"""The CUDA toolkits that are installed on this machine, the one that a build would pick up by accident first."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def find_toolkits(environ: Mapping[str, str]) -> tuple[InstalledToolkit, ...]:
         if key not in found:
             found[key] = _examine(nvcc, how)
     for how, root, problem in _dead_ends(environ):
-        found.setdefault(f"{how} {root}", InstalledToolkit(root=root, version="", found_by=how, problem=problem))
+        found.setdefault(f"{how} {root}", InstalledToolkit(root=root, version="", source=how, problem=problem))
     order = {how: number for number, how in enumerate((VARIABLES[0], "PATH", *_named(environ)))}
-    return tuple(sorted(found.values(), key=lambda toolkit: order.get(toolkit.found_by, len(order))))
+    return tuple(sorted(found.values(), key=lambda toolkit: order.get(toolkit.source, len(order))))
 
 
 def _places(environ: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
@@ -61,7 +61,7 @@ def _dead_ends(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     """Variables that lead to no nvcc: the variable, its value, and what is wrong with it."""
     compiler = environ.get("CUDACXX", "").strip()
     if compiler and not named_program(compiler, environ):
-        yield "CUDACXX", compiler, "names no program that can be run"
+        yield "CUDACXX", compiler, "it is not a program that can be run"
     for how in _named(environ):
         for root in _roots(environ[how]):
             if not exists(root / "bin" / _nvcc()):
@@ -71,13 +71,13 @@ def _dead_ends(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
 def _why_not(root: Path) -> str:
     try:
         if root.is_file():
-            return "names a file, not a folder"
+            return "it is a file, not a folder"
         (root / "bin" / _nvcc()).stat()
     except PermissionError:
-        return "names a folder that this user cannot read"
+        return "this user cannot read that folder"
     except (OSError, ValueError):
         pass
-    return "names a folder without nvcc"
+    return "there is no nvcc in that folder"
 
 
 def _named(environ: Mapping[str, str]) -> list[str]:
@@ -105,10 +105,10 @@ def _examine(nvcc: Path, how: str) -> InstalledToolkit:
         done = run([nvcc, "--version"], env={"PATH": os.defpath}, timeout=SECONDS)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        return InstalledToolkit(root=root, version="", found_by=how, problem=f"nvcc cannot be run: {why}")
+        return InstalledToolkit(root=root, version="", source=how, problem=f"nvcc cannot be run: {why}")
     match = _RELEASE.search(done.output)
     if done.timed_out:
-        return InstalledToolkit(root=root, version="", found_by=how, problem="nvcc does not answer")
+        return InstalledToolkit(root=root, version="", source=how, problem="nvcc does not respond")
     if done.code or not match:
-        return InstalledToolkit(root=root, version="", found_by=how, problem="nvcc does not say its version")
-    return InstalledToolkit(root=root, version=match[2] or match[1], found_by=how)
+        return InstalledToolkit(root=root, version="", source=how, problem="nvcc does not report its version")
+    return InstalledToolkit(root=root, version=match[2] or match[1], source=how)

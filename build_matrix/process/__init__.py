@@ -1,1 +1,1 @@
-"""Programs that the tool starts: run, watched, interrupted and isolated; and those that it brings itself."""
+"""Starts programs, watches, interrupts and isolates them; and contains the programs that the tool itself brings."""

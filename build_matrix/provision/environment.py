@@ -9,6 +9,7 @@ from build_matrix.context import Context
 from build_matrix.digests import code_digest
 from build_matrix.downloads import create_environment, install_wheels
 from build_matrix.model import BuildEnvironment, Component, digest_of
+from build_matrix.platforms import find_platform
 
 CODE = ("provision/environment.py", "downloads/install.py")
 READY = "environment"
@@ -28,7 +29,8 @@ def provision_environment(context: Context, files: tuple[Component, ...]) -> Bui
         install_wheels(paths, context.store.root / "uv-cache", python=python)
 
     root = context.store.obtain("build-environment", digest_of(digest, _interpreter()), install) / READY
-    return BuildEnvironment(root=root, python=root / "bin" / "python", components=files, digest=digest)
+    python = find_platform(context.machine.platform).environment_python(root)
+    return BuildEnvironment(root=root, python=python, components=files, digest=digest)
 
 
 def _interpreter() -> str:

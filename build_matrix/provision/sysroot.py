@@ -17,12 +17,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from build_matrix.catalog import TargetPlatform, target_platform
+from build_matrix.catalog import OldestSystem
 from build_matrix.context import Context
 from build_matrix.digests import code_digest, content_digest, library_versions, note_content, tree_digest
 from build_matrix.downloads import install_wheels
 from build_matrix.errors import BuildMatrixError, DiskFullError, MissingPrerequisiteError
-from build_matrix.model import Component, HostCompiler, Platform, Sysroot, digest_of, file_sha256
+from build_matrix.model import Component, HostCompiler, Sysroot, digest_of, file_sha256
+from build_matrix.platforms import find_platform
 from build_matrix.process.runner import run
 from build_matrix.store import require_room
 
@@ -31,8 +32,8 @@ ROOM = 700_000_000  # bytes; zig's package unpacked, for as long as it is needed
 SECONDS = 600
 COMPAT = Path(__file__).with_name("compat.c")
 
-# What older glibc keeps in libraries of their own, and newer ones in libc itself.
-SPLIT = ("libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1", "libutil.so.1", "ld-linux-x86-64.so.2")
+# What older glibc keeps in libraries of their own beside the loader, and newer ones in libc itself.
+SPLIT = ("libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1", "libutil.so.1")
 CXX = "libstdc++.so.6"
 
 # libstdc++'s configuration describes the glibc of the system it was built on.
@@ -48,27 +49,25 @@ ABSENT = ("sys/single_threaded.h",)  # libstdc++ asks whether the header is ther
 _SYMBOL_VERSION = re.compile(r"(?P<name>[A-Z]+)_(?P<number>\d+(?:\.\d+)*)")
 
 
-def provision_sysroot(
-    context: Context, platform: Platform, files: tuple[Component, ...], compiler: HostCompiler
-) -> Sysroot:
+def provision_sysroot(context: Context, platform: str, files: tuple[Component, ...], compiler: HostCompiler) -> Sysroot:
     """The sysroot for ``platform`` and this host compiler, in the store.
 
     Raises MissingPrerequisiteError when the compiler has no static libstdc++, DownloadError and its kinds,
-    DiskFullError.
+    DiskFullError, NoCompatibleChoiceError for a platform that is not supported.
     """
-    target = target_platform(platform)
+    system = find_platform(platform).oldest_system
     static, shared = (_library(compiler, name) for name in ("libstdc++.a", "libstdc++.so"))
     content = tuple(file.content for file in files)
-    inputs = (content, target, compiler.identity, file_sha256(static), file_sha256(shared))
+    inputs = (content, system, compiler.identity, file_sha256(static), file_sha256(shared))
     digest = digest_of("sysroot", code_digest(*CODE), library_versions("lief"), inputs)
 
     def assemble(folder: Path) -> None:
-        paths = context.downloads.fetch(files, f"glibc {target.glibc} headers and stubs")
+        paths = context.downloads.fetch(files, f"glibc {system.glibc} headers and stubs")
         require_room(context.store.root, ROOM)
         with context.store.scratch(f"zig-{digest[:24]}") as scratch:
             install_wheels(paths, scratch / "uv-cache", target=scratch / "zig")
-            _add_glibc(scratch, folder, target)
-        _add_cxx(folder, compiler, static, shared, target)
+            _add_glibc(scratch, folder, system)
+        _add_cxx(folder, compiler, static, shared, system)
         note_content(folder, folder)
 
     root = context.store.obtain("sysroot", digest, assemble)
@@ -76,7 +75,7 @@ def provision_sysroot(
     headers = [tree_digest(Path(folder)) for folder in (*c_includes, *cxx_includes)]
     return Sysroot(
         root=root,
-        glibc=target.glibc,
+        glibc=system.glibc,
         c_includes=c_includes,
         cxx_includes=cxx_includes,
         components=files,
@@ -86,12 +85,12 @@ def provision_sysroot(
 
 def _library(compiler: HostCompiler, name: str) -> Path:
     """The compiler's own copy of a library, links resolved."""
-    (said,) = _ask([compiler.cxx, f"-print-file-name={name}"])
-    path = Path(said)
+    (answer,) = _ask([compiler.cxx, f"-print-file-name={name}"])
+    path = Path(answer)
     if not path.is_absolute():
         raise MissingPrerequisiteError(
             f"{compiler.name} {compiler.version} has no {name}, which a wheel for older systems needs.",
-            "Install it (`dnf install libstdc++-static`, `apt install g++`), or name another compiler with CXX.",
+            "Install it (`dnf install libstdc++-static`, `apt install g++`), or set CXX to another compiler.",
         )
     return path.resolve()
 
@@ -114,30 +113,32 @@ def _search_list(lines: Sequence[str]) -> list[str]:
     return [line.strip() for line in lines[start + 1 : end]]
 
 
-def _ask(words: Sequence[str | Path]) -> list[str]:
-    done = run(words, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"}, timeout=SECONDS)
+def _ask(argv: Sequence[str | Path]) -> list[str]:
+    """The lines that a compiler prints."""
+    done = run(argv, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"}, timeout=SECONDS)
     if done.code:
-        raise MissingPrerequisiteError(f"{words[0]} does not answer: {done.output}", "Install a C++ compiler again.")
+        raise MissingPrerequisiteError(f"{argv[0]} does not answer: {done.output}", "Install a C++ compiler again.")
     return done.tail
 
 
-def _make(words: Sequence[str | Path], folder: Path, variables: dict[str, str] | None = None) -> list[str]:
+def _make(argv: Sequence[str | Path], folder: Path, variables: dict[str, str] | None = None) -> list[str]:
+    """Run a program that makes a part of the sysroot, in ``folder``; the lines that it prints."""
     environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "HOME": str(folder), "TMPDIR": str(folder)}
-    done = run(words, env=environment | (variables or {}), cwd=folder, timeout=SECONDS)
+    done = run(argv, env=environment | (variables or {}), cwd=folder, timeout=SECONDS)
     if done.disk_full:
         raise DiskFullError(folder)
     if done.code:
-        raise BuildMatrixError(f"{Path(words[0]).name} cannot make the sysroot: {done.output}", "Report this.")
+        raise BuildMatrixError(f"{Path(argv[0]).name} cannot make the sysroot: {done.output}", "Report this.")
     return done.tail
 
 
-def _add_glibc(scratch: Path, folder: Path, target: TargetPlatform) -> None:
+def _add_glibc(scratch: Path, folder: Path, system: OldestSystem) -> None:
     """Zig's headers, and the stubs that it makes of its own symbol lists when it links anything."""
     zig = scratch / "zig" / "ziglang"
     (scratch / "empty.c").touch()
     (zig / "zig").chmod(0o755)
     caches = {name: str(scratch / "cache") for name in ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")}
-    cc: list[str | Path] = [zig / "zig", "cc", "-target", f"{target.target}.{target.glibc}", "empty.c"]
+    cc: list[str | Path] = [zig / "zig", "cc", "-target", f"{system.target}.{system.glibc}", "empty.c"]
     searched = _search_list(_make([*cc, "-E", "-v"], scratch, caches))
     for headers in reversed([scratch / path for path in searched if "libc" in Path(path).parts]):  # the first one wins
         shutil.copytree(headers, folder / "include", dirs_exist_ok=True)
@@ -146,15 +147,16 @@ def _add_glibc(scratch: Path, folder: Path, target: TargetPlatform) -> None:
     _make([*cc, "-shared", "-o", "empty.so"], scratch, caches)
     lib = folder / "lib"
     lib.mkdir()
-    made = {path.name: path for path in (scratch / "cache" / "o").glob("*/lib*")}
-    made["ld-linux-x86-64.so.2"] = made.pop("libld.so.2")
-    for name in ("libc.so.6", *SPLIT):
-        shutil.copyfile(made[name], lib / name)
-    _copy_archive(made["libc_nonshared.a"], scratch, lib)
-    for name in SPLIT:
+    stubs = {path.name: path for path in (scratch / "cache" / "o").glob("*/lib*")}
+    stubs[system.loader] = stubs.pop("libld.so.2")
+    split = (*SPLIT, system.loader)
+    for name in ("libc.so.6", *split):
+        shutil.copyfile(stubs[name], lib / name)
+    _copy_archive(stubs["libc_nonshared.a"], scratch, lib)
+    for name in split:
         (lib / f"{name.partition('.so')[0]}.so").symlink_to(name)
     # Code that was written for newer systems expects threads and dlopen in libc.
-    (lib / "libc.so").write_text(f"GROUP ( libc.so.6 libc_nonshared.a AS_NEEDED ( {' '.join(SPLIT)} ) )\n")
+    (lib / "libc.so").write_text(f"GROUP ( libc.so.6 libc_nonshared.a AS_NEEDED ( {' '.join(split)} ) )\n")
 
 
 def _copy_archive(archive: Path, scratch: Path, folder: Path) -> None:
@@ -166,19 +168,19 @@ def _copy_archive(archive: Path, scratch: Path, folder: Path) -> None:
     _make(["ar", "rcD", folder / archive.name, *copies], scratch)
 
 
-def _add_cxx(folder: Path, compiler: HostCompiler, static: Path, shared: Path, target: TargetPlatform) -> None:
+def _add_cxx(folder: Path, compiler: HostCompiler, static: Path, shared: Path, system: OldestSystem) -> None:
     """libstdc++ as the oldest system has it, and the rest of it, hidden."""
     config = folder / "first" / "bits" / "c++config.h"
     config.parent.mkdir(parents=True)
     config.write_text(CXX_CONFIG)
     lib = folder / "lib"
     stub, script = folder / "stub.s", folder / "stub.map"
-    symbols = list(_symbols(shared, target.symbols))
+    symbols = list(_symbols(shared, system.symbols))
     stub.write_text(_stub(symbols))
     script.write_text(_version_script(symbols))
-    words = [compiler.cc, "-shared", "-nostdlib", f"-Wl,-soname,{CXX}", f"-Wl,--version-script={script}"]
-    _make([*words, "-o", lib / CXX, stub], folder)
-    include = [f"-I{folder / 'include'}", f"-D__GLIBC_MINOR__={target.glibc.partition('.')[2]}"]
+    link = [compiler.cc, "-shared", "-nostdlib", f"-Wl,-soname,{CXX}", f"-Wl,--version-script={script}"]
+    _make([*link, "-o", lib / CXX, stub], folder)
+    include = [f"-I{folder / 'include'}", f"-D__GLIBC_MINOR__={system.glibc.partition('.')[2]}"]
     _make([compiler.cc, "-O2", "-fPIC", *include, "-c", COMPAT, "-o", folder / "compat.o"], folder)
     _make(["ar", "rcD", lib / "libcompat.a", folder / "compat.o"], folder)
     shutil.copyfile(static, lib / "libstdc++_nonshared.a")
@@ -198,18 +200,18 @@ def _symbols(library: Path, newest: dict[str, str]) -> Iterator[_Symbol]:
     elf = lief.ELF.parse(str(library))
     if elf is None:
         raise MissingPrerequisiteError(f"{library} is not a shared library.", "Install the C++ compiler again.")
-    found: dict[str, _Symbol] = {}
+    symbols: dict[str, _Symbol] = {}
     for symbol in elf.exported_symbols:
         version = symbol.symbol_version
         auxiliary = version.symbol_version_auxiliary if version and version.has_auxiliary_version else None
         match = _SYMBOL_VERSION.fullmatch(str(auxiliary.name)) if auxiliary else None
         if not match or _numbers(match["number"]) > _numbers(newest.get(match["name"], "0")):
             continue
-        known = found.get(str(symbol.name))
+        known = symbols.get(str(symbol.name))
         if known is None or _numbers(known.version.rpartition("_")[2]) < _numbers(match["number"]):
             thread_local = symbol.type == lief.ELF.Symbol.TYPE.TLS
-            found[str(symbol.name)] = _Symbol(str(symbol.name), match[0], thread_local)
-    yield from sorted(found.values())
+            symbols[str(symbol.name)] = _Symbol(str(symbol.name), match[0], thread_local)
+    yield from sorted(symbols.values())
 
 
 def _stub(symbols: Sequence[_Symbol]) -> str:

@@ -1,11 +1,12 @@
-"""Whether two builds of one wheel are the same, byte for byte, and where they differ if not."""
+"""Whether two builds of a wheel are identical, byte for byte, and where they differ."""
 
 from build_matrix.reproduce.compare import compare_wheels, full_report
-from build_matrix.reproduce.figures import clean_commit, note
-from build_matrix.reproduce.record import read_record, require_same_recipe
+from build_matrix.reproduce.figures import Figure, clean_commit, note
+from build_matrix.reproduce.record import read_record, require_platform, require_same_recipe
 from build_matrix.reproduce.variation import Variation, choose_variations
 
 __all__ = [
+    "Figure",
     "Variation",
     "choose_variations",
     "clean_commit",
@@ -13,5 +14,6 @@ __all__ = [
     "full_report",
     "note",
     "read_record",
+    "require_platform",
     "require_same_recipe",
 ]

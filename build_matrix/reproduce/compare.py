@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from build_matrix.model import Difference
 from build_matrix.process.runner import run
-from build_matrix.wheelfile.archive import read_members
+from build_matrix.wheelfile.file import WheelFile
+from build_matrix.wheelfile.sections import Layout, Section, Symbol, read_layout
 
 TEXTS = 5  # of each side, in a summary
 LONGEST = 120  # characters of one
@@ -28,24 +27,23 @@ def compare_wheels(first: Path, second: Path) -> tuple[Difference, ...]:
     """Every difference between two wheels, none when they are the same bytes; raises VerificationError."""
     if first.read_bytes() == second.read_bytes():
         return ()
-    one, other = read_members(first), read_members(second)
-    found = []
+    one, other = WheelFile(first).members, WheelFile(second).members
+    differences = []
     for name in sorted(one.keys() | other.keys()):
         if name not in one or name not in other:
-            found.append(
-                Difference(member=name, part="", detail=f"only in the {'second' if name in other else 'first'}")
-            )
+            side = "second" if name in other else "first"
+            differences.append(Difference(member=name, part="", detail=f"only in the {side}"))
         elif one[name] != other[name]:
-            found += _compare_members(name, one[name], other[name])
+            differences += _compare_members(name, one[name], other[name])
     if first.name != second.name:
-        found.append(Difference(member="", part="file name", detail=f"{first.name} | {second.name}"))
-    return tuple(found) or (
+        differences.append(Difference(member="", part="file name", detail=f"{first.name} | {second.name}"))
+    return tuple(differences) or (
         Difference(member="", part="archive", detail="the members are the same, the container not"),
     )
 
 
 def full_report(first: Path, second: Path) -> str:
-    """What diffoscope says, or an empty text where it is not installed."""
+    """The report of diffoscope, or an empty text where it is not installed."""
     program = shutil.which("diffoscope")
     if not program:
         return ""
@@ -54,7 +52,7 @@ def full_report(first: Path, second: Path) -> str:
 
 
 def _compare_members(name: str, one: bytes, other: bytes) -> Iterator[Difference]:
-    parts = list(_compare_libraries(name, one, other)) if one.startswith(b"\x7fELF") else []
+    parts = list(_compare_libraries(name, one, other))
     if parts:
         yield from parts
         return
@@ -64,48 +62,46 @@ def _compare_members(name: str, one: bytes, other: bytes) -> Iterator[Difference
     yield Difference(member=name, part="text", detail=detail)
 
 
-def _compare_libraries(name: str, first: bytes, second: bytes) -> Iterator[Difference]:
-    """The sections that differ, in the order of the file."""
-    import lief
-
-    files = [lief.ELF.parse(io.BytesIO(side)) for side in (first, second)]
-    tables: list[dict[str, Any]] = [{str(s.name): s for s in file.sections} for file in files if file is not None]
-    if len(tables) < len(files):
+def _compare_libraries(name: str, one: bytes, other: bytes) -> Iterator[Difference]:
+    """The sections that differ, in the order of the file; nothing where not both are libraries."""
+    first, second = read_layout(one), read_layout(other)
+    if first is None or second is None:
         return
-    found = list(_compare_sections(name, files[0], tables))
-    if [item.part for item in found] == [BUILD_ID]:
-        found[0] = msgspec.structs.replace(found[0], detail=f"{found[0].detail}; {STRIPPED}")
-    yield from found
+    differences = list(_compare_sections(name, first, second))
+    if [item.part for item in differences] == [BUILD_ID]:
+        differences[0] = msgspec.structs.replace(differences[0], detail=f"{differences[0].detail}; {STRIPPED}")
+    yield from differences
 
 
-def _compare_sections(name: str, elf: Any, tables: list[dict[str, Any]]) -> Iterator[Difference]:
-    for section in tables[0] | tables[1]:
-        sides = [table.get(section) for table in tables]
-        if sides[0] is None or sides[1] is None:
-            yield Difference(
-                member=name, part=section, detail=f"only in the {'second' if sides[0] is None else 'first'}"
-            )
-            continue
-        one, other = (bytes(side.content) for side in (sides[0], sides[1]))
-        if one != other:
-            yield Difference(member=name, part=section, detail=_describe(one, other, elf, sides[0]))
+def _compare_sections(name: str, first: Layout, second: Layout) -> Iterator[Difference]:
+    for part in first.sections | second.sections:
+        one, other = first.sections.get(part), second.sections.get(part)
+        if one is None or other is None:
+            yield Difference(member=name, part=part, detail=f"only in the {'second' if one is None else 'first'}")
+        elif one.content != other.content:
+            yield Difference(member=name, part=part, detail=_describe(one, other, first.symbols))
 
 
-def _describe(one: bytes, other: bytes, elf: Any, section: Any) -> str:
-    size = f"{len(one)}" if len(one) == len(other) else f"{len(one)} | {len(other)}"
-    places = [i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b]
-    start = places[0] if places else min(len(one), len(other))
-    words = [f"{len(places)} of {size} bytes, the first at {start:#x}"]
-    address = section.virtual_address + start
-    for symbol in elf.exported_symbols:
-        if section.virtual_address and symbol.value <= address < symbol.value + symbol.size:
-            words.append(f"in {symbol.name}")
+def _describe(one: Section, other: Section, symbols: Iterable[Symbol]) -> str:
+    """How the contents differ; ``symbols`` are those of the first library."""
+    first, second = one.content, other.content
+    size = f"{len(first)}" if len(first) == len(second) else f"{len(first)} | {len(second)}"
+    places = [i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b]
+    start = places[0] if places else min(len(first), len(second))
+    parts = [f"{len(places)} of {size} bytes, the first at {start:#x}"]
+    address = one.address + start
+    for symbol in symbols:
+        if one.address and symbol.address <= address < symbol.address + symbol.size:
+            parts.append(f"in {symbol.name}")
             break
-    texts = [set(_TEXT.findall(content)) for content in (one, other)]
+    return "; ".join([*parts, *_describe_texts(first, second)])
+
+
+def _describe_texts(first: bytes, second: bytes) -> Iterator[str]:
+    """The texts that only one side has."""
+    texts = [set(_TEXT.findall(content)) for content in (first, second)]
     for label, own, theirs in (("first", texts[0], texts[1]), ("second", texts[1], texts[0])):
         if only := sorted(own - theirs):
             shown = ", ".join(repr(text.decode()[:LONGEST]) for text in only[:TEXTS])
-            words.append(
-                f"only in the {label}: {shown}" + (f" and {len(only) - TEXTS} more" if len(only) > TEXTS else "")
-            )
-    return "; ".join(words)
+            more = f" and {len(only) - TEXTS} more" if len(only) > TEXTS else ""
+            yield f"only in the {label}: {shown}{more}"

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
-
-from build_matrix.errors import ConfigurationError, NotReproducibleError
-from build_matrix.model import AppliedPatch, WheelRecord, file_sha256
-from build_matrix.wheelfile.archive import record_path
+from build_matrix.errors import ConfigurationError, NoCompatibleChoiceError, NotReproducibleError
+from build_matrix.model import AppliedPatch, WheelRecord
+from build_matrix.platforms import find_platform
+from build_matrix.wheelfile.file import WheelFile
 
 
 def read_record(wheel: Path) -> WheelRecord:
     """The record beside ``wheel``; raises ConfigurationError when there is none or it is another file's."""
-    path = record_path(wheel)
     if not wheel.is_file():
         raise ConfigurationError(f"There is no wheel {wheel}.", "Name a wheel that build-matrix built.")
-    try:
-        record = msgspec.json.decode(path.read_bytes(), type=WheelRecord)
-    except (OSError, msgspec.DecodeError) as error:
-        raise ConfigurationError(
-            f"{wheel.name} has no readable record ({path.name}): {error}",
-            "Get the record that was published beside the wheel, and a build-matrix that knows its schema.",
-        ) from error
-    if file_sha256(wheel) != record.sha256:
-        raise ConfigurationError(
-            f"{path.name} is the record of another file: it names sha256 {record.sha256}.",
-            "Get the wheel and its record from the same place.",
+    return WheelFile(wheel).read_record()
+
+
+def require_platform(record: WheelRecord, name: str) -> None:
+    """Check that wheels like the recorded one are built on platform ``name``; raises NoCompatibleChoiceError."""
+    here, there = find_platform(name), find_platform(record.cell.platform)
+    if here.name != there.name:
+        raise NoCompatibleChoiceError(
+            f"{record.filename} was built for {there.title}; this machine is {here.title}.",
+            f"Reproduce it on {there.title}.",
         )
-    return record
 
 
 def require_same_recipe(

@@ -29,8 +29,8 @@ class Variation(NamedTuple):
     why_not: str = ""
 
 
-class Surroundings(NamedTuple):
-    """The second build's surroundings: environment variables and umask of the tool, the command that disturbs."""
+class Disturbance(NamedTuple):
+    """How the second build runs: environment variables and umask of the tool, the command that disturbs."""
 
     variables: dict[str, str]
     umask: int
@@ -50,12 +50,12 @@ def choose_variations(cpus: int, cc: str, scratch: Path, *, cached: bool) -> tup
     return (*_outside(cpus, cached=cached), *(_tried(item, folder) for item in _inside(cpus, clock, made.output)))
 
 
-def surroundings(variations: tuple[Variation, ...], folder: Path) -> Surroundings:
+def disturbance(variations: tuple[Variation, ...], folder: Path) -> Disturbance:
     """Those of the second build, with its own HOME and TMPDIR below ``folder``."""
     words = [word for variation in variations if not variation.why_not for word in variation.words]
     for name in ("another-home", "another-tmp"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    return Surroundings(
+    return Disturbance(
         variables={
             "HOME": str(folder / "another-home"),
             "TMPDIR": str(folder / "another-tmp"),

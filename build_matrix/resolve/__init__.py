@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from packaging.version import Version
-
 from build_matrix.catalog import default_architecture, llama_releases, toolkits
+from build_matrix.diagnosis import hints_at_gpu
 from build_matrix.errors import ConfigurationError, MissingPrerequisiteError, NoCompatibleChoiceError
 from build_matrix.model import (
     CLAIMED,
@@ -23,6 +22,7 @@ from build_matrix.model import (
     Request,
     Toolkit,
 )
+from build_matrix.platforms import find_platform
 from build_matrix.resolve.rules import (
     CODE_RULE,
     DRIVER_RULE,
@@ -51,15 +51,17 @@ __all__ = [
     "why_not_compiled",
 ]
 
-CROSS = "--cross builds it anyway, for another machine."
+IGNORE_DRIVER = "--ignore-driver builds it anyway, for another machine."
 
 
 def make_plan(request: Request, machine: Machine, locked_llama: Sequence[str], locked_cuda: Sequence[str]) -> Plan:
     """Judge every toolkit of the catalog that the request admits, and choose one.
 
     ``locked_llama`` and ``locked_cuda`` are what the locks hold, oldest first. Raises ConfigurationError for a
-    request that no plan could answer; a plan without a cell says why in its candidates.
+    request that no plan could answer, NoCompatibleChoiceError for a platform that is not supported; a plan without a
+    cell says why in its candidates.
     """
+    find_platform(machine.platform)
     release = choose_release(request.llama, locked_llama)
     notes = list(machine.compiler_notes)
     architectures = release.as_compiled(_architectures(request.architectures, machine, notes))
@@ -67,7 +69,7 @@ def make_plan(request: Request, machine: Machine, locked_llama: Sequence[str], l
     candidates = tuple(
         _judge(toolkit, release, architectures, machine, request.defines, locked_cuda) for toolkit in admitted
     )
-    chosen = _choose(candidates, machine, notes, cross=request.cross)
+    chosen = _choose(candidates, machine, notes, ignore_driver=request.ignore_driver)
     if chosen is None:
         return Plan(request=request, llama=release.version, candidates=candidates, notes=tuple(notes))
     compiler = _compilers(toolkits()[chosen.cuda], release, machine)[0]
@@ -75,7 +77,7 @@ def make_plan(request: Request, machine: Machine, locked_llama: Sequence[str], l
         llama=release.version,
         cuda=chosen.cuda,
         architectures=architectures,
-        platform=machine.target,
+        platform=machine.platform,
         profile=request.profile,
         defines=dict(sorted(request.defines.items())),
     )
@@ -139,7 +141,7 @@ def require_cell(plan: Plan, machine: Machine, locked_cuda: Sequence[str]) -> tu
     finding = nearest.failed("run")[0]
     raise NoCompatibleChoiceError(
         f"A CUDA {nearest.cuda} wheel cannot run on this machine. {finding.fact}{_hopeless(finding)}",
-        f"{finding.remedy}\n{_way_out(plan, machine, locked_cuda) if finding.rule == DRIVER_RULE else CROSS}",
+        f"{finding.remedy}\n{_way_out(plan, machine, locked_cuda) if finding.rule == DRIVER_RULE else IGNORE_DRIVER}",
     )
 
 
@@ -155,16 +157,16 @@ def _nearest(plan: Plan) -> Candidate:
 
 
 def _hopeless(finding: Finding) -> str:
-    """What took a day to find out: no build with this toolkit can change what the driver speaks."""
+    """No build with this toolkit can change which CUDA version the driver supports."""
     return " Rebuilding will not help." if finding.rule == DRIVER_RULE else ""
 
 
 def _way_out(plan: Plan, machine: Machine, locked: Sequence[str]) -> str:
     """The command for a wheel that runs on the driver as it is, or why there is none; and what builds all the same."""
-    speaks = int(machine.driver.cuda.partition(".")[0]) if machine.driver else 0
-    family = max((t.family for t in toolkits().values() if t.family <= speaks), default=None)
+    newest = machine.driver.cuda_version.major if machine.driver else 0
+    family = max((t.family for t in toolkits().values() if t.family <= newest), default=None)
     if family is None:
-        return CROSS
+        return IGNORE_DRIVER
     release, architectures = llama_releases()[plan.llama], plan.candidates[0].architectures
     own = [
         _judge(toolkit, release, architectures, machine, plan.request.defines, locked)
@@ -172,10 +174,10 @@ def _way_out(plan: Plan, machine: Machine, locked: Sequence[str]) -> str:
         if toolkit.family == family
     ]
     if any(not candidate.failed() for candidate in own):
-        return f"Or build one that runs today: nox -s build-cuda{family}. {CROSS}"
+        return f"Or build a wheel that runs on this driver: nox -s build-cuda{family}. {IGNORE_DRIVER}"
     nearest = min(own, key=lambda candidate: len(candidate.failed()))
     hindrance = nearest.failed()[0]
-    return f"A CUDA {family} wheel is no way out: {hindrance.fact} {hindrance.remedy}\n{CROSS}"
+    return f"A CUDA {family} wheel is not an option: {hindrance.fact} {hindrance.remedy}\n{IGNORE_DRIVER}"
 
 
 def choose_release(wanted: str, locked: Sequence[str]) -> LlamaRelease:
@@ -184,7 +186,7 @@ def choose_release(wanted: str, locked: Sequence[str]) -> LlamaRelease:
     version = wanted.strip() or known[-1]
     if version not in known:
         raise ConfigurationError(
-            f"llama-cpp-python {version} is not among the locked releases.",
+            f"llama-cpp-python {version} is not locked.",
             f"Choose one of {', '.join(known)}, or add it to locks/inputs.toml and catalog/llama.toml, "
             "then run `nox -s lock`.",
         )
@@ -203,13 +205,13 @@ def _architectures(wanted: Sequence[str], machine: Machine, notes: list[str]) ->
     if not _claimed(machine) and (sign := _sign_of_gpu(machine)):
         raise ConfigurationError(
             f"{sign[:1].upper()}{sign[1:]}. The compute capability of the GPU is therefore not known.",
-            "Name the architecture, such as --arch 89 for compute capability 8.9; `nox -s doctor` says what is wrong "
-            "with the driver.",
+            "Set the architecture, for example --arch 89 for compute capability 8.9. `nox -s doctor` shows what is "
+            "wrong with the driver.",
         )
     default = default_architecture()
     where = " in this container" if machine.surroundings.container else ""
     why = "no GPU is claimed" if _claimed(machine) else f"there is {NO_DRIVER}{where}"
-    notes.append(f"architecture {default}: the default, since {why} (--arch changes it)")
+    notes.append(f"architecture {default}: the default, because {why} (--arch changes it)")
     return (Architecture.parse(default),)
 
 
@@ -224,12 +226,12 @@ def _sign_of_gpu(machine: Machine) -> str:
         return (
             "; ".join(machine.gpu_problems).rstrip(".")
             or machine.driver_problem
-            or "There is a driver, but no GPU answers"
+            or "There is a driver, but no GPU responds"
         )
-    if not machine.evidence.hints:
+    if not hints_at_gpu(machine.evidence):
         return ""
     if machine.driver_problem in {"", NO_DRIVER} and machine.evidence.pci:
-        return f"there is an NVIDIA device ({machine.evidence.pci[0].address}), but no driver that answers"
+        return f"there is an NVIDIA device ({machine.evidence.pci[0].address}), but no working driver"
     return machine.driver_problem or NO_DRIVER
 
 
@@ -265,7 +267,7 @@ def _parse_architecture(text: str) -> tuple[Architecture, ...]:
     kinds -= {""}
     if len(kinds) > 1 or (kinds and match["ptx"]):
         raise ConfigurationError(
-            f"{text!r} names both machine code and PTX.", "Write 89, 89-virtual, or 8.9+PTX for both."
+            f"{text!r} names both machine code and PTX.", "Write 89 or 89-virtual, or 8.9+PTX for both."
         )
     if match["ptx"]:
         kinds = {"real", "virtual"}
@@ -275,19 +277,19 @@ def _parse_architecture(text: str) -> tuple[Architecture, ...]:
 
 def _spelling_remedy(text: str) -> str:
     if text == "native":
-        return "No GPU of this machine is known: write its compute capability 8.9 as --arch 89."
+        return "No GPU of this machine is known. Write its compute capability, such as 8.9, as --arch 89."
     if text in {"all", "all-major", "auto", "common"}:
-        return "Name each one, as in --arch 80,89,90-virtual; `nox -s build -- --all` builds those of a release."
-    return "Write compute capability 8.9 as --arch 89, PTX for 9.0 as --arch 90-virtual."
+        return "Name each one, as in --arch 80,89,90-virtual. `nox -s build -- --all` builds the wheels of a release."
+    return "Write compute capability 8.9 as --arch 89, and PTX for 9.0 as --arch 90-virtual."
 
 
 def _admitted(wanted: str, locked: Sequence[str]) -> list[Toolkit]:
     """The toolkits of the catalog of this minor, of this family, or all, oldest first."""
-    wanted = wanted.strip()
-    admitted = [t for t in toolkits().values() if not wanted or (t.cuda + ".").startswith(wanted + ".")]
+    admitted = [toolkit for toolkit in toolkits().values() if toolkit.cuda_version.is_wanted(wanted)]
     if not admitted:
         raise ConfigurationError(
-            f"CUDA {wanted} is not in the catalog.", f"Choose one of {', '.join(locked)}, or a family such as 13."
+            f"CUDA {wanted.strip()} is not in the catalog.",
+            f"Choose one of {', '.join(locked)}, or a family such as 13.",
         )
     return admitted
 
@@ -303,7 +305,7 @@ def _judge(
     compilers = [compiler_accepted(toolkit, release, compiler) for compiler in machine.compilers]
     best = next((finding for finding in compilers if finding.passed), compilers[0] if compilers else _refused(machine))
     findings = [
-        toolkit_available(toolkit, locked, machine.target),
+        toolkit_available(toolkit, locked, machine.platform),
         toolkit_targets(toolkit, architectures),
         sources_compile(toolkit, release, architectures),
         best,
@@ -315,11 +317,11 @@ def _judge(
 
 
 def _refused(machine: Machine) -> Finding:
-    """Why there is no compiler: the first one that was refused, or that there is none, or that nobody knows."""
+    """Why there is no compiler: the first one that was refused, or that there is none, or that this is not known."""
     fact = "There is no C++ compiler on this machine."
     remedy = "Install one: `apt install g++`, `dnf install gcc-c++`, or set CXX to one."
     if not machine.compilers_known:
-        fact, remedy = "The C++ compilers of this machine could not be examined.", "`nox -s doctor` says why."
+        fact, remedy = "The C++ compilers of this machine could not be examined.", "`nox -s doctor` shows why."
     missing = Finding(rule="host compiler accepted", kind="build", passed=False, fact=fact, remedy=remedy)
     return next(iter(machine.compiler_problems), missing)
 
@@ -328,25 +330,26 @@ def _compilers(toolkit: Toolkit, release: LlamaRelease, machine: Machine) -> lis
     return [c for c in machine.compilers if compiler_accepted(toolkit, release, c).passed]
 
 
-def _choose(candidates: Iterable[Candidate], machine: Machine, notes: list[str], *, cross: bool) -> Candidate | None:
+def _choose(
+    candidates: Iterable[Candidate], machine: Machine, notes: list[str], *, ignore_driver: bool
+) -> Candidate | None:
     """With a driver the newest that is not newer than its CUDA version, else the next newer of its family.
 
     Without a driver, the first minor of the newest family, which every driver of that family runs.
     """
-    usable = [c for c in candidates if not (c.failed("build") if cross else c.failed())]
+    usable = [c for c in candidates if not (c.failed("build") if ignore_driver else c.failed())]
     if not usable:
         return None
-    newest_family = usable[-1].cuda.partition(".")[0]
     if machine.driver is None:
-        return next(c for c in usable if c.cuda.partition(".")[0] == newest_family)
-    spoken = [c for c in usable if Version(c.cuda) <= Version(machine.driver.cuda)]
-    if spoken:
-        return spoken[-1]
-    own = [c for c in usable if c.cuda.partition(".")[0] == machine.driver.cuda.partition(".")[0]]
+        return next(c for c in usable if c.cuda_version.major == usable[-1].cuda_version.major)
+    supported = [c for c in usable if c.cuda_version <= machine.driver.cuda_version]
+    if supported:
+        return supported[-1]
+    own = [c for c in usable if c.cuda_version.major == machine.driver.cuda_version.major]
     if own:
         notes.append(
-            f"CUDA {own[0].cuda}: newer than the driver's {machine.driver.cuda}, since no older one can be built here "
-            "for every GPU; its machine code runs by minor-version compatibility, PTX would not"
+            f"CUDA {own[0].cuda}: newer than the driver's {machine.driver.cuda}, because no older one can be built "
+            "here for all GPUs; its machine code runs by minor-version compatibility, PTX would not"
         )
         return own[0]
     notes.append(f"CUDA {usable[0].cuda}: this machine's driver cannot run it")

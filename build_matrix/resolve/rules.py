@@ -1,17 +1,19 @@
-"""The compatibility rules: each a small pure function that says whether, which fact decided, and the remedy."""
+"""The compatibility rules: each a small pure function that returns whether it holds, the deciding fact, the remedy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from packaging.version import Version
 
-from build_matrix.catalog import branch_for, cuda_of_driver, fatbin_compression, target_platform, toolkits
+from build_matrix.catalog import branch_for, cuda_of_driver, fatbin_compression, toolkits
 from build_matrix.model import (
     BLACKWELL,
     NO_DRIVER,
     Architecture,
+    CudaVersion,
     Driver,
+    DriverVersion,
     Finding,
     Gpu,
     HostCompiler,
@@ -19,10 +21,11 @@ from build_matrix.model import (
     Machine,
     Toolkit,
 )
+from build_matrix.platforms import find_platform
 
 BUILD_ROOM = 4_000_000_000  # bytes: toolkit 1.7 GB with its packages, sources and objects 1.2 GB, the rest 0.6 GB
 ROOM_RULE = "room on the disk"
-DOCTOR = "`nox -s doctor` says what is wrong and what to do."
+DOCTOR = "`nox -s doctor` shows what is wrong and how to fix it."
 ANSWER_RULE = "driver answers"
 DRIVER_RULE = "driver runs toolkit"
 COMPRESSION_RULE = "compressed code read"
@@ -44,8 +47,8 @@ def toolkit_available(toolkit: Toolkit, locked: Sequence[str], platform: str) ->
         rule="toolkit available",
         kind="build",
         passed=passed,
-        fact=f"A source of CUDA {toolkit.cuda} for {platform} is {'locked' if passed else 'not known'}.",
-        remedy="" if passed else f"Locked are {', '.join(locked)}; `nox -s lock` writes the locks.",
+        fact=f"CUDA {toolkit.cuda} is {'' if passed else 'not '}locked for {platform}.",
+        remedy="" if passed else f"Choose one of {', '.join(locked)}; `nox -s lock` writes the locks.",
     )
 
 
@@ -59,7 +62,7 @@ def toolkit_targets(toolkit: Toolkit, architectures: Sequence[Architecture]) -> 
         passed=not missing,
         fact=f"CUDA {toolkit.cuda} cannot compile for architecture {names}."
         if missing
-        else f"CUDA {toolkit.cuda} compiles for all that are wanted.",
+        else f"CUDA {toolkit.cuda} can compile for all requested architectures.",
         remedy=_other_target(toolkit, architectures) if missing else "",
     )
 
@@ -78,21 +81,21 @@ def _targets(toolkit: Toolkit, architecture: Architecture) -> bool:
 
 def _other_target(toolkit: Toolkit, architectures: Sequence[Architecture]) -> str:
     """What this toolkit compiles for, and the toolkits that compile for all of these architectures."""
-    own = f"It compiles for {', '.join(toolkit.architectures)}"
+    own = f"It can compile for {', '.join(toolkit.architectures)}"
     others = [other.cuda for other in toolkits().values() if all(_targets(other, a) for a in architectures)]
     if others:
-        span = f"{others[0]} to {others[-1]} do" if len(others) > 1 else f"{others[0]} does"
-        return f"{own}; for all of yours, --cuda {span}."
+        span = f"{others[0]} to {others[-1]}" if len(others) > 1 else others[0]
+        return f"{own}. For all requested architectures, use --cuda {span}."
     if all(any(_targets(other, a) for other in toolkits().values()) for a in architectures):
-        return f"{own}; no toolkit compiles for all of yours: build several wheels, or leave out what you do not need."
+        return f"{own}. No toolkit can compile for all requested architectures: build several wheels, or leave one out."
     numbers = [int(number) for number in toolkit.architectures]
     oldest = min(int(number) for other in toolkits().values() for number in other.architectures)
     if any(a.number < oldest for a in architectures):
-        return f"{own}; no toolkit of the catalog compiles for less than {oldest / 10}: leave that GPU out."
+        return f"{own}. No toolkit of the catalog can compile for less than {oldest / 10}: leave out that GPU."
     if any(a.number > numbers[-1] for a in architectures):
         ptx = max(number for number in numbers if number not in BLACKWELL)  # which some sources compile for it alone
-        return f"{own}; for a GPU newer than the toolkit, the driver compiles PTX at the start: --arch {ptx}-virtual."
-    return f"{own}; the compute capability 8.9 is --arch 89 (`nvidia-smi --query-gpu=compute_cap --format=csv`)."
+        return f"{own}. For a newer GPU, add PTX, which the driver compiles when it starts: --arch {ptx}-virtual."
+    return f"{own}. Compute capability 8.9 is --arch 89 (`nvidia-smi --query-gpu=compute_cap --format=csv` shows it)."
 
 
 def sources_compile(toolkit: Toolkit, release: LlamaRelease, architectures: Iterable[Architecture]) -> Finding:
@@ -107,7 +110,7 @@ def sources_compile(toolkit: Toolkit, release: LlamaRelease, architectures: Iter
         passed=limit is None,
         fact=f"CUDA {toolkit.cuda} cannot compile llama-cpp-python {release.version} for {names}: {limit.fact}."
         if limit
-        else f"Nothing is known that keeps CUDA {toolkit.cuda} from compiling llama-cpp-python {release.version}.",
+        else f"CUDA {toolkit.cuda} can compile llama-cpp-python {release.version}, as far as is known.",
         remedy=limit.remedy if limit else "",
     )
 
@@ -128,13 +131,13 @@ def compiler_accepted(toolkit: Toolkit, release: LlamaRelease, compiler: HostCom
     passed = in_range and compiler.libstdcxx <= toolkit.gcc.max
     fact = (
         f"CUDA {toolkit.cuda} and llama-cpp-python {release.version} accept {compiler.name} "
-        f"{_span(oldest, accepted.max)}; this one is {compiler.version} ({compiler.cxx})."
+        f"{_span(oldest, accepted.max)}; {compiler.cxx} is {compiler.version}."
     )
-    remedy = f"Install {compiler.name} {_span(oldest, accepted.max)} and let CXX name it."
+    remedy = f"Install {compiler.name} {_span(oldest, accepted.max)} and set CXX to it."
     if in_range and not passed:
         gcc = _span(max(toolkit.gcc.min, release.min_gcc), toolkit.gcc.max)
         fact = (
-            f"CUDA {toolkit.cuda} reads the headers of libstdc++ up to that of GCC {toolkit.gcc.max}; "
+            f"CUDA {toolkit.cuda} accepts the libstdc++ headers of GCC {toolkit.gcc.max} and older; "
             f"{compiler.name} {compiler.version} ({compiler.cxx}) uses those of GCC {compiler.libstdcxx}."
         )
         remedy = f"Install gcc {gcc} and set CXX to its g++."
@@ -148,14 +151,15 @@ def glibc_accepted(toolkit: Toolkit, machine: Machine) -> Finding:
 
     That is the sysroot's, whatever glibc this machine has.
     """
-    glibc = target_platform(machine.target).glibc if machine.glibc else ""
+    glibc = find_platform(machine.platform).oldest_system.glibc if machine.glibc else ""
     passed = not (toolkit.max_glibc and glibc) or Version(glibc) <= Version(toolkit.max_glibc)
+    accepted = f"glibc {toolkit.max_glibc} and older" if toolkit.max_glibc else "any glibc"
     return Finding(
         rule="glibc accepted",
         kind="build",
         passed=passed,
-        fact=f"The headers of CUDA {toolkit.cuda} accept glibc up to {toolkit.max_glibc or 'any'}; wheels are compiled "
-        f"against {glibc or 'none'}, and this machine has {machine.glibc or 'none'}.",
+        fact=f"CUDA {toolkit.cuda} accepts {accepted}; wheels are compiled against {glibc or 'none'}, and this "
+        f"machine has {machine.glibc or 'none'}.",
         remedy="" if passed else "Choose CUDA 13.",
     )
 
@@ -167,8 +171,8 @@ def room_on_disk(machine: Machine) -> Finding:
         rule=ROOM_RULE,
         kind="build",
         passed=passed,
-        fact=f"A build needs {BUILD_ROOM / 1e9:.0f} GB; {machine.disk_free / 1e9:.1f} GB are free.",
-        remedy="" if passed else "Free some room, or name a folder on another disk with --store.",
+        fact=f"A build needs {BUILD_ROOM / 1e9:.0f} GB of disk space; {machine.disk_free / 1e9:.1f} GB are free.",
+        remedy="" if passed else "Free some space, or choose a folder on another disk with --store.",
     )
 
 
@@ -181,8 +185,10 @@ def driver_answers(machine: Machine) -> Finding:
     if driver is None:
         return _not_known(ANSWER_RULE, _no_driver(machine), DOCTOR)
     if machine.overrides or code == 0:
-        return Finding(rule=ANSWER_RULE, kind="run", passed=True, fact=f"{driver.title} answers.")
-    why = machine.driver_problem or (f"cuInit answers error {code}" if code else "the driver library did not answer")
+        return Finding(rule=ANSWER_RULE, kind="run", passed=True, fact=f"{driver.title} works.")
+    why = machine.driver_problem or (
+        f"cuInit fails with error {code}" if code else "the driver library did not respond"
+    )
     return _not_known(ANSWER_RULE, f"Whether CUDA works here is not known: {why}.", DOCTOR)
 
 
@@ -194,38 +200,47 @@ def driver_accepts(toolkit: Toolkit, machine: Machine) -> Finding:
     """
     driver = machine.driver
     if driver is None:
-        return _not_known(DRIVER_RULE, _no_driver(machine), "Claim one with --driver-cuda to plan for another machine.")
-    family = _major(driver.cuda)
-    minimum = toolkit.min_driver_windows if machine.platform.startswith("windows") else toolkit.min_driver_linux
+        return _not_known(
+            DRIVER_RULE, _no_driver(machine), "To plan for another machine, set its driver with --driver-cuda."
+        )
+    family = driver.cuda_version.major
+    minimum = _for_system(toolkit.min_driver, machine)
     passed = toolkit.family < family or (toolkit.family == family and not _older(driver, minimum))
     return Finding(
         rule=DRIVER_RULE,
         kind="run",
         passed=passed,
-        fact=f"{driver.title} speaks CUDA {driver.cuda}; CUDA {toolkit.cuda} programs need driver {minimum} or newer.",
+        fact=f"{driver.title} supports CUDA up to {driver.cuda}; CUDA {toolkit.cuda} programs need driver {minimum} "
+        "or newer.",
         remedy="" if passed else f"Update the driver to {minimum} or newer.",
     )
 
 
+def _for_system(versions: Mapping[str, str], machine: Machine) -> str:
+    """The driver version for this machine's system; that of the first one where the catalog has no such system."""
+    return versions.get(machine.platform.partition("-")[0], next(iter(versions.values())))
+
+
 def _older(driver: Driver, minimum: str) -> bool:
     """Whether the driver is of the same major as ``minimum`` and older; a library of cuda-compat is not compared."""
-    if not _numbers(driver.version) or _family(driver.kernel_cuda or driver.cuda) != _family(driver.cuda):
+    kernel = CudaVersion.parse(driver.kernel_cuda or driver.cuda)
+    if driver.driver_version is None or kernel.major != driver.cuda_version.major:
         return False
-    return _numbers(driver.version) < _numbers(minimum)
+    return driver.driver_version < DriverVersion.parse(minimum)
 
 
 def unknown_toolkit(cuda: str, driver: Driver | None) -> Finding:
     """The driver's rule for a toolkit that the catalog does not know: only a newer major can be judged."""
-    if cuda and driver and _major(cuda) > _major(driver.cuda):
+    if cuda and driver and CudaVersion.parse(cuda).major > driver.cuda_version.major:
         return Finding(
             rule=DRIVER_RULE,
             kind="run",
             passed=False,
-            fact=f"{driver.title} speaks CUDA {driver.cuda}; this is CUDA {cuda}.",
-            remedy=f"Update the driver to one that speaks CUDA {cuda}.",
+            fact=f"{driver.title} supports CUDA up to {driver.cuda}; this is CUDA {cuda}.",
+            remedy=f"Update to a driver that supports CUDA {cuda}.",
         )
-    fact = f"CUDA {cuda} is not in the catalog" if cuda else "The CUDA version is not understood"
-    return _not_known(DRIVER_RULE, f"{fact}, so what it needs is not known.", "Try it: nox -s verify.")
+    fact = f"CUDA {cuda} is not in the catalog" if cuda else "The CUDA version is unknown"
+    return _not_known(DRIVER_RULE, f"{fact}, so the driver that it needs is unknown.", "Try it: nox -s verify.")
 
 
 def compressed_code_read(toolkit: Toolkit, machine: Machine, defines: dict[str, str]) -> Finding:
@@ -234,20 +249,23 @@ def compressed_code_read(toolkit: Toolkit, machine: Machine, defines: dict[str, 
     driver = machine.driver
     mode = defines.get(COMPRESSION, "size")
     if not toolkit.compress_mode or mode in UNCOMPRESSED or toolkit.family > LAST_WITHOUT:
-        fact = f"Every driver that runs CUDA {toolkit.cuda} programs reads this machine code."
+        fact = f"Every driver that runs CUDA {toolkit.cuda} programs can read this machine code."
         return Finding(rule=rule, kind="run", passed=True, fact=fact)
     table = fatbin_compression()
-    minimum = table.min_driver_windows if machine.platform.startswith("windows") else table.min_driver_linux
+    minimum = _for_system(table.min_driver, machine)
     if driver is None:
-        return _not_known(rule, _no_driver(machine), f"It must be {minimum} or newer.")
+        return _not_known(rule, _no_driver(machine), f"The driver must be {minimum} or newer.")
     # The driver library reads it: its own version decides where it is not the kernel module's, or only that is claimed.
-    known = () if driver.kernel_cuda not in {"", driver.cuda} else _numbers(driver.version)
-    passed = known >= _numbers(minimum) if known else Version(driver.cuda) >= Version(cuda_of_driver(minimum))
+    version = driver.driver_version if driver.kernel_cuda in {"", driver.cuda} else None
+    if version:
+        passed = version >= DriverVersion.parse(minimum)
+    else:
+        passed = driver.cuda_version >= CudaVersion.parse(cuda_of_driver(minimum))
     return Finding(
         rule=rule,
         kind="run",
         passed=passed,
-        fact=f"CUDA {toolkit.cuda} compresses machine code, which driver {minimum} and newer read; this is "
+        fact=f"CUDA {toolkit.cuda} compresses machine code, which only driver {minimum} and newer can read; this is "
         f"{driver.name}.",
         remedy="" if passed else f"Add --define {COMPRESSION}=none, or update the driver.",
     )
@@ -256,11 +274,11 @@ def compressed_code_read(toolkit: Toolkit, machine: Machine, defines: dict[str, 
 def code_for_gpus(toolkit: Toolkit, architectures: Sequence[Architecture], machine: Machine) -> list[Finding]:
     """Whether the wheel holds code for each GPU; one finding that it is not known where there is none to judge by."""
     if not architectures:
-        return [_not_known(CODE_RULE, "For which GPUs the wheel holds code is not known.", "Try it: nox -s verify.")]
+        return [_not_known(CODE_RULE, "It is not known for which GPUs the wheel has code.", "Try it: nox -s verify.")]
     if not machine.gpus:
         what = "no GPU is claimed" if machine.overrides else "the GPUs of this machine are not known"
-        remedy = "Claim one with --compute-capability to plan for another machine."
-        return [_not_known(CODE_RULE, f"Whether the wheel holds code for the GPU is not known: {what}.", remedy)]
+        remedy = "To plan for another machine, set its GPU with --compute-capability."
+        return [_not_known(CODE_RULE, f"It is not known whether the wheel has code for the GPU: {what}.", remedy)]
     return [gpu_served(toolkit, architectures, gpu, machine.driver) for gpu in machine.gpus]
 
 
@@ -270,29 +288,33 @@ def gpu_served(toolkit: Toolkit, architectures: Sequence[Architecture], gpu: Gpu
     ptx = next((a for a in architectures if ptx_fits(a, gpu)), None)
     who = f"{gpu.name} (sm_{gpu.architecture})"
     if code:
-        return Finding(rule=CODE_RULE, kind="run", passed=True, fact=f"{who} runs the machine code for {code.label}.")
+        return Finding(
+            rule=CODE_RULE, kind="run", passed=True, fact=f"{who} can run the machine code for {code.label}."
+        )
     if ptx is None:
         labels = ", ".join(a.label for a in architectures)
         return Finding(
             rule=CODE_RULE,
             kind="run",
             passed=False,
-            fact=f"{who} runs nothing of {labels}.",
+            fact=f"{who} cannot run code for {labels}.",
             remedy=f"Add --arch {gpu.architecture}.",
         )
-    branch = branch_for(toolkit.cuda)
+    branch = branch_for(toolkit.cuda_version)
     update = f", or update the driver to {branch} or newer" if branch else ""
-    remedy = f"Add --arch {gpu.architecture}, or choose a --cuda that is not newer{update}."
+    remedy = f"Add --arch {gpu.architecture}, or choose an older --cuda{update}."
     if driver is None:
-        fact = f"{who} has only {ptx.label}, PTX of CUDA {toolkit.cuda}: whether the driver compiles it is not known."
+        fact = (
+            f"For {who} there is only {ptx.label}; whether the driver compiles PTX of CUDA {toolkit.cuda} is unknown."
+        )
         return _not_known(CODE_RULE, fact, remedy)
-    compiles = Version(toolkit.cuda) <= Version(driver.cuda)
+    compiles = toolkit.cuda_version <= driver.cuda_version
     return Finding(
         rule=CODE_RULE,
         kind="run",
         passed=compiles,
-        fact=f"{who} has only {ptx.label}, PTX of CUDA {toolkit.cuda}, which a driver of CUDA "
-        f"{driver.cuda} {'compiles' if compiles else 'cannot compile'}.",
+        fact=f"For {who} there is only {ptx.label}, PTX of CUDA {toolkit.cuda}, which a driver for CUDA "
+        f"{driver.cuda} {'can' if compiles else 'cannot'} compile.",
         remedy="" if compiles else remedy,
     )
 
@@ -303,7 +325,7 @@ def _not_known(rule: str, fact: str, remedy: str) -> Finding:
 
 
 def _no_driver(machine: Machine) -> str:
-    return f"What the driver supports is not known: {machine.driver_problem or NO_DRIVER}."
+    return f"It is not known which CUDA version the driver supports: {machine.driver_problem or NO_DRIVER}."
 
 
 def cubin_fits(architecture: Architecture, gpu: Gpu) -> bool:
@@ -332,15 +354,3 @@ def ptx_fits(architecture: Architecture, gpu: Gpu) -> bool:
 
 def _span(oldest: int, newest: int) -> str:
     return str(oldest) if oldest == newest else f"{oldest} to {newest}"
-
-
-def _family(version: str) -> str:
-    return version.partition(".")[0]
-
-
-def _major(version: str) -> int:
-    return int(_family(version))
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())

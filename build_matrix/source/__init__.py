@@ -1,4 +1,4 @@
-"""What exactly is compiled? The sdist by its hash, unpacked fresh, with our patches applied in order."""
+"""What exactly is compiled? The sdist, by its hash, unpacked fresh, with the patches applied in order."""
 
 from __future__ import annotations
 

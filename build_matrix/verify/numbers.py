@@ -45,7 +45,7 @@ class Agreement(Record, frozen=True, kw_only=True):
 
 
 def read_logits(path: Path, vocabulary: int) -> np.ndarray | None:
-    """What the child wrote; shape (tokens, vocabulary). None when it wrote nothing, or no whole table."""
+    """The logits that a child wrote; shape (tokens, vocabulary). None when it wrote nothing, or no whole table."""
     import numpy as np
 
     size = path.stat().st_size if path.is_file() else 0
@@ -54,13 +54,13 @@ def read_logits(path: Path, vocabulary: int) -> np.ndarray | None:
     return np.fromfile(path, dtype=np.float32).reshape(-1, vocabulary)
 
 
-def compare(found: np.ndarray | None, right: np.ndarray | None, bound: float) -> Agreement:
-    """How ``found`` agrees with ``right``; what is missing, of another shape or not finite agrees with nothing."""
+def compare(computed: np.ndarray | None, expected: np.ndarray | None, bound: float) -> Agreement:
+    """How two tables agree; what is missing, of another shape or not finite agrees with nothing."""
     import numpy as np
 
-    if found is None or right is None or found.shape != right.shape or not np.isfinite(found).all():
+    if computed is None or expected is None or computed.shape != expected.shape or not np.isfinite(computed).all():
         return Agreement(error=float("inf"), bound=bound, clear=0, same=0)
-    exact, other = right.astype(np.float64), found.astype(np.float64)
+    exact, other = expected.astype(np.float64), computed.astype(np.float64)
     error = float(((other - exact) ** 2).sum() / (exact**2).sum())
     best = np.sort(exact, axis=1)
     tolerance = CLEAR * np.sqrt(bound * (exact**2).mean(axis=1))

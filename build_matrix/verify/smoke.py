@@ -1,22 +1,16 @@
-"""Does a wheel run? Installed with its declared dependencies into a fresh environment, in processes of its own."""
+"""Does a wheel run? On the CPU with every GPU hidden, and on one GPU: layers, memory, numbers."""
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import msgspec
-from msgspec import structs
+from typing import TYPE_CHECKING
 
 from build_matrix.context import Context
 from build_matrix.digests import code_digest, library_versions
-from build_matrix.downloads import create_environment, install_wheels
-from build_matrix.locks import locked_toolkits, read_lock, select_platform, select_wheels
 from build_matrix.model import Check, Gpu, Record, RunFacts, digest_of
-from build_matrix.process.runner import Completed, run
+from build_matrix.trial.child import ChildResult, JobResult, Limits, replace_text, run_child
+from build_matrix.trial.environment import Environment
 from build_matrix.verify import child, model_file, reference
 from build_matrix.verify.model_file import (
     LIBRARIES,
@@ -29,8 +23,9 @@ from build_matrix.verify.model_file import (
 )
 from build_matrix.verify.numbers import ALONE, BOUNDS, PRODUCT, Agreement, compare, read_logits
 from build_matrix.verify.reference import write_references
-from build_matrix.verify.sample import Watch
-from build_matrix.wheelfile.label import Label
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SECONDS = 180.0  # for one child
 MODEL_SECONDS = 1800.0  # with a model of the user's
@@ -44,17 +39,18 @@ MOST_THREADS = 16
 ALL_LAYERS = 99
 PARTIAL = next(model for model in MODELS if model.name == "F16")
 PARTS = (0, 8, 16)  # layers of its partial offloads
-DRIVER_LIBRARY = "libcuda.so.1"
 SCRATCH = "/verify"  # how a verdict calls the folder in which a wheel was installed and run
 TEXT = "The quick brown fox jumps over the lazy dog, and the dog sleeps on. " * 64
 
-_OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")  # llama.cpp's own log
+_USERS = "model"  # how the jobs of a user's model are named
 
 
-class Job(Record, frozen=True, kw_only=True):
-    """One model loaded and computed by the child; ``logits`` is where it writes them, ``every`` how many layers it has.
+class Inference(Record, frozen=True, kw_only=True):
+    """A job of the child: one model loaded and computed.
 
-    The output counts as a layer.
+    ``layers`` are to be offloaded, ``every`` is how many the model has, its output counted as one; ``logits`` is the
+    file that they are written to; the prompt is ``tokens``, or ``text`` where there are none, of which ``single`` at
+    each end are computed one by one.
     """
 
     name: str
@@ -70,270 +66,220 @@ class Job(Record, frozen=True, kw_only=True):
     context: int = CONTEXT
 
 
-class Bench(Record, frozen=True, kw_only=True):
-    """What all children of a verification share."""
+class SmokeTest(Record, frozen=True, kw_only=True):
+    """What all runs of a wheel share: its environment, the models there, and what each must answer.
 
-    python: Path
-    scratch: Path
+    ``model`` is a GGUF of the user's.
+    """
+
+    environment: Environment
     threads: int
     references: dict[str, Path]
     model: Path | None = None
 
+    @property
+    def limits(self) -> Limits:
+        """Of one run; a model of the user's gets more."""
+        if self.model is None:
+            return Limits(seconds=SECONDS, memory=MEMORY)
+        return Limits(seconds=MODEL_SECONDS, memory=MEMORY + 2 * self.model.stat().st_size)
 
-class CpuResult(Record, frozen=True, kw_only=True):
-    """What running with the GPU hidden showed; ``facts`` tells why it failed, if it did."""
+    @property
+    def folder(self) -> Path:
+        """Where the models are, and the logits go."""
+        return self.environment.folder
+
+
+class SmokeResult(Record, frozen=True, kw_only=True):
+    """What a run showed; ``facts`` tell why a check failed."""
 
     checks: tuple[Check, ...]
     facts: RunFacts
 
     @property
     def passed(self) -> bool:
-        """Whether everything holds."""
+        """Whether every check holds."""
         return all(check.passed for check in self.checks)
 
 
-class GpuResult(Record, frozen=True, kw_only=True):
-    """What running on one GPU showed."""
-
-    checks: tuple[Check, ...]
-    facts: RunFacts
-
-
-def install_wheel(context: Context, wheel: Path, label: Label, scratch: Path) -> Path:
-    """A fresh environment with the wheel and what it declares, from locked files only; its Python.
-
-    Raises InstallError, DownloadError and its kinds, DiskFullError.
-    """
-    files = select_wheels(read_lock("runtime"))
-    family = [minor for minor in locked_toolkits() if minor.partition(".")[0] == label.cuda.partition(".")[0]]
-    cuda = label.cuda if label.cuda in family or not family else family[-1]
-    files += select_platform(read_lock(f"cuda-{cuda}"), context.machine.target)
-    paths = context.downloads.fetch(files, "the wheel's dependencies")
-
-    targets = {path.name: os.path.relpath(path, context.store.root / "stage" / "result") for path in paths}
-
-    def link(folder: Path) -> None:
-        for name, target in targets.items():
-            (folder / name).symlink_to(target)
-
-    # Always the same folder: uv knows what it has unpacked by the path, and would keep a copy of all for each.
-    links = context.store.obtain("runtime-links", digest_of(targets), link)
-    python = create_environment(scratch / "environment", context.store.root / "uv-cache")
-    install_wheels([wheel], context.store.root / "uv-cache", python=python, find_links=links)
-    return python
-
-
-def prepare_bench(context: Context, python: Path, scratch: Path, model: Path | None) -> Bench:
+def prepare_smoke_test(context: Context, environment: Environment, model: Path | None) -> SmokeTest:
     """Lay out the models; they (0.2 GB) and what they must answer are made once for a store."""
     libraries = library_versions(*LIBRARIES)
     models = context.store.obtain("smoke-model", digest_of(code_digest(*model_file.CODE), libraries), write_models)
     for path in models.iterdir():
-        (scratch / path.name).symlink_to(path)
+        (environment.folder / path.name).symlink_to(path)
     folder = context.store.obtain(
         "smoke-reference",
         digest_of(code_digest(*reference.CODE), libraries, TOKENS, REFERENCE_TOKENS),
         lambda aside: write_references(aside, TOKENS, REFERENCE_TOKENS),
     )
-    return Bench(
-        python=python,
-        scratch=scratch,
+    return SmokeTest(
+        environment=environment,
         threads=min(context.machine.cpus, MOST_THREADS),
         references={one.name: folder / f"{one.name}.f32" for one in MODELS},
         model=model,
     )
 
 
-def run_on_cpu(bench: Bench, version: str) -> CpuResult:
+def run_on_cpu(test: SmokeTest, version: str) -> SmokeResult:
     """With every GPU hidden: ``n_gpu_layers=0`` alone would still compute large batches on one.
 
     ``version`` is that of the wheel.
     """
-    jobs = [_job(bench, "cpu", model, 0, flash=False) for model in MODELS]
-    if bench.model:
-        jobs.append(_model_job(bench, "cpu", 0, flash=False))
-    answer = _run_child(bench, "cpu", jobs, {"CUDA_VISIBLE_DEVICES": ""}, Watch("", _memory(bench)))
-    facts = answer.facts
-    found = {model.name: _agreement_with_reference(bench, model, "cpu", 0, BOUNDS[model.kind]) for model in MODELS}
-    own = Path(facts.folder).is_relative_to(bench.scratch) if facts.folder else False
-    same = facts.version == version.partition("+")[0]
+    jobs = [_inference(test, "cpu", model, 0, flash=False) for model in MODELS]
+    if test.model:
+        jobs.append(_users_inference(test, "cpu", 0, flash=False))
+    result = _run(test, jobs, {"CUDA_VISIBLE_DEVICES": ""})
+    facts = result.facts
     checks = [
-        Check(
-            name="import",
-            passed=own and same,
-            detail=facts.version + ("" if own and same else f" from {facts.folder}") if facts.version else facts.end,
-        ),
+        _check_import(facts, version.partition("+")[0], test.folder),
         Check(
             name="offload registered",
             passed=facts.offload is not None,
             detail=f"llama_supports_gpu_offload() is {facts.offload} with the GPU hidden",
         ),
-        Check(
-            name="numbers on the CPU",
-            passed=facts.finished and all(item.holds for item in found.values()),
-            detail=_said(found) if facts.finished else facts.end,
-        ),
+        _check_numbers_on_cpu(test, facts),
     ]
-    if bench.model:
-        found_size = next((size for name, size in answer.vocabulary.items() if "-model-" in name), 1)
-        logits = _logits(bench, "cpu-model-0", found_size)
-        detail = f"{len(logits)} tokens computed on the CPU" if logits is not None else facts.end
-        checks.append(Check(name=bench.model.name, passed=logits is not None, detail=detail))
-    return CpuResult(checks=tuple(checks), facts=facts)
+    if test.model:
+        checks.append(_check_users_model_on_cpu(test, result, test.model.name))
+    return SmokeResult(checks=tuple(checks), facts=facts)
 
 
-def run_on_gpu(bench: Bench, gpu: Gpu, visible: str) -> GpuResult:
+def run_on_gpu(test: SmokeTest, gpu: Gpu, visible: str) -> SmokeResult:
     """On one GPU: layers, memory, numbers against those of the CPU.
 
     ``visible`` is what CUDA_VISIBLE_DEVICES is set to; it is not set when that is empty.
     """
-    partial = [_job(bench, "gpu", PARTIAL, layers, flash=False) for layers in PARTS]
+    partial = [_inference(test, "gpu", PARTIAL, layers, flash=False) for layers in PARTS]
     whole = [
-        _job(bench, "gpu", model, ALL_LAYERS, flash=flash)
+        _inference(test, "gpu", model, ALL_LAYERS, flash=flash)
         for model in MODELS
         for flash in ((False,) if model.product else (False, True))
     ]
     jobs = [*partial, *whole]
-    if bench.model:
-        jobs += [_model_job(bench, "gpu", ALL_LAYERS, flash=flash) for flash in (False, True)]
-    watch = Watch(gpu.uuid, _memory(bench))
-    answer = _run_child(bench, "gpu", jobs, {"CUDA_VISIBLE_DEVICES": visible} if visible else {}, watch)
+    if test.model:
+        jobs += [_users_inference(test, "gpu", ALL_LAYERS, flash=flash) for flash in (False, True)]
+    result = _run(test, jobs, {"CUDA_VISIBLE_DEVICES": visible} if visible else {}, gpu.uuid)
+    every = _name("gpu", PARTIAL.name, ALL_LAYERS, flash=False)
     checks = [
-        _check_layers(answer, [*partial, *whole]),
-        _check_memory(watch, partial[1].name, _name("gpu", PARTIAL, ALL_LAYERS, flash=False)),
-        _check_numbers(bench, answer, [*partial, *whole]),
+        _check_layers(result, [*partial, *whole]),
+        _check_memory(result.job(partial[1].name), result.job(every)),
+        _check_numbers(test, result, [*partial, *whole]),
     ]
-    if bench.model:
-        checks.append(_check_model(bench, answer))
-    return GpuResult(checks=tuple(checks), facts=_anonymous(answer.facts, visible or gpu.uuid))
+    if test.model:
+        checks.append(_check_users_model(test, result, test.model.name))
+    return SmokeResult(checks=tuple(checks), facts=_anonymous(result.facts, visible or gpu.uuid))
+
+
+def _run(test: SmokeTest, jobs: Sequence[Inference], variables: Mapping[str, str], gpu: str = "") -> ChildResult:
+    program = Path(child.__file__)
+    result = run_child(test.environment, program, jobs, test.limits, variables=variables, gpu=gpu)
+    return ChildResult(facts=replace_text(result.facts, str(test.folder), SCRATCH), jobs=result.jobs)
 
 
 def _anonymous(facts: RunFacts, uuid: str) -> RunFacts:
     """Without the GPU's name for CUDA, which is nobody's business and here no cause."""
-    named = _without(facts, f" (CUDA_VISIBLE_DEVICES={uuid!r})", "")
-    return named if uuid.isdecimal() else _without(named, uuid, "GPU")  # a number names no GPU to others
+    named = replace_text(facts, f" (CUDA_VISIBLE_DEVICES={uuid!r})", "")
+    return named if uuid.isdecimal() else replace_text(named, uuid, "GPU")  # a number names no GPU to others
 
 
-def _without(facts: RunFacts, private: str, name: str) -> RunFacts:
-    """With ``name`` in the place of what a verdict must not tell of this machine."""
-    log, backends = (tuple(line.replace(private, name) for line in lines) for lines in (facts.log, facts.backends))
-    return structs.replace(facts, log=log, backends=backends)
+def _name(where: str, model: str, layers: int, *, flash: bool) -> str:
+    return f"{where}-{model}-{layers}{'-flash' if flash else ''}"
 
 
-class _Answer:
-    """What a child said, line by line."""
-
-    def __init__(self) -> None:
-        self.said: dict[str, Any] = {}
-        self.layers: dict[str, tuple[int, int]] = {}
-        self.vocabulary: dict[str, int] = {}
-        self.facts = RunFacts()
-        self._job = ""
-
-    def collect(self, line: str, watch: Watch) -> None:
-        if match := _OFFLOADED.search(line):
-            self.layers[self._job] = (int(match[1]), int(match[2]))
-        if not line.startswith(child.PREFIX):
-            return
-        facts = msgspec.json.decode(line.removeprefix(child.PREFIX), type=dict[str, Any])
-        self.said.update(facts)
-        if "job" in facts:
-            self._job = facts["job"]
-        if "vocabulary" in facts:
-            self.vocabulary[self._job] = facts["vocabulary"]
-        if "state" in facts:
-            watch.stage(self._job if facts["state"] == "loaded" else "")
-
-    def end(self, done: Completed, watch: Watch, seconds: float) -> None:
-        said = self.said
-        self.facts = RunFacts(
-            version=said.get("version", ""),
-            folder=said.get("folder", ""),
-            offload=said.get("offload"),
-            backends=tuple(said.get("backends", ())),
-            finished=bool(said.get("finished")) and done.code == 0,
-            code=done.code,
-            timed_out=seconds if done.timed_out else 0.0,
-            memory_exceeded=watch.exceeded,
-            job=self._job,
-            log=tuple(line for line in done.tail if line.strip() and not line.startswith(child.PREFIX)),
-        )
-
-
-def _run_child(bench: Bench, name: str, jobs: Sequence[Job], variables: Mapping[str, str], watch: Watch) -> _Answer:
-    path = bench.scratch / f"{name}.json"
-    path.write_bytes(msgspec.json.encode({"jobs": jobs}))
-    seconds = MODEL_SECONDS if bench.model else SECONDS
-    answer = _Answer()
-    with watch:
-        done = run(
-            [bench.python, "-I", child.__file__, path],
-            env=_environment(bench.scratch) | dict(variables),
-            cwd=bench.scratch,
-            on_line=lambda line: answer.collect(line, watch),
-            on_start=watch.attach,
-            timeout=seconds,
-        )
-    answer.end(done, watch, seconds)
-    answer.facts = _without(answer.facts, str(bench.scratch), SCRATCH)
-    return answer
-
-
-def _name(where: str, model: Model, layers: int, *, flash: bool) -> str:
-    return f"{where}-{model.name}-{layers}{'-flash' if flash else ''}"
-
-
-def _job(bench: Bench, where: str, model: Model, layers: int, *, flash: bool) -> Job:
-    name = _name(where, model, layers, flash=flash)
-    return Job(
+def _inference(test: SmokeTest, where: str, model: Model, layers: int, *, flash: bool) -> Inference:
+    name = _name(where, model.name, layers, flash=flash)
+    return Inference(
         name=name,
-        model=str(bench.scratch / f"{model.name}.gguf"),
+        model=str(test.folder / f"{model.name}.gguf"),
         layers=layers,
         every=model.layers + 1,
         flash=flash,
-        logits=str(bench.scratch / f"{name}.f32"),
-        threads=bench.threads,
+        logits=str(test.folder / f"{name}.f32"),
+        threads=test.threads,
         tokens=tuple(prompt(TOKENS)),
     )
 
 
-def _model_job(bench: Bench, where: str, layers: int, *, flash: bool) -> Job:
-    name = f"{where}-model-{layers}{'-flash' if flash else ''}"
-    return Job(
+def _users_inference(test: SmokeTest, where: str, layers: int, *, flash: bool) -> Inference:
+    name = _name(where, _USERS, layers, flash=flash)
+    return Inference(
         name=name,
-        model=str(bench.model),
+        model=str(test.model),
         layers=layers,
         flash=flash,
-        logits=str(bench.scratch / f"{name}.f32"),
-        threads=bench.threads,
+        logits=str(test.folder / f"{name}.f32"),
+        threads=test.threads,
         text=TEXT,
     )
 
 
-def _memory(bench: Bench) -> int:
-    return MEMORY + (2 * bench.model.stat().st_size if bench.model else 0)
+def _logits(test: SmokeTest, name: str, vocabulary: int = VOCABULARY) -> np.ndarray | None:
+    return read_logits(test.folder / f"{name}.f32", vocabulary)
 
 
-def _logits(bench: Bench, name: str, vocabulary: int = VOCABULARY) -> Any:
-    return read_logits(bench.scratch / f"{name}.f32", vocabulary)
+def _describe(agreements: Mapping[str, Agreement]) -> str:
+    return "; ".join(f"{name} {agreement}" for name, agreement in agreements.items())
 
 
-def _said(found: Mapping[str, Agreement]) -> str:
-    return "; ".join(f"{name} {agreement}" for name, agreement in found.items())
+# --- on the CPU ----------------------------------------------------------------------------------------
 
 
-def _check_layers(answer: _Answer, jobs: Sequence[Job]) -> Check:
-    found = [answer.layers.get(job.name, (-1, -1)) for job in jobs]
-    passed = found == [(min(job.layers, job.every), job.every) for job in jobs]
-    shown = dict.fromkeys(f"{some}/{every}" if every >= 0 else "none" for some, every in found)
+def _check_import(facts: RunFacts, version: str, folder: Path) -> Check:
+    """It is this wheel that was imported, and no other one that shadows it."""
+    own = Path(facts.folder).is_relative_to(folder) if facts.folder else False
+    passed = own and facts.version == version
+    detail = facts.version + ("" if passed else f" from {facts.folder}") if facts.version else facts.end
+    return Check(name="import", passed=passed, detail=detail)
+
+
+def _check_numbers_on_cpu(test: SmokeTest, facts: RunFacts) -> Check:
+    agreements = {model.name: _compare_with_reference(test, model, "cpu", 0, BOUNDS[model.kind]) for model in MODELS}
+    return Check(
+        name="numbers on the CPU",
+        passed=facts.finished and all(one.holds for one in agreements.values()),
+        detail=_describe(agreements) if facts.finished else facts.end,
+    )
+
+
+def _check_users_model_on_cpu(test: SmokeTest, result: ChildResult, name: str) -> Check:
+    logits = _logits(test, _name("cpu", _USERS, 0, flash=False), _users_vocabulary(result))
+    detail = f"{len(logits)} tokens computed on the CPU" if logits is not None else result.facts.end
+    return Check(name=name, passed=logits is not None, detail=detail)
+
+
+def _users_vocabulary(result: ChildResult) -> int:
+    """As the model itself has it; 1 where none of its jobs came so far."""
+    sizes = (job.vocabulary for name, job in result.jobs.items() if f"-{_USERS}-" in name and job.vocabulary)
+    return next(sizes, 1)
+
+
+def _compare_with_reference(test: SmokeTest, model: Model, where: str, layers: int, bound: float) -> Agreement:
+    expected = read_logits(test.references[model.name], VOCABULARY)
+    computed = _logits(test, _name(where, model.name, layers, flash=False))
+    return compare(_first(computed, None if expected is None else len(expected)), expected, bound)
+
+
+# --- on a GPU ------------------------------------------------------------------------------------------
+
+
+def _check_layers(result: ChildResult, jobs: Sequence[Inference]) -> Check:
+    offloaded = [result.job(job.name).layers for job in jobs]
+    passed = offloaded == [(min(job.layers, job.every), job.every) for job in jobs]
+    shown = dict.fromkeys(f"{layers[0]}/{layers[1]}" if layers else "none" for layers in offloaded)
     return Check(name="layers offloaded", passed=passed, detail=", ".join(shown))
 
 
-def _check_memory(watch: Watch, some: str, every: str) -> Check:
+def _check_memory(some: JobResult, every: JobResult) -> Check:
     """From eight layers to all: the process holds at least the weights of the other sixteen."""
     needed = (PARTIAL.layers - PARTS[1]) * layer_bytes(PARTIAL.kind)
-    for whose, samples in (("the process's own memory", watch.own), ("the GPU's memory in use", watch.device)):
-        if samples[some] and samples[every]:
-            grown = samples[every] - samples[some]
+    samples = (
+        ("the process's own memory", some.own_memory, every.own_memory),
+        ("the GPU's memory in use", some.device_memory, every.device_memory),
+    )
+    for whose, before, after in samples:
+        if before and after:
+            grown = after - before
             detail = (
                 f"{whose} grew by {grown / 1e6:.0f} MB from {PARTS[1]} layers to all, weights {needed / 1e6:.0f} MB"
             )
@@ -341,64 +287,44 @@ def _check_memory(watch: Watch, some: str, every: str) -> Check:
     return Check(name="GPU memory", passed=False, detail="NVML shows no memory in use by this process or on this GPU")
 
 
-def _check_numbers(bench: Bench, answer: _Answer, jobs: Sequence[Job]) -> Check:
-    found: dict[str, Agreement] = {}
-    for job in jobs:
-        found |= _agreements(bench, job)
-    passed = answer.facts.finished and all(item.holds for item in found.values())
-    told = {name: item for name, item in found.items() if item.error != float("inf")}
+def _check_numbers(test: SmokeTest, result: ChildResult, jobs: Sequence[Inference]) -> Check:
+    agreements = dict(one for job in jobs for one in _agreements(test, job))
+    passed = result.facts.finished and all(one.holds for one in agreements.values())
+    computed = {name: one for name, one in agreements.items() if one.error != float("inf")}
     if passed:
-        detail = _said(told)
-    elif wrong := {name: item for name, item in told.items() if not item.holds}:
-        detail = "wrong: " + _said(wrong)
+        detail = _describe(computed)
+    elif wrong := {name: one for name, one in computed.items() if not one.holds}:
+        detail = "wrong: " + _describe(wrong)
     else:
-        detail = f"{answer.facts.end}; {len(told)} of {len(found)} computed"
+        detail = f"{result.facts.end}; {len(computed)} of {len(agreements)} computed"
     return Check(name="numbers on the GPU", passed=passed, detail=detail)
 
 
-def _agreements(bench: Bench, job: Job) -> dict[str, Agreement]:
+def _agreements(test: SmokeTest, job: Inference) -> Iterator[tuple[str, Agreement]]:
     """All tokens against the CPU's, and where a sharper bound holds, the first ones; a product against NumPy's."""
     model = next(model for model in MODELS if f"-{model.name}-{job.layers}" in job.name)
     name = job.name.removeprefix("gpu-")
     if model.product:
-        return {name: _agreement_with_reference(bench, model, "gpu", job.layers, PRODUCT)}
-    found, right = (_logits(bench, own) for own in (job.name, _name("cpu", model, 0, flash=False)))
-    result = {name: compare(found, right, BOUNDS[model.kind])}
+        yield name, _compare_with_reference(test, model, "gpu", job.layers, PRODUCT)
+        return
+    computed, expected = (_logits(test, own) for own in (job.name, _name("cpu", model.name, 0, flash=False)))
+    yield name, compare(computed, expected, BOUNDS[model.kind])
     if model.kind in ALONE:
-        result[f"{name}, first {SINGLE_TOKENS} alone"] = compare(_first(found), _first(right), ALONE[model.kind])
-    return result
+        alone = compare(_first(computed, SINGLE_TOKENS), _first(expected, SINGLE_TOKENS), ALONE[model.kind])
+        yield f"{name}, first {SINGLE_TOKENS} alone", alone
 
 
-def _first(logits: Any) -> Any:
-    return None if logits is None else logits[:SINGLE_TOKENS]
+def _first(logits: np.ndarray | None, count: int | None) -> np.ndarray | None:
+    return None if logits is None else logits[:count]
 
 
-def _agreement_with_reference(bench: Bench, model: Model, where: str, layers: int, bound: float) -> Agreement:
-    right = read_logits(bench.references[model.name], VOCABULARY)
-    found = _logits(bench, _name(where, model, layers, flash=False))
-    return compare(found if found is None or right is None else found[: len(right)], right, bound)
-
-
-def _check_model(bench: Bench, answer: _Answer) -> Check:
+def _check_users_model(test: SmokeTest, result: ChildResult, name: str) -> Check:
     """A real model's kinds of weights are many: the widest bound."""
-    vocabulary = next((size for name, size in answer.vocabulary.items() if "-model-" in name), 1)
-    right = _logits(bench, "cpu-model-0", vocabulary)
-    names = [f"gpu-model-{ALL_LAYERS}{flash}" for flash in ("", "-flash")]
-    found = {name: compare(_logits(bench, name, vocabulary), right, max(BOUNDS.values())) for name in names}
-    layers = [answer.layers.get(name, (0, -1)) for name in names]
-    passed = all(item.holds for item in found.values()) and all(some == every for some, every in layers)
-    detail = ", ".join(f"{some}/{every} layers" for some, every in dict.fromkeys(layers)) + f"; {_said(found)}"
-    return Check(name=str(bench.model and bench.model.name), passed=passed, detail=detail)
-
-
-def _environment(scratch: Path) -> dict[str, str]:
-    """Nothing of the surroundings but the way to the driver: no toolkit of this machine can help the wheel."""
-    kept = {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}
-    folders = list(_driver_folders(os.environ.get("LD_LIBRARY_PATH", "")))
-    if folders:
-        kept["LD_LIBRARY_PATH"] = os.pathsep.join(folders)
-    return kept | {"PATH": os.defpath, "HOME": str(scratch), "TMPDIR": str(scratch), "LC_ALL": "C.UTF-8"}
-
-
-def _driver_folders(path: str) -> Iterator[str]:
-    return (folder for folder in path.split(os.pathsep) if folder and (Path(folder) / DRIVER_LIBRARY).exists())
+    vocabulary = _users_vocabulary(result)
+    expected = _logits(test, _name("cpu", _USERS, 0, flash=False), vocabulary)
+    jobs = [_name("gpu", _USERS, ALL_LAYERS, flash=flash) for flash in (False, True)]
+    agreements = {job: compare(_logits(test, job, vocabulary), expected, max(BOUNDS.values())) for job in jobs}
+    layers = [result.job(job).layers or (0, -1) for job in jobs]
+    passed = all(one.holds for one in agreements.values()) and all(some == every for some, every in layers)
+    offloaded = ", ".join(f"{some}/{every} layers" for some, every in dict.fromkeys(layers))
+    return Check(name=name, passed=passed, detail=f"{offloaded}; {_describe(agreements)}")

@@ -2,92 +2,83 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Container, Mapping
-from pathlib import Path
 
-from packaging.requirements import Requirement
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
-
-from build_matrix.catalog import nvidia_libraries, system_libraries
+from build_matrix.catalog import nvidia_libraries
 from build_matrix.errors import VerificationError
-from build_matrix.model import Check
+from build_matrix.model import Check, Label
+from build_matrix.platforms import Platform
+from build_matrix.platforms.system_needs import known_system_needs
 from build_matrix.store import Store
-from build_matrix.wheelfile.archive import Members, dist_info, headers, read_members, record_hash
-from build_matrix.wheelfile.label import Label, parse_label
-from build_matrix.wheelfile.native import Library, read_library
-from build_matrix.wheelfile.platform_policy import known_system_needs, promises_too_much, read_system_needs
+from build_matrix.wheelfile.archive import record_hash
+from build_matrix.wheelfile.file import WheelFile
+from build_matrix.wheelfile.metadata import DistInfo
+from build_matrix.wheelfile.name import PROJECT, WheelName
+from build_matrix.wheelfile.native import Library
 
-PROJECT = "llama-cpp-python"
 
-
-def check_static(wheel: Path, store: Store | None = None) -> tuple[list[Check], Label | None]:
+def check_static(wheel: WheelFile, platform: Platform, store: Store | None = None) -> tuple[list[Check], Label | None]:
     """Every check that needs no other program, and what the label claims (None: nothing that can be checked).
 
-    ``store`` knows what auditwheel said of the same libraries when they were built here.
+    ``platform`` is the one that the wheel should be for, ``store`` knows what the same libraries need of a system from
+    when they were built here.
     """
     try:
-        name, version, _, tags = parse_wheel_filename(wheel.name)
-        members = read_members(wheel)
-        info = dist_info(members)
-    except (InvalidWheelFilename, VerificationError) as error:
-        problem = error.problem if isinstance(error, VerificationError) else str(error)
-        return [Check(name="archive", passed=False, detail=problem)], None
-    label = parse_label(version.local or "")
+        name, info = wheel.name, wheel.dist_info
+    except VerificationError as error:
+        return [Check(name="archive", passed=False, detail=error.problem)], None
     checks = [
-        _check_label(name, version.local or "", label),
-        _check_metadata(members, info, name, str(version)),
-        _check_tags(members, info, {str(tag) for tag in tags}),
-        _check_record(members, info),
+        _check_label(name),
+        _check_metadata(name, info),
+        _check_tags(name, info),
+        _check_record(wheel.members, info),
     ]
-    if label:
-        checks.append(_check_libraries(members, info, label))
-        checks.append(_check_cxx(members))
-        checks.append(_check_platform(wheel, members, {tag.platform for tag in tags}, label, store))
-    return checks, label
+    if name.label:
+        checks.append(_check_libraries(wheel.libraries, info, name.label, platform))
+        checks.append(_check_cxx(wheel.libraries))
+        checks.append(_check_platform(wheel, platform, name.label, store))
+    return checks, name.label
 
 
-def _check_label(project: str, local: str, label: Label | None) -> Check:
-    passed = project == PROJECT and label is not None and not label.problem
-    detail = f"{project}, label {local or '(none)'}"
+def _check_label(name: WheelName) -> Check:
+    label = name.label
+    passed = name.project == PROJECT and label is not None and not label.problem
+    detail = f"{name.project}, label {name.version.local or '(none)'}"
     if label and label.problem:
-        detail = f"{project}, {label.problem}"
+        detail = f"{name.project}, {label.problem}"
     return Check(name="label", passed=passed, detail=detail)
 
 
-def _check_metadata(members: Mapping[str, bytes], info: str, name: str, version: str) -> Check:
-    found = dict(headers(members.get(f"{info}/METADATA", b"").decode("utf-8", "replace")))
-    folder_name, _, folder_version = info.removesuffix(".dist-info").partition("-")
-    names = {canonicalize_name(found.get("Name", "")), canonicalize_name(folder_name), name}
-    versions = {found.get("Version", ""), folder_version, version}
+def _check_metadata(name: WheelName, info: DistInfo) -> Check:
+    names = info.names | {name.project}
+    versions = info.versions | {str(name.version)}
     passed = len(names) == 1 and len(versions) == 1
-    said = "agree" if passed else "disagree"
-    return Check(name="metadata", passed=passed, detail=f"file name, folder and METADATA {said}: {sorted(versions)}")
+    relation = "agree" if passed else "disagree"
+    return Check(
+        name="metadata", passed=passed, detail=f"file name, folder and METADATA {relation}: {sorted(versions)}"
+    )
 
 
-def _check_tags(members: Mapping[str, bytes], info: str, tags: set[str]) -> Check:
-    lines = headers(members.get(f"{info}/WHEEL", b"").decode("utf-8", "replace"))
-    found = {value for name, value in lines if name == "Tag"}
-    return Check(name="tags", passed=found == tags, detail=f"file name {sorted(tags)}, WHEEL {sorted(found)}")
+def _check_tags(name: WheelName, info: DistInfo) -> Check:
+    tags = {str(tag) for tag in name.tags}
+    detail = f"file name {sorted(tags)}, WHEEL {sorted(info.tags)}"
+    return Check(name="tags", passed=info.tags == tags, detail=detail)
 
 
-def _check_record(members: Mapping[str, bytes], info: str) -> Check:
-    rows = csv.reader(io.StringIO(members.get(f"{info}/RECORD", b"").decode("utf-8", "replace")))
-    listed = {row[0]: row[1] for row in rows if len(row) == 3}  # noqa: PLR2004 - path, hash, size
-    wrong = sorted(set(listed) ^ set(members))
+def _check_record(members: Mapping[str, bytes], info: DistInfo) -> Check:
+    record = f"{info.folder}/RECORD"
+    wrong = sorted(set(info.hashes) ^ set(members))
     for name, data in members.items():
-        if name != f"{info}/RECORD" and name in listed and listed[name] != record_hash(data):
+        if name != record and name in info.hashes and info.hashes[name] != record_hash(data):
             wrong.append(name)
     detail = f"{len(members)} files" if not wrong else f"does not match {', '.join(wrong[:3])}"
     return Check(name="RECORD", passed=not wrong, detail=detail)
 
 
-def _check_libraries(members: Mapping[str, bytes], info: str, label: Label) -> Check:
+def _check_libraries(libraries: Mapping[str, Library], info: DistInfo, label: Label, platform: Platform) -> Check:
     """Every library that is needed is in the wheel, on every system, or declared; CUDA's are of the label's major."""
-    libraries = {name: lib for name, data in members.items() if (lib := read_library(data))}
     own = {library.soname for library in libraries.values()}
-    declared = _declared(members, info)
+    declared = info.requirements
     try:
         nvidia = nvidia_libraries(label.family)
     except KeyError:
@@ -95,40 +86,41 @@ def _check_libraries(members: Mapping[str, bytes], info: str, label: Label) -> C
     problems = []
     for name, library in libraries.items():
         for soname in library.needed:
-            if soname in own or soname in system_libraries("linux-x86_64"):
+            if soname in own or soname in platform.system_libraries:
                 continue
             source = nvidia.libraries.get(soname)
             if source is None:
                 problems.append(f"{name} needs {soname}, which nothing declared provides")
             elif source.project not in declared:
                 problems.append(f"{name} needs {soname}, but {source.project} is not declared")
-            elif f"$ORIGIN/{source.folder}" not in library.runpath:
-                problems.append(f"{name} does not look for {soname} in $ORIGIN/{source.folder}")
+            elif platform.run_path(source.folder) not in library.runpath:
+                problems.append(f"{name} does not look for {soname} in {platform.run_path(source.folder)}")
     if not any(_needs_cuda(library, nvidia.libraries) for library in libraries.values()):
         problems.append(f"no library needs CUDA {label.family}: this is a CPU-only build")
     detail = "; ".join(problems) or f"{len(libraries)} libraries need only what they may need"
     return Check(name="libraries", passed=not problems, detail=detail)
 
 
-def _check_cxx(members: Mapping[str, bytes]) -> Check:
+def _check_cxx(libraries: Mapping[str, Library]) -> Check:
     """No library brings a C++ standard library of its own: streams of one copy meet locales of another."""
-    own = {name: lib.own_cxx for name, data in members.items() if (lib := read_library(data)) and lib.own_cxx}
-    detail = "; ".join(f"{name} exports {len(found)} definitions of its own copy" for name, found in own.items())
+    own = {name: library.own_cxx for name, library in libraries.items() if library.own_cxx}
+    detail = "; ".join(f"{name} exports {len(names)} definitions of its own copy" for name, names in own.items())
     return Check(name="libstdc++", passed=not own, detail=detail or "that of the system, everywhere")
 
 
-def _check_platform(wheel: Path, members: Members, tags: set[str], label: Label, store: Store | None) -> Check:
+def _check_platform(wheel: WheelFile, platform: Platform, label: Label, store: Store | None) -> Check:
     """Every system that the platform tags name has the symbols that the libraries need."""
     try:
         provided = nvidia_libraries(label.family).libraries
         if store:
-            needs = known_system_needs(members, provided, store, lambda _: wheel)
+            libraries = {name: wheel.members[name] for name in wheel.libraries}
+            needs = known_system_needs(platform, libraries, provided, store, lambda _: wheel.path)
         else:
-            needs = read_system_needs(wheel, provided)
+            needs = platform.read_system_needs(wheel.path, provided)
     except (KeyError, VerificationError) as error:
         detail = error.problem if isinstance(error, VerificationError) else f"nothing is known of CUDA {label.family}"
         return Check(name="platform", passed=False, detail=detail)
-    wrong = sorted(tag for tag in tags if promises_too_much(tag, needs.tag))
+    wrong = sorted(tag for tag in wheel.name.platforms if platform.promises_too_much(tag, needs.tag))
     symbols = ", ".join(f"{family} {version}" for family, version in needs.symbols.items())
     detail = f"needs {needs.tag} ({symbols})" + (f", but is tagged {' '.join(wrong)}" if wrong else "")
     return Check(name="platform", passed=not wrong, detail=detail)
@@ -136,9 +128,3 @@ def _check_platform(wheel: Path, members: Members, tags: set[str], label: Label,
 
 def _needs_cuda(library: Library, sonames: Container[str]) -> bool:
     return any(soname in sonames for soname in library.needed)
-
-
-def _declared(members: Mapping[str, bytes], info: str) -> set[str]:
-    lines = headers(members.get(f"{info}/METADATA", b"").decode("utf-8", "replace"))
-    requirements = [Requirement(value) for name, value in lines if name == "Requires-Dist"]
-    return {canonicalize_name(r.name) for r in requirements if not (r.marker and "extra" in str(r.marker))}

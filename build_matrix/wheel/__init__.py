@@ -1,14 +1,13 @@
-"""A wheel that stands alone: labelled, with its CUDA dependencies declared, cleaned, and written canonically."""
+"""A self-contained wheel: labelled, with its CUDA dependencies declared, checked, and written canonically."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 import msgspec
-from packaging.utils import parse_wheel_filename
 
 import build_matrix
 from build_matrix.catalog import library_finder, nvidia_libraries
@@ -27,18 +26,22 @@ from build_matrix.model import (
     file_sha256,
     readable_json,
 )
+from build_matrix.platforms import find_platform
+from build_matrix.platforms.system_needs import known_system_needs
 from build_matrix.process.sandbox import ROOT
 from build_matrix.store import Store, copy_atomically, disk_errors, write_atomically
 from build_matrix.wheel.hygiene import check_members
-from build_matrix.wheelfile.archive import Members, dist_info, read_members, record_path, relabel, retag, write_wheel
-from build_matrix.wheelfile.native import read_library
-from build_matrix.wheelfile.platform_policy import known_system_needs
+from build_matrix.wheelfile.archive import dist_info_folder, relabel, retag, write_wheel
+from build_matrix.wheelfile.file import WheelFile
+from build_matrix.wheelfile.native import Library
+from build_matrix.wheelfile.sidecar import load_record, record_path
 
 __all__ = ["finish_wheel"]
 
 CODE = (
-    "wheel/__init__.py", "wheel/hygiene.py", "wheel/sbom.py", "downloads/purl.py", "wheelfile/archive.py",
-    "unpacking.py", "wheelfile/native.py", "wheelfile/platform_policy.py",
+    "wheel/__init__.py", "wheel/hygiene.py", "wheel/sbom.py", "downloads/origins", "downloads/install.py",
+    "unpacking.py", "wheelfile/archive.py", "wheelfile/file.py", "wheelfile/metadata.py", "wheelfile/name.py",
+    "wheelfile/native.py", "wheelfile/sidecar.py", "platforms",
 )  # fmt: skip
 LIBRARIES = ("auditwheel", "cyclonedx-python-lib", "deflate", "lief", "packageurl-python")
 TOOL = f"build-matrix {build_matrix.__version__}"
@@ -50,25 +53,11 @@ def finish_wheel(context: Context, raw: RawWheel, work: BuildInputs, budget: int
 
     Raises VerificationError for a wheel that is not clean, promises too much or weighs too much, DiskFullError.
     """
-    digest = _digest(raw, work)
 
     def make(aside: Path) -> None:
-        from build_matrix.wheel.sbom import NAME, write_sbom
+        _make(context, raw, work, aside)
 
-        compiled = read_members(raw.path)
-        members = relabel(compiled, work.cell.label, _requirements(compiled, work))
-        info = dist_info(members)
-        members |= {f"{info}/licenses/{name}": text for name, text in _licenses(work.source.root)}
-        members[f"{info}/{NAME}"] = write_sbom(work)
-        check_members(members, forbidden=_private_paths(context.store))
-        system = known_system_needs(
-            members, nvidia_libraries(_family(work)).libraries, context.store, partial(write_wheel, members, level=1)
-        )
-        path = write_wheel(retag(members, system.tag), aside)
-        record = _record(path, raw, work, system)
-        write_atomically(record_path(path), readable_json(record))
-
-    finished = next(context.store.obtain("wheel", digest, make).glob("*.whl"))
+    finished = next(context.store.obtain("wheel", _digest(raw, work), make).glob("*.whl"))
     if (size := finished.stat().st_size) > budget:
         raise VerificationError(
             f"{finished.name} has {size / 1e6:.1f} MB; its budget is {budget / 1e6:.1f} MB.",
@@ -80,8 +69,29 @@ def finish_wheel(context: Context, raw: RawWheel, work: BuildInputs, budget: int
         for source, copy in ((finished, target), (record_path(finished), record_path(target))):
             if not copy.is_file() or file_sha256(copy) != file_sha256(source):
                 copy_atomically(source, copy)
-    record = msgspec.json.decode(record_path(finished).read_bytes(), type=WheelRecord)
-    return Wheel(path=target, record=record)
+    return Wheel(path=target, record=load_record(finished))
+
+
+def _make(context: Context, raw: RawWheel, work: BuildInputs, folder: Path) -> None:
+    """Write the wheel and its record into ``folder``; raises VerificationError."""
+    from build_matrix.wheel.sbom import NAME, write_sbom
+
+    compiled = WheelFile(raw.path)
+    members = relabel(compiled.members, work.cell.label, _requirements(compiled.libraries, work))
+    info = dist_info_folder(members)
+    members |= {f"{info}/licenses/{name}": text for name, text in _licenses(work.source.root)}
+    members[f"{info}/{NAME}"] = write_sbom(work)
+    check_members(members, compiled.libraries, forbidden=_private_paths(context.store))
+    system = known_system_needs(
+        find_platform(work.cell.platform),
+        {name: members[name] for name in compiled.libraries},
+        nvidia_libraries(_family(work)).libraries,
+        context.store,
+        partial(write_wheel, members, level=1),
+    )
+    finished = WheelFile(write_wheel(retag(members, system.tag), folder))
+    record = _record(finished, compiled.libraries, raw, work, system)
+    write_atomically(record_path(finished.path), readable_json(record))
 
 
 def _digest(raw: RawWheel, work: BuildInputs) -> str:
@@ -98,8 +108,8 @@ def _without_folders(compiler: HostCompiler) -> HostCompiler:
     return msgspec.structs.replace(compiler, cc=Path(compiler.cc).name, cxx=Path(compiler.cxx).name)
 
 
-def _requirements(members: Members, work: BuildInputs) -> tuple[str, ...]:
-    """Requires-Dist lines for the NVIDIA packages that carry the libraries which these files need.
+def _requirements(compiled: Mapping[str, Library], work: BuildInputs) -> tuple[str, ...]:
+    """Requires-Dist lines for the NVIDIA packages that carry what the compiled libraries need.
 
     The lower bound is the release that was compiled against; the upper bound is the next CUDA major, since
     NVIDIA keeps the ABI within one.
@@ -107,7 +117,7 @@ def _requirements(members: Members, work: BuildInputs) -> tuple[str, ...]:
     family = _family(work)
     libraries = nvidia_libraries(family).libraries
     versions = {item.project: item.version for item in work.toolchain.components}
-    needed = {name for data in members.values() for name in _needed(data)}
+    needed = {name for library in compiled.values() for name in library.needed}
     finder = library_finder()
     lines = [f"{finder.project}{finder.specifier}"]
     for project in sorted({libraries[soname].project for soname in needed & set(libraries)}):
@@ -117,7 +127,7 @@ def _requirements(members: Members, work: BuildInputs) -> tuple[str, ...]:
 
 
 def _family(work: BuildInputs) -> int:
-    return int(work.cell.cuda.partition(".")[0])
+    return work.cell.cuda_version.major
 
 
 def _licenses(source: Path) -> Iterator[tuple[str, bytes]]:
@@ -128,31 +138,24 @@ def _licenses(source: Path) -> Iterator[tuple[str, bytes]]:
             yield path.relative_to(source).as_posix(), path.read_bytes()
 
 
-def _needed(data: bytes) -> tuple[str, ...]:
-    library = read_library(data)
-    return library.needed if library else ()
-
-
 def _private_paths(store: Store) -> tuple[str, ...]:
     """Texts that must stand in no file of a wheel: they would tell where it was built."""
     return (str(store.root), f"{Path.home()}/", str(Path.cwd()), f"{ROOT}/")
 
 
-def _record(path: Path, raw: RawWheel, work: BuildInputs, system: SystemNeeds) -> WheelRecord:
-    members = read_members(path)
-    libraries = []
-    for name, data in members.items():
-        if library := read_library(data):
-            libraries.append(Member(path=name, size=len(data), needed=library.needed))
-    _, version, _, _ = parse_wheel_filename(path.name)
-    if str(version.local) != work.cell.label:
-        raise AssertionError(path.name)
+def _record(
+    wheel: WheelFile, libraries: Mapping[str, Library], raw: RawWheel, work: BuildInputs, system: SystemNeeds
+) -> WheelRecord:
+    """The record of a finished wheel; ``libraries`` are those in it, which nothing has changed since compiling."""
+    label = wheel.name.version.local
+    if label != work.cell.label:
+        raise AssertionError(wheel.path.name)
     facts = msgspec.structs.replace(raw.facts, cuda_compiler="<toolkit>/bin/nvcc")
     return WheelRecord(
-        filename=path.name,
-        sha256=file_sha256(path),
-        size=path.stat().st_size,
-        unpacked_size=sum(len(data) for data in members.values()),
+        filename=wheel.path.name,
+        sha256=wheel.sha256,
+        size=wheel.path.stat().st_size,
+        unpacked_size=sum(len(data) for data in wheel.members.values()),
         cell=work.cell,
         sdist=work.source.sdist,
         patches=work.source.patches,
@@ -164,7 +167,11 @@ def _record(path: Path, raw: RawWheel, work: BuildInputs, system: SystemNeeds) -
         python=platform.python_version(),
         flags=raw.flags,
         facts=facts,
-        libraries=tuple(libraries),
+        libraries=tuple(
+            Member(path=name, size=len(data), needed=libraries[name].needed)
+            for name, data in wheel.members.items()
+            if name in libraries
+        ),
         system=system,
         tool=TOOL,
     )

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 from build_matrix.errors import VerificationError
-from build_matrix.model import digest_of
-from build_matrix.wheelfile.archive import dist_info
-from build_matrix.wheelfile.native import Library, read_library
+from build_matrix.wheelfile.archive import dist_info_folder
+from build_matrix.wheelfile.native import Library
 
 PACKAGE = "llama_cpp"
 ADVICE = "Report this with the wheel's record; the build's result is kept in the store."
 
 
-def check_members(members: Mapping[str, bytes], forbidden: Sequence[str]) -> None:
-    """Raise VerificationError, naming the file, for the first thing that must not be there."""
-    info = dist_info(members)
+def check_members(members: Mapping[str, bytes], libraries: Mapping[str, Library], forbidden: Sequence[str]) -> None:
+    """Raise VerificationError, naming the file, for the first thing that must not be there.
+
+    ``libraries`` are the native ones among the members, ``forbidden`` texts that no file may hold.
+    """
+    info = dist_info_folder(members)
     seen: dict[str, str] = {}
     for name, data in members.items():
         top = name.partition("/")[0]
@@ -24,8 +27,8 @@ def check_members(members: Mapping[str, bytes], forbidden: Sequence[str]) -> Non
         for text in forbidden:
             if text.encode() in data:
                 raise VerificationError(f"{name} holds a path of this machine ({text}).", ADVICE)
-        if library := read_library(data):
-            twin = seen.setdefault(digest_of(data.hex()), name)
+        if library := libraries.get(name):
+            twin = seen.setdefault(hashlib.sha256(data).hexdigest(), name)
             if twin != name:
                 raise VerificationError(f"{name} is a second copy of {twin}.", ADVICE)
             _check_library(name, library)

@@ -11,7 +11,7 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from build_matrix.downloads.purl import purl
+from build_matrix.downloads.origins import origin_of
 from build_matrix.model import BuildInputs, digest_of
 from build_matrix.model import Component as Input
 
@@ -55,7 +55,7 @@ def _package(item: Input) -> Component:
         version=item.version,
         type=ComponentType.LIBRARY,
         bom_ref=f"{item.project}@{item.version}",
-        purl=purl(item),
+        purl=origin_of(item).purl(item),
         hashes=[_sha256(item.sha256)],
     )
 

@@ -1,1 +1,1 @@
-"""What is a wheel? Its archive, native libraries, label and metadata, and the record and verdict beside it."""
+"""What is a wheel? Its archive, native libraries, label and metadata, and the record and verdict next to it."""

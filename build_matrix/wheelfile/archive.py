@@ -30,16 +30,6 @@ END = struct.Struct("<4s4H2LH")
 Members = dict[str, bytes]
 
 
-def record_path(wheel: Path) -> Path:
-    """Where a wheel's record lies."""
-    return wheel.with_name(wheel.name + ".json")
-
-
-def verdict_path(wheel: Path) -> Path:
-    """Where a wheel's verdict lies."""
-    return wheel.with_name(wheel.name + ".verdict.json")
-
-
 def read_members(path: Path) -> Members:
     """Every file of a wheel by its name.
 
@@ -62,7 +52,7 @@ def read_members(path: Path) -> Members:
     return members
 
 
-def dist_info(members: Mapping[str, bytes]) -> str:
+def dist_info_folder(members: Mapping[str, bytes]) -> str:
     """The name of the one ``*.dist-info`` folder; raises VerificationError."""
     folders = {name.partition("/")[0] for name in members if name.partition("/")[0].endswith(".dist-info")}
     if len(folders) != 1:
@@ -72,19 +62,19 @@ def dist_info(members: Mapping[str, bytes]) -> str:
 
 def headers(text: str) -> list[tuple[str, str]]:
     """The header lines of a core metadata file, in order (continuation lines excepted)."""
-    found = []
+    result = []
     for line in text.splitlines():
         if not line:
             break
         if not line.startswith((" ", "\t")) and ":" in line:
             name, _, value = line.partition(":")
-            found.append((name, value.strip()))
-    return found
+            result.append((name, value.strip()))
+    return result
 
 
 def relabel(members: Members, label: str, requirements: Sequence[str]) -> Members:
     """The same wheel with ``label`` as local version, in the names and in METADATA, and further requirements."""
-    old = dist_info(members)
+    old = dist_info_folder(members)
     name, _, version = old.removesuffix(".dist-info").partition("-")
     new = f"{name}-{version}+{label}.dist-info"
     result = {}
@@ -101,7 +91,7 @@ def relabel(members: Members, label: str, requirements: Sequence[str]) -> Member
 
 def retag(members: Members, platform: str) -> Members:
     """The same wheel for another platform: ``manylinux_2_28_x86_64`` in place of ``linux_x86_64``."""
-    path = f"{dist_info(members)}/WHEEL"
+    path = f"{dist_info_folder(members)}/WHEEL"
     lines = members[path].decode("utf-8").splitlines()
     for number, line in enumerate(lines):
         if line.startswith("Tag:"):
@@ -124,7 +114,7 @@ def write_wheel(members: Members, folder: Path, level: int = LEVEL) -> Path:
     The bytes are the same for every Python: the standard library's zipfile compresses with whatever zlib the
     interpreter was linked with, and those differ (zlib, zlib-ng); this uses libdeflate in a locked version.
     """
-    info = dist_info(members)
+    info = dist_info_folder(members)
     tags = [value for name, value in headers(members[f"{info}/WHEEL"].decode()) if name == "Tag"]
     if len(tags) != 1:
         raise VerificationError(f"The wheel has {len(tags)} tags instead of one.", "Report this with the full log.")

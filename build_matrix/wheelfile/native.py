@@ -1,4 +1,4 @@
-"""Reads shared libraries: what they are called, what they need, where they look for it, what they must not export."""
+"""Reads shared libraries: their names, what they need, where they look for it, what they must not export."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STD = re.compile(r"_Z(?:N[VK]*S[tabsiod]|S[tabsiod]|T[VIST]N?S[tabsiod])")
 
 
 class Library(Record, frozen=True, kw_only=True):
-    """What an ELF shared library says of itself.
+    """A shared library as its dynamic section describes it.
 
     ``own_cxx`` are functions and objects of the C++ standard library that it defines and exports (of which a library
     that links libstdc++ dynamically has none: what templates bring is weak). ``stripped``: without symbol table.
@@ -42,13 +42,10 @@ def read_library(data: bytes) -> Library | None:
     elf = lief.ELF.parse(io.BytesIO(data))
     if elf is None:
         return None
-    tags = lief.ELF.DynamicEntry.TAG
-    paths = [entry for tag in (tags.RUNPATH, tags.RPATH) if (entry := elf.get(tag)) is not None]
-    name = elf.get(tags.SONAME)
     return Library(
-        soname=str(getattr(name, "name", "")),
+        soname=_soname(elf),
         needed=tuple(str(library) for library in elf.libraries),
-        runpath=tuple(folder for entry in paths for folder in _folders(entry)),
+        runpath=(*_search_path(elf, "RUNPATH"), *_search_path(elf, "RPATH")),
         own_cxx=tuple(sorted(_own_cxx(elf))),
         stripped=not elf.has_section(".symtab"),
     )
@@ -60,11 +57,6 @@ def _own_cxx(elf: Any) -> Iterator[str]:
     for symbol in elf.exported_symbols:
         if symbol.binding == lief.ELF.Symbol.BINDING.GLOBAL and _STD.match(str(symbol.name)):
             yield str(symbol.name)
-
-
-def _folders(entry: Any) -> list[str]:
-    """The folders of a RUNPATH or RPATH entry (lief has a class for each)."""
-    return str(getattr(entry, "runpath", None) or entry.rpath).split(":")
 
 
 class LibraryFile(Record, frozen=True, kw_only=True):
@@ -93,7 +85,7 @@ _BIG_ENDIAN = 2  # ELFDATA2MSB
 
 
 def platform_of(path: Path) -> tuple[str, bool]:
-    """What the file's first bytes say it is for, and whether it is ELF; raises OSError."""
+    """The platform by the file's first bytes, and whether it is ELF; raises OSError."""
     start = _start(path)
     if not is_library(start) or len(start) < _ELF_HEADER:
         return next(name for magic, name in _OTHER_FILES if start.startswith(magic)), False
@@ -170,7 +162,9 @@ def _search_path(elf: Any, tag: str) -> tuple[str, ...]:
     import lief
 
     entry = elf.get(getattr(lief.ELF.DynamicEntry.TAG, tag))
-    return tuple(_folders(entry)) if entry is not None else ()
+    if entry is None:
+        return ()
+    return tuple(str(getattr(entry, "runpath", None) or entry.rpath).split(":"))  # lief has a class for each
 
 
 def _constants(path: Path, elf: Any, markers: tuple[str, ...]) -> frozenset[str]:

@@ -18,11 +18,15 @@ from small_model import write_small_model
 from build_matrix.diagnosis import diagnose_run
 from build_matrix.downloads import Downloads
 from build_matrix.model import Driver, Finding, Gpu, Machine, Verdict
+from build_matrix.platforms import find_platform
 from build_matrix.report import LineReporter
 from build_matrix.store import Store
-from build_matrix.verify.smoke import Bench, install_wheel, prepare_bench, run_on_cpu, run_on_gpu
+from build_matrix.trial.environment import install_wheel
+from build_matrix.verify.smoke import SmokeTest, prepare_smoke_test, run_on_cpu, run_on_gpu
 from build_matrix.verify.static import check_static
-from build_matrix.wheelfile.archive import read_members, record_hash, verdict_path
+from build_matrix.wheelfile.archive import read_members, record_hash
+from build_matrix.wheelfile.file import WheelFile
+from build_matrix.wheelfile.sidecar import verdict_path
 from lab import Lab, LabGpu
 
 pytestmark = [pytest.mark.build, pytest.mark.compiler, pytest.mark.index]
@@ -78,22 +82,22 @@ def test_a_wheel_without_its_cuda_back_end_is_a_cpu_build(place: Place, tmp_path
 
 
 @pytest.fixture
-def installed(place: Place, tmp_path: Path) -> Bench:
+def installed(place: Place, tmp_path: Path) -> SmokeTest:
     """The wheel in a fresh environment, ready to be tried."""
     store = Store(place.store)
-    label = check_static(place.wheel)[1]
+    label = check_static(WheelFile(place.wheel), find_platform("linux-x86_64"))[1]
     assert label is not None
     downloads = Downloads(store, LineReporter(Console(stderr=True)))
-    python = install_wheel(in_context(store, downloads=downloads), place.wheel, label, tmp_path)
-    return prepare_bench(in_context(store, cpus=2), python, tmp_path, None)
+    environment = install_wheel(in_context(store, downloads=downloads), WheelFile(place.wheel), label, tmp_path)
+    return prepare_smoke_test(in_context(store, cpus=2), environment, None)
 
 
-def site_of(bench: Bench) -> Path:
-    (site,) = bench.python.parents[1].glob("lib/python*/site-packages")
+def site_of(test: SmokeTest) -> Path:
+    (site,) = test.environment.python.parents[1].glob("lib/python*/site-packages")
     return site
 
 
-def tried_with_a_gpu(bench: Bench, folder: Path, machine: Machine) -> Finding:
+def tried_with_a_gpu(test: SmokeTest, folder: Path, machine: Machine) -> Finding:
     """Why it does not offload, where the lab's driver shows a GPU that it could run on."""
     lab = Lab(NEW)
     here = msgspec.structs.replace(machine, driver=Driver(version=NEW, cuda="13.0"))
@@ -101,7 +105,7 @@ def tried_with_a_gpu(bench: Bench, folder: Path, machine: Machine) -> Finding:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in lab.install(folder / "lab").items():
             patch.setenv(name, value)
-        result = run_on_gpu(bench, gpu, gpu.uuid)
+        result = run_on_gpu(test, gpu, gpu.uuid)
     assert not all(check.passed for check in result.checks)
     return diagnose_run(result.facts, result.checks, here, gpu, 13)
 
@@ -113,7 +117,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def test_missing_cuda_libraries_and_a_shadowing_package_are_named(
-    place: Place, installed: Bench, tmp_path: Path, machine: Machine
+    place: Place, installed: SmokeTest, tmp_path: Path, machine: Machine
 ) -> None:
     version = place.wheel.name.split("-")[1]
     site = site_of(installed)
@@ -132,14 +136,14 @@ def test_missing_cuda_libraries_and_a_shadowing_package_are_named(
     assert diagnose_run(shadowed.facts, shadowed.checks, machine, None, 13).rule == "shadowed"
 
 
-def test_a_back_end_that_is_cut_off_is_named(installed: Bench, tmp_path: Path, machine: Machine) -> None:
+def test_a_back_end_that_is_cut_off_is_named(installed: SmokeTest, tmp_path: Path, machine: Machine) -> None:
     replace_file(site_of(installed) / "llama_cpp" / "lib" / "libggml-cuda.so", b"cut off on its way here")
     finding = tried_with_a_gpu(installed, tmp_path, machine)
     assert (finding.rule, "libggml-cuda.so: file too short" in finding.fact) == ("damaged library", True), finding
 
 
 def test_an_instruction_that_the_processor_does_not_know_is_named(
-    place: Place, installed: Bench, machine: Machine
+    place: Place, installed: SmokeTest, machine: Machine
 ) -> None:
     library = site_of(installed) / "llama_cpp" / "lib" / "libllama.so"
     parsed = lief.ELF.parse(str(library))

@@ -21,12 +21,14 @@ from small_model import CONTEXT, COUNT, PROMPT, expected, write_small_model
 
 from build_matrix.downloads import Downloads, create_environment, install_wheels
 from build_matrix.locks import read_lock, select_wheels
+from build_matrix.platforms import find_platform
 from build_matrix.report import LineReporter
 from build_matrix.source import patches_for
 from build_matrix.store import Store
-from build_matrix.verify.smoke import install_wheel
+from build_matrix.trial.environment import install_wheel
 from build_matrix.verify.static import check_static
-from build_matrix.wheelfile.archive import dist_info, read_members
+from build_matrix.wheelfile.archive import dist_info_folder, read_members
+from build_matrix.wheelfile.file import WheelFile
 from lab import FOUNDING, Lab
 
 pytestmark = [pytest.mark.build, pytest.mark.compiler, pytest.mark.index]
@@ -59,10 +61,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def python(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the wheel and all that it declares."""
     store = Store(place.store)
-    label = check_static(place.wheel)[1]
+    label = check_static(WheelFile(place.wheel), find_platform("linux-x86_64"))[1]
     assert label is not None
     folder = tmp_path_factory.mktemp("complete")
-    return install_wheel(in_context(store, downloads=downloads(store)), place.wheel, label, folder)
+    return install_wheel(in_context(store, downloads=downloads(store)), WheelFile(place.wheel), label, folder).python
 
 
 def downloads(store: Store) -> Downloads:
@@ -172,7 +174,7 @@ def test_the_checkers_of_package_indexes_accept_it(place: Place) -> None:
 
 def test_its_bill_of_materials_is_valid_and_names_every_input(place: Place) -> None:
     members = read_members(place.wheel)
-    text = members[f"{dist_info(members)}/sboms/build-matrix.cdx.json"].decode()
+    text = members[f"{dist_info_folder(members)}/sboms/build-matrix.cdx.json"].decode()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     names = {component["name"] for component in json.loads(text)["components"]}
     assert {"llama.cpp", "llama-cpp-python", "nvidia-cuda-nvcc", "nvidia-cublas", "ziglang", "gcc"} <= names
@@ -180,4 +182,4 @@ def test_its_bill_of_materials_is_valid_and_names_every_input(place: Place) -> N
     assert {name for name in names if name.startswith("patches/")} == patches
     assert patches
     assert "timestamp" not in text
-    assert f"{dist_info(members)}/licenses/vendor/llama.cpp/LICENSE" in members
+    assert f"{dist_info_folder(members)}/licenses/vendor/llama.cpp/LICENSE" in members

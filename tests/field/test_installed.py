@@ -199,7 +199,7 @@ def test_a_distribution_that_brings_a_module_of_another_name_is_told(stub: Stub,
     stub.distribution("0.2.79", "llama_cpp_python_cuda", record="llama_cpp_cuda/__init__.py,,\n")
     finding = only(findings(stub, machine))
     assert finding.rule == "another module's name"
-    assert "llama_cpp_python_cuda 0.2.79 (which brings llama_cpp_cuda)" in finding.fact
+    assert "llama_cpp_python_cuda 0.2.79 (which provides llama_cpp_cuda)" in finding.fact
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_a_build_of_llama_cpp_under_another_name_is_named_with_and_without_a_lis
     answer = examine(stub)
     finding = only(diagnose_installed(answer, machine))
     assert finding.rule == ("another module's name" if named else "not installed")
-    assert (f"pip lists {project} 0.2.85+cu121 (which brings {module})" in finding.fact) == named
+    assert (f"pip lists {project} 0.2.85+cu121 (which provides {module})" in finding.fact) == named
     assert answer.version == ""
 
 
@@ -740,7 +740,7 @@ def test_what_is_no_python_is_told_from_one_that_is_too_old(tmp_path: Path) -> N
     with pytest.raises(ConfigurationError) as caught:
         examine_environment(script, os.environ)
     assert "3.7" in caught.value.remedy
-    with pytest.raises(ConfigurationError, match="not a Python"):
+    with pytest.raises(ConfigurationError, match="not a working Python"):
         examine_environment(tmp_path / "absent", os.environ)
 
 

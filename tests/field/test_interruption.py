@@ -225,7 +225,7 @@ def test_nohup_is_respected(tmp_path: Path, start: Callable[..., subprocess.Pope
     process.send_signal(signal.SIGHUP)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
-    assert "nvcc does not answer" in output
+    assert "nvcc does not respond" in output
 
 
 def test_ctrl_c_while_the_packages_are_still_imported_is_no_traceback(tmp_path: Path) -> None:

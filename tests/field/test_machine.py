@@ -63,7 +63,7 @@ def has_driver() -> bool:
 
 def test_nothing_is_wrong_comes_with_its_evidence(tmp_path: Path) -> None:
     shown = doctor(ONE, tmp_path).stdout
-    assert f"{NOTHING}: the driver library answers, and shows this process NVIDIA GeForce RTX 4090." in shown
+    assert f"{NOTHING}: the driver library works and shows this process NVIDIA GeForce RTX 4090." in shown
     assert "✗" not in shown
 
 
@@ -91,7 +91,7 @@ def test_a_gpu_named_twice_is_not_blamed_on_the_kernel_module(tmp_path: Path) ->
 
 def test_numbers_are_those_of_cuda_and_not_of_the_bus(tmp_path: Path) -> None:
     shown = doctor(MIXED, tmp_path, CUDA_VISIBLE_DEVICES="0").stdout
-    assert f"{NOTHING}: the driver library answers, and shows this process NVIDIA GeForce RTX 5090." in shown
+    assert f"{NOTHING}: the driver library works and shows this process NVIDIA GeForce RTX 5090." in shown
     assert "GeForce GTX 1080, sm_61, 24 GiB, hidden from this process" in shown
     by_bus = doctor(MIXED, tmp_path, CUDA_VISIBLE_DEVICES="0", CUDA_DEVICE_ORDER="PCI_BUS_ID").stdout
     assert "shows this process NVIDIA GeForce GTX 1080." in by_bus
@@ -127,13 +127,13 @@ def test_a_number_that_is_no_cuda_version_is_a_problem_and_the_module_tells_it(t
     assert problems(answer) == ["driver without version"]
     assert answer["machine"]["driver"]["cuda"] == "12.9"
     (finding,) = (one for one in answer["findings"] if not one["passed"])
-    assert f"cuDriverGetVersion answers {cuda}." in finding["fact"]
+    assert f"cuDriverGetVersion returns {cuda}." in finding["fact"]
 
 
 def test_an_error_of_one_function_is_not_told_of_another(tmp_path: Path) -> None:
     shown = doctor(Lab("576.52", 12090, version_error=999), tmp_path).stdout
-    assert "cuDriverGetVersion answers error 999." in shown
-    assert "to cuInit" not in shown
+    assert "cuDriverGetVersion returns error 999." in shown
+    assert "cuInit" not in shown
     assert NOTHING not in shown
 
 
@@ -167,7 +167,7 @@ def test_an_empty_library_is_what_an_image_holds_in_the_place_of_the_hosts(
 
 def test_a_limit_of_virtual_memory_is_not_a_full_gpu(tmp_path: Path) -> None:
     shown = doctor(Lab(init_error=2), tmp_path).stdout
-    assert "too little memory from the system" in shown
+    assert "the system gives the driver library too little memory" in shown
     assert "free memory" not in shown
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (64 << 30, before[1]))
@@ -198,15 +198,15 @@ def test_mig_is_shown_and_left_to_the_driver(tmp_path: Path) -> None:
 
 JUDGED = {
     OURS: "runs here: nox -s verify",
-    "llama_cpp_python-0.3.16+cu130.sm89-py3-none-linux_x86_64.whl": "Driver 576.52 speaks CUDA 12.9",
+    "llama_cpp_python-0.3.16+cu130.sm89-py3-none-linux_x86_64.whl": "Driver 576.52 supports CUDA up to 12.9",
     "llama_cpp_python-0.3.16+cu128.sm75-py3-none-linux_x86_64.whl": "does not run here: NVIDIA GeForce RTX 4090",
     "llama_cpp_python-0.3.20+cuda13.0.sm100.sm120.blackwell-py3-none-win_amd64.whl": "it is for win_amd64",
     "llama_cpp_python-0.3.16+cu128.sm89-py3-none-macosx_11_0_arm64.whl": "not run here: it is for macosx_11_0_arm64",
     "llama_cpp_python-0.3.16+cu128.sm89-py3-none-manylinux_2_999_x86_64.whl": "it is for manylinux_2_999_x86_64",
     "llama_cpp_python-0.3.16+cu128.sm89-cp36-cp36m-linux_x86_64.whl": "not run here: it is for Python cp36",
-    "llama_cpp_python-0.3.16+cu130-py3-none-linux_x86_64.whl": "does not run here: Driver 576.52 speaks CUDA 12.9",
-    "llama_cpp_python-0.3.16+cu13.basic-py3-none-linux_x86_64.whl": "does not run here: Driver 576.52 speaks CUDA 12.9",
-    "llama_cpp_python-0.3.16-py3-none-linux_x86_64.whl": "cannot be judged: its name claims no CUDA version",
+    "llama_cpp_python-0.3.16+cu130-py3-none-linux_x86_64.whl": "not run here: Driver 576.52 supports CUDA up to 12.9",
+    "llama_cpp_python-0.3.16+cu13.basic-py3-none-linux_x86_64.whl": "not run here: Driver 576.52 supports CUDA",
+    "llama_cpp_python-0.3.16-py3-none-linux_x86_64.whl": "cannot be judged: its name states no CUDA version",
     "llama_cpp_python-0.3.16+cu128.sm89.turbo-py3-none-linux_x86_64.whl": "cannot be judged: its label",
     "llama_cpp_python-0.3.16+cu128-py3-none-linux_x86_64.whl": "cannot be judged: its label",
     "llama_cpp_python-0.3.4+cu124-py3-none-any.whl": "its label 'cu124' names no architecture",
@@ -258,7 +258,7 @@ def test_a_wheel_for_some_of_the_gpus_says_which_not(tmp_path: Path) -> None:
     assert "not on NVIDIA GeForce GTX 1080" in shown
     only_old = doctor(MIXED, tmp_path, "--wheels", str(tmp_path / "wheels"), CUDA_VISIBLE_DEVICES="GPU-1").stdout
     assert "runs here" not in only_old
-    assert "(sm_61) runs nothing of sm120" in only_old
+    assert "(sm_61) cannot run code for sm120" in only_old
 
 
 def test_claims_are_no_evidence(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_claims_are_no_evidence(tmp_path: Path) -> None:
 def test_variables_that_a_build_ignores_are_named_and_not_shown(tmp_path: Path) -> None:
     secret = {"CMAKE_ARGS": "-DTOKEN=hunter2", "GGML_CUDA_FORCE_MMQ": "1", "NVCC_APPEND_FLAGS": "-O0"}
     done = doctor(ONE, tmp_path, **secret)
-    assert "without effect on a build of this tool: CMAKE_ARGS, GGML_CUDA_FORCE_MMQ, NVCC_APPEND_FLAGS" in done.stdout
+    assert "set, but ignored by this tool: CMAKE_ARGS, GGML_CUDA_FORCE_MMQ, NVCC_APPEND_FLAGS" in done.stdout
     assert "hunter2" not in done.stdout + doctor(ONE, tmp_path, "--json", **secret).stdout
 
 
@@ -281,7 +281,7 @@ def test_names_with_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
 
 def test_a_broken_cxx_is_a_row_and_not_the_end(tmp_path: Path) -> None:
     shown = doctor(ONE, tmp_path, CXX="/nowhere/g++").stdout
-    assert "speaks CUDA 12.9" in shown
+    assert "supports CUDA up to 12.9" in shown
     assert "✗" in shown
     assert "CXX" in shown
 
@@ -293,9 +293,13 @@ def test_a_broken_cxx_is_a_row_and_not_the_end(tmp_path: Path) -> None:
         (
             {"proc/version": "Linux 5.15-microsoft-standard-WSL2", "usr/lib/wsl/lib/libcuda.so.1": ELF},
             {},
-            "this is WSL, which keeps it in /usr/lib/wsl/lib",
+            "WSL keeps it in /usr/lib/wsl/lib",
         ),
-        ({"proc/version": "Linux 5.15-microsoft-standard-WSL2"}, {}, "Windows gives this WSL no NVIDIA driver"),
+        (
+            {"proc/version": "Linux 5.15-microsoft-standard-WSL2"},
+            {},
+            "Windows gives this WSL distribution no NVIDIA driver",
+        ),
         ({"run/opengl-driver/lib/libcuda.so.1": ELF}, {}, "driver library is in /run/opengl-driver/lib, which is not"),
         ({".dockerenv": ""}, {}, "no NVIDIA driver in this container"),
         (
@@ -311,9 +315,9 @@ def test_a_broken_cxx_is_a_row_and_not_the_end(tmp_path: Path) -> None:
         (
             {f"{SLOT}/vendor": "0x10de", f"{SLOT}/class": "0x030000"},
             {f"{SLOT}/driver": "../../drivers/vfio-pci"},
-            "is set aside for a virtual machine",
+            "is reserved for a virtual machine",
         ),
-        ({"sys/module/nvidia/version": "580.65.06"}, {}, "is missing, though the kernel module is loaded"),
+        ({"sys/module/nvidia/version": "580.65.06"}, {}, "is missing, although the kernel module is loaded"),
         ({}, {}, "no NVIDIA driver"),
     ],
 )
@@ -336,18 +340,18 @@ def test_a_library_that_lacks_a_function_says_which(tmp_path: Path) -> None:
     library = tmp_path / "lib" / "libcuda.so.1"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "odd.c"], check=True)
     shown = doctor(Lab(libraries=()), tmp_path, LD_LIBRARY_PATH=str(library.parent)).stdout
-    assert "the driver library lacks cuInit, so it is not NVIDIA's, or damaged." in shown
+    assert "the driver library lacks cuInit, so it is not NVIDIA's, or is damaged." in shown
     assert "ended the process" not in shown
 
 
 def test_a_gpu_without_a_name_is_called_so(tmp_path: Path) -> None:
     shown = doctor(Lab("576.52", 12090, (LabGpu(""),)), tmp_path).stdout
     assert "GPU       GPU without a name, sm_89" in shown
-    assert f"{NOTHING}: the driver library answers, and shows this process GPU without a name." in shown
+    assert f"{NOTHING}: the driver library works and shows this process GPU without a name." in shown
 
 
 def test_a_name_that_is_no_text_does_not_silence_nvml(tmp_path: Path) -> None:
     shown = doctor(Lab("576.52", 12090, (LabGpu("NVIDIA \\377 X"),)), tmp_path).stdout
-    assert "576.52, speaks CUDA 12.9" in shown
+    assert "576.52, supports CUDA up to 12.9" in shown
     assert "ended the process" not in shown
     assert NOTHING in shown

@@ -26,15 +26,8 @@ from pip_settings import pip_settings
 from rich.table import Table
 
 from build_matrix import redact
-from build_matrix.downloads import (
-    Downloads,
-    IndexConfiguration,
-    configuration,
-    download,
-    locations,
-    pages,
-    read_configuration,
-)
+from build_matrix.downloads import Downloads, IndexConfiguration, download, read_configuration
+from build_matrix.downloads.index import configuration, locations, pages
 from build_matrix.downloads.install import resolve
 from build_matrix.errors import (
     ArchiveUnreachableError,
@@ -800,7 +793,7 @@ def test_a_mirror_of_nvidias_archives_that_is_no_url_is_exit_code_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BUILD_MATRIX_REDIST", "user:s3cret@nowhere")
-    with pytest.raises(ConfigurationError, match="BUILD_MATRIX_REDIST names") as caught:
+    with pytest.raises(ConfigurationError, match="BUILD_MATRIX_REDIST is") as caught:
         fetch(tmp_path, ARCHIVE, IndexConfiguration(endpoints=()))
     assert caught.value.exit_code == 2
 

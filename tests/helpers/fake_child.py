@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from build_matrix.process.runner import Completed
-from build_matrix.verify import child
+from build_matrix.trial import harness
+from build_matrix.trial.environment import Environment
+from build_matrix.trial.watch import Watch
 from build_matrix.verify.model_file import MODELS, VOCABULARY
-from build_matrix.verify.sample import Watch
-from build_matrix.verify.smoke import REFERENCE_TOKENS, TOKENS, Bench
+from build_matrix.verify.smoke import REFERENCE_TOKENS, TOKENS, SmokeTest
 
 SCALE = 7.0  # standard deviation of the logits: not 1, or a bound that forgets to normalise would hold by chance
 MODEL_TOKENS = 40
@@ -36,22 +37,23 @@ def with_error(right: np.ndarray, error: float) -> np.ndarray:
     return right.astype(np.float64) + noise
 
 
-def make_bench(scratch: Path, model: Path | None = None) -> Bench:
-    """A bench with references for every model, and no wheel."""
+def make_smoke_test(scratch: Path, model: Path | None = None) -> SmokeTest:
+    """A smoke test with references for every model, and no wheel."""
     references = {}
     for one in MODELS:
         rows = TOKENS if one.product else REFERENCE_TOKENS
         references[one.name] = scratch / f"{one.name}-reference.f32"
         truth(one.name)[:rows].tofile(references[one.name])
-    return Bench(python=scratch / "bin/python", scratch=scratch, threads=2, references=references, model=model)
+    environment = Environment(python=scratch / "bin/python", folder=scratch)
+    return SmokeTest(environment=environment, threads=2, references=references, model=model)
 
 
-def write_cpu_logits(bench: Bench) -> None:
+def write_cpu_logits(test: SmokeTest) -> None:
     """What a run with the GPU hidden has left for the GPU's numbers to be compared with."""
     for one in MODELS:
-        truth(one.name).tofile(bench.scratch / f"cpu-{one.name}-0.f32")
-    if bench.model:
-        truth("of the user", MODEL_TOKENS, MODEL_VOCABULARY).tofile(bench.scratch / "cpu-model-0.f32")
+        truth(one.name).tofile(test.folder / f"cpu-{one.name}-0.f32")
+    if test.model:
+        truth("of the user", MODEL_TOKENS, MODEL_VOCABULARY).tofile(test.folder / "cpu-model-0.f32")
 
 
 def model_of(job: Mapping[str, Any]) -> str:
@@ -134,7 +136,7 @@ class FakeChild:
 
 
 def _fact(**facts: object) -> str:
-    return child.PREFIX + json.dumps(facts)
+    return harness.PREFIX + json.dumps(facts)
 
 
 class FakeWatch(Watch):

@@ -17,7 +17,7 @@ from build_matrix.model import (
     WheelRecord,
     file_sha256,
 )
-from build_matrix.wheelfile.archive import record_path
+from build_matrix.wheelfile.sidecar import record_path
 
 GCC = HostCompiler(name="gcc", version="12.2.0", description="gcc", cc="/usr/bin/gcc", cxx="/usr/bin/g++", identity="i")
 

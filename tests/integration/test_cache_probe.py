@@ -11,8 +11,7 @@ from contexts import in_context
 
 from build_matrix.compile.cache import cache_program
 from build_matrix.compile.cache_probe import why_unfit
-from build_matrix.downloads import Downloads
-from build_matrix.locks import ingredient_choices
+from build_matrix.downloads import Downloads, ingredient_choices
 from build_matrix.model import Architecture, BuildInputs, CacheProgram, Cell
 from build_matrix.probe import find_compilers
 from build_matrix.provision import provision_sysroot, provision_toolkit

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import uv
 
-from build_matrix.catalog import llama_releases, project_of, target_platform, toolkits
+from build_matrix.catalog import llama_releases, oldest_system, project_of, toolkits
 from build_matrix.downloads import read_configuration, uv_environment
 from build_matrix.locks import read_lock
 from build_matrix.model import Architecture, Toolkit
@@ -81,7 +81,7 @@ def test_features_are_those_of_nvccs_help(row: Toolkit, root: Path) -> None:
 
 def test_the_oldest_system_is_that_of_its_manylinux_policy() -> None:
     """auditwheel's policy knows which symbol versions every system of that age has."""
-    row = target_platform("linux-x86_64")
+    row = oldest_system("linux-x86_64")
     table = json.loads(resources.files("auditwheel.policy").joinpath("manylinux-policy.json").read_text())
     (policy,) = [entry for entry in table if entry["name"] == row.policy]
     allowed = policy["symbol_versions"][row.architecture]

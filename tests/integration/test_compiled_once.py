@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from contexts import in_context
 
-from build_matrix.downloads import Downloads
-from build_matrix.locks import ingredient_choices, locked_llama_releases
+from build_matrix.downloads import Downloads, ingredient_choices
+from build_matrix.locks import locked_llama_releases
 from build_matrix.model import Architecture, Cell, Toolchain
 from build_matrix.probe.compilers import find_compilers
 from build_matrix.process.runner import run

@@ -69,11 +69,11 @@ def test_under_cuda_compat_library_and_kernel_module_differ(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("lab", "driver", "words"),
     [
-        (Lab(fault="CRASH"), False, "ended the process that asked it (signal 6)"),
+        (Lab(fault="CRASH"), False, "crashed the process that called it (signal 6)"),
         (Lab(fault="ERROR"), False, "error 999"),
         (Lab(fault="LOST"), True, "GPU 0: GPU is lost"),
         (Lab(init_error=804), True, "Error 804"),
-        (Lab(init_error=999), True, "answers error 999 to cuInit"),
+        (Lab(init_error=999), True, "cuInit fails with error 999"),
         (Lab(compute_mode=2), True, "compute mode prohibited"),
         (Lab(libraries=()), False, "no NVIDIA driver"),
     ],
@@ -88,7 +88,7 @@ def test_a_driver_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(nvidia, "SECONDS", 1.0)
     machine = meet(Lab(fault="HANG"), tmp_path)
     assert machine.driver is None
-    assert "did not answer within 1 s" in machine.driver_problem
+    assert "did not respond within 1 s" in machine.driver_problem
     assert not psutil.Process().children(recursive=True), "what asked it is ended"
 
 
@@ -125,15 +125,15 @@ def test_every_toolkit_is_listed_and_the_one_that_would_win_comes_first(tmp_path
     broken.symlink_to(tmp_path / "nowhere")
     machine = meet(Lab(), tmp_path, PATH=old_toolkit(tmp_path), CUDA_PATH=str(broken))
     first = machine.toolkits[0]
-    assert (first.version, first.found_by) == ("12.1.66", "PATH")
-    (named,) = [toolkit for toolkit in machine.toolkits if toolkit.found_by == "CUDA_PATH"]
-    assert named.problem == "names a folder without nvcc"
-    assert any("CUDA_PATH leads to" in text for text in problems(machine))
+    assert (first.version, first.source) == ("12.1.66", "PATH")
+    (named,) = [toolkit for toolkit in machine.toolkits if toolkit.source == "CUDA_PATH"]
+    assert named.problem == "there is no nvcc in that folder"
+    assert any("CUDA_PATH points to" in text for text in problems(machine))
 
 
 def test_garbage_from_nvcc_is_a_problem_of_that_toolkit(tmp_path: Path) -> None:
     machine = meet(Lab(), tmp_path, PATH=old_toolkit(tmp_path, said="garbage"))
-    assert machine.toolkits[0].problem == "nvcc does not say its version"
+    assert machine.toolkits[0].problem == "nvcc does not report its version"
 
 
 def test_claims_stand_in_for_what_is_found_and_are_recorded(tmp_path: Path) -> None:
@@ -158,18 +158,18 @@ def test_the_founding_story_ends_before_anything_is_downloaded_instead_of_after_
     lab = Lab("576.52", 12090, (FOUNDING,))
     path = old_toolkit(tmp_path)
     told = tool(lab, tmp_path, "doctor", PATH=path)
-    assert "576.52, speaks CUDA 12.9" in told.stdout
+    assert "576.52, supports CUDA up to 12.9" in told.stdout
     assert "12.1.66" in told.stdout
-    assert "would win by accident" in told.stdout
+    assert "other builds would use it" in told.stdout
     done = tool(lab, tmp_path, "build", "--cuda", "13", "--llama", "0.3.16", PATH=path)
     assert done.returncode == 4
     for words in (
-        "Driver 576.52 speaks CUDA 12.9",
+        "Driver 576.52 supports CUDA up to 12.9",
         "need driver 580",
         "Rebuilding will not help",
         "Update the driver to 580",
         "nox -s build-cuda12",
-        "--cross",
+        "--ignore-driver",
     ):
         assert words in done.stderr
     assert not (tmp_path / "store").exists(), "it stopped before anything was downloaded"
@@ -193,6 +193,6 @@ def test_doctor_says_of_each_wheel_whether_it_runs_here(tmp_path: Path) -> None:
     name = "llama_cpp_python-0.3.16+cu130.sm89-py3-none-linux_x86_64.whl"
     (wheels / name).touch()
     old = tool(Lab("576.52", 12090), tmp_path, "doctor", "--json", "--wheels", str(wheels))
-    assert "speaks CUDA 12.9" in json.loads(old.stdout)["wheels"][name]
+    assert "supports CUDA up to 12.9" in json.loads(old.stdout)["wheels"][name]
     new = tool(Lab("580.88", 13000), tmp_path, "doctor", "--json", "--wheels", str(wheels))
     assert json.loads(new.stdout)["wheels"][name] == "runs here: nox -s verify"

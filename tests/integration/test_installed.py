@@ -46,7 +46,7 @@ def test_a_cpu_build_is_called_one(tmp_path: Path, machine: Machine) -> None:
 
 def test_a_wrong_toolkit_is_named_with_the_driver(tmp_path: Path, machine: Machine) -> None:
     said = facts(environment(tmp_path, ("libcudart.so.13",)), with_driver(machine, "12.9"))
-    assert "built with CUDA 13, but driver 576.52 speaks CUDA 12.9" in said
+    assert "built with CUDA 13, but driver 576.52 supports CUDA up to 12.9" in said
     assert "will not help" in said
 
 
@@ -68,11 +68,11 @@ def test_an_import_that_ends_the_process_is_a_fact(tmp_path: Path) -> None:
     python = environment(tmp_path, ("libcudart.so.13",), body="import os\nos.abort()\n")
     installed = examine_environment(python, os.environ)
     assert not installed.imports
-    assert "ended the process" in installed.said
+    assert "ended the process" in installed.message
 
 
 def test_no_llama_cpp_and_no_python_are_told_apart(tmp_path: Path, machine: Machine) -> None:
     python = create_environment(tmp_path / "env", tmp_path / "cache")
     assert "has no llama_cpp" in facts(python, machine)
-    with pytest.raises(ConfigurationError, match="not a Python"):
+    with pytest.raises(ConfigurationError, match="not a working Python"):
         examine_environment(tmp_path / "absent", os.environ)

@@ -13,9 +13,8 @@ from contexts import in_context
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from build_matrix.downloads import Downloads
+from build_matrix.downloads import Downloads, ingredient_choices
 from build_matrix.errors import ArchiveUnreachableError
-from build_matrix.locks import ingredient_choices
 from build_matrix.model import Architecture, Cell, Component, Ingredients, Toolchain, file_sha256
 from build_matrix.probe import find_compilers
 from build_matrix.provision import fetch_toolkit, provision_sysroot, provision_toolkit, self_test

@@ -16,17 +16,18 @@ from werkzeug import Request, Response
 
 from build_matrix.compile.cache import CacheChoice, CacheUse, cache_environment, cache_program, cache_use, server
 from build_matrix.compile.flags import NOWHERE
-from build_matrix.compile.isolation import why_not_isolated
 from build_matrix.compile.remote import parse_remote
 from build_matrix.compile.sccache_server import FAILED, with_server
 from build_matrix.model import BuildInputs, CompileCache
+from build_matrix.platforms import find_platform, platform_name
 from build_matrix.process.runner import run
 from build_matrix.process.sandbox import ROOT, sandbox
 
 HERE = Path(sys.executable)
+WHY_NOT = find_platform(platform_name()).why_no_sandbox(HERE)
 pytestmark = [
     pytest.mark.compiler,
-    pytest.mark.skipif(bool(why_not_isolated(HERE)), reason=why_not_isolated(HERE)),
+    pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT),
 ]
 
 

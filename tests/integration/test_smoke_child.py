@@ -11,22 +11,23 @@ from contexts import in_context
 from build_matrix.diagnosis import diagnose_run
 from build_matrix.model import Machine
 from build_matrix.store import Store
+from build_matrix.trial.environment import Environment
 from build_matrix.verify import smoke
-from build_matrix.verify.smoke import Bench, prepare_bench, run_on_cpu
+from build_matrix.verify.smoke import SmokeTest, prepare_smoke_test, run_on_cpu
 
 HOLLOW = "__version__ = '0.3.16'\ndef llama_supports_gpu_offload(): return False\n"
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def smoke_test(tmp_path_factory: pytest.TempPathFactory) -> SmokeTest:
     folder = tmp_path_factory.mktemp("smoke")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "environment"], check=True)
-    python = folder / "environment" / "bin" / "python"
-    return prepare_bench(in_context(Store(folder / "store"), cpus=2), python, folder, None)
+    environment = Environment(python=folder / "environment" / "bin" / "python", folder=folder)
+    return prepare_smoke_test(in_context(Store(folder / "store"), cpus=2), environment, None)
 
 
-def package(bench: Bench, text: str) -> None:
-    (site,) = bench.python.parents[1].glob("lib/python*/site-packages")
+def package(test: SmokeTest, text: str) -> None:
+    (site,) = test.environment.python.parents[1].glob("lib/python*/site-packages")
     (site / "llama_cpp").mkdir(exist_ok=True)
     (site / "llama_cpp" / "__init__.py").write_text(text)
 
@@ -50,13 +51,13 @@ def package(bench: Bench, text: str) -> None:
     ],
 )
 def test_whatever_the_wheel_does_is_a_result(
-    bench: Bench, machine: Machine, monkeypatch: pytest.MonkeyPatch, text: str, rule: str, words: str
+    smoke_test: SmokeTest, machine: Machine, monkeypatch: pytest.MonkeyPatch, text: str, rule: str, words: str
 ) -> None:
     monkeypatch.setattr(smoke, "SECONDS", 5.0)
     monkeypatch.setattr(smoke, "MEMORY", 1 << 30)
-    package(bench, text)
-    result = run_on_cpu(bench, "0.3.16+cu130.sm89")
+    package(smoke_test, text)
+    result = run_on_cpu(smoke_test, "0.3.16+cu130.sm89")
     assert not result.passed
     finding = diagnose_run(result.facts, result.checks, machine, None, 13)
     assert (finding.rule, words in finding.fact) == (rule, True), finding
-    assert str(bench.scratch) not in "".join(result.facts.log)
+    assert str(smoke_test.folder) not in "".join(result.facts.log)

@@ -10,16 +10,16 @@ import msgspec
 import pytest
 from contexts import in_context
 
-from build_matrix.catalog import target_platform
 from build_matrix.downloads import Downloads
 from build_matrix.errors import MissingPrerequisiteError
 from build_matrix.locks import read_lock, select_wheels
 from build_matrix.model import HostCompiler, Sysroot
+from build_matrix.platforms import find_platform
 from build_matrix.probe import find_compilers
 from build_matrix.provision import provision_sysroot
 from build_matrix.store import Store
+from build_matrix.sysroot_flags import cxx_flags, link_flags
 from build_matrix.wheelfile.native import read_library
-from build_matrix.wheelfile.platform_policy import promises_too_much, read_system_needs
 from wheels import make_wheel
 
 pytestmark = [pytest.mark.index, pytest.mark.compiler]
@@ -78,8 +78,8 @@ def compile_library(
     source: str, folder: Path, compiler: HostCompiler, sysroot: Sysroot
 ) -> subprocess.CompletedProcess[str]:
     (folder / "test.cpp").write_text(source)
-    words = [compiler.cxx, "-O1", "-std=c++17", "-shared", "-fPIC", "-s", *sysroot.cxx_flags, "test.cpp"]
-    words += [*sysroot.link_flags, "-Wl,-soname,libtest.so", "-o", "libtest.so"]
+    words = [compiler.cxx, "-O1", "-std=c++17", "-shared", "-fPIC", "-s", *cxx_flags(sysroot), "test.cpp"]
+    words += [*link_flags(sysroot), "-Wl,-soname,libtest.so", "-o", "libtest.so"]
     return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"})
 
 
@@ -94,9 +94,10 @@ def test_what_new_headers_use_runs_on_the_oldest_system(
     assert library is not None
     assert library.own_cxx == ()
     assert "libstdc++.so.6" in library.needed
-    row = target_platform("linux-x86_64")
-    needs = read_system_needs(make_wheel(tmp_path / "w", {"libtest.so": data}), ())
-    assert not promises_too_much(f"{row.policy}_{row.architecture}", needs.tag), needs
+    platform = find_platform("linux-x86_64")
+    row = platform.oldest_system
+    needs = platform.read_system_needs(make_wheel(tmp_path / "w", {"libtest.so": data}), ())
+    assert not platform.promises_too_much(f"{row.policy}_{row.architecture}", needs.tag), needs
 
 
 def test_a_function_that_the_oldest_system_lacks_is_an_error_when_linking(

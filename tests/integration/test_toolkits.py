@@ -11,12 +11,12 @@ import pytest
 from contexts import in_context
 from packaging.requirements import Requirement
 
-from build_matrix.downloads import Downloads, IndexConfiguration, read_configuration
+from build_matrix.downloads import Downloads, IndexConfiguration, ingredient_choices, read_configuration
 from build_matrix.downloads.install import resolve
 from build_matrix.errors import ArchiveUnreachableError, ConfigurationError, MissingPrerequisiteError
-from build_matrix.locks import ingredient_choices, read_lock, select_ingredients
-from build_matrix.locks.update import check_same_release
+from build_matrix.locks import read_lock, select_ingredients
 from build_matrix.model import Architecture, Cell, LockedPackage, Sysroot, Toolchain
+from build_matrix.pipeline.lock import check_same_release
 from build_matrix.probe import find_compilers
 from build_matrix.provision import (
     fetch_toolkit,
@@ -24,9 +24,9 @@ from build_matrix.provision import (
     provision_toolkit,
     read_installed,
     self_test,
+    small_kernel,
     take_installed,
 )
-from build_matrix.provision import toolkit as provisioning
 from build_matrix.store import Store
 
 pytestmark = pytest.mark.index
@@ -142,7 +142,7 @@ def test_the_toolkit_compiles_a_kernel_for_the_wanted_architecture(
 def test_a_toolkit_whose_output_depends_on_the_folder_is_noticed(
     toolchain: Toolchain, sysroot: Sysroot, shared_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provisioning, "launcher", lambda *_args, **_options: [])
+    monkeypatch.setattr(small_kernel, "launcher", lambda *_args, **_options: [])
     compiler = msgspec.structs.replace(find_compilers()[0], identity="without the launcher")
     assert not self_test(in_context(shared_store), toolchain, CELL.architectures, compiler, sysroot).same_anywhere
 
@@ -162,7 +162,7 @@ def test_nvcc_alone_pulls_parts_of_another_release_and_the_lock_does_not(shared_
     variables = read_configuration().uv_variables(shared_store.root / "uv-cache")
     lines = resolve("nvidia-cuda-nvcc==13.0.88", variables, shared_store.root / "uv-cache")
     pulled = [_package(line) for line in lines]
-    with pytest.raises(ConfigurationError, match="not of one release"):
+    with pytest.raises(ConfigurationError, match="not from one release"):
         check_same_release("13.0", pulled)
     locked = {p.project: p.version for p in read_lock("cuda-13.0").packages}
     assert {locked[f"nvidia-{part}"] for part in ("cuda-nvcc", "nvvm", "cuda-crt")} == {"13.0.88"}

@@ -24,7 +24,18 @@ from trial import Result, copy_checkout, record_reach, try_mutant
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "build_matrix"
-PARTS = ("verify", "resolve", "diagnosis", "wheel", "store", "compile/flags", "source", "reproduce")
+PARTS = (
+    "verify",
+    "trial",
+    "wheelfile",
+    "resolve",
+    "diagnosis",
+    "wheel",
+    "store",
+    "compile/flags",
+    "source",
+    "reproduce",
+)
 ACCEPTED = Path(__file__).with_name("accepted.toml")
 COUNT = 300
 SEED = "2026"

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contexts import in_context
 
-from build_matrix.cli import build
+from build_matrix.cli.build import build_cells
 from build_matrix.errors import CellsFailedError, CompileError, ConfigurationError, DownloadError
-from build_matrix.model import Request
+from build_matrix.model import Conditions, Request
+from build_matrix.pipeline import build
 
 MATRIX = "".join(
     f'[[cell]]\nllama = "{llama}"\ncuda = "{cuda}"\narchitectures = ["89"]\n'
@@ -33,31 +35,34 @@ class _Wheel:
 
 def test_each_cell_is_a_request_for_another_machine(asked: dict[str, Request]) -> None:
     assert list(asked) == ["0.3.16+cu124.sm89", "0.3.16+cu130.sm89", "0.3.36+cu130.sm89"]
-    assert {(request.profile, request.cross) for request in asked.values()} == {("check", True)}
+    assert {(request.profile, request.ignore_driver) for request in asked.values()} == {("check", True)}
     assert list(build.requests_of_matrix(Request(), ["0.3.36+cu130.sm89"], "linux-x86_64")) == ["0.3.36+cu130.sm89"]
     with pytest.raises(ConfigurationError, match="Leave out"):
         build.requests_of_matrix(Request(llama="0.3.16"), None, "linux-x86_64")
 
 
 def test_cells_that_fail_are_named_at_the_end_with_the_first_ones_exit_code(
-    asked: dict[str, Request], monkeypatch: pytest.MonkeyPatch, reporter: Any, capsys: pytest.CaptureFixture[str]
+    asked: dict[str, Request],
+    monkeypatch: pytest.MonkeyPatch,
+    reporter: Any,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     tried = []
 
-    def one(request: Request, _job: object) -> Any:
+    def one(_context: object, request: Request, _options: object) -> Any:
         tried.append(request)
         if request.cuda == "12.4":
             raise DownloadError("No archive.", "Mend it.")
         if request.llama == "0.3.36":
             raise CompileError("No.", "Mend it.")
-        return _Wheel
+        return build.Built(_Wheel)  # type: ignore[arg-type]
 
     monkeypatch.setattr(build, "build_one", one)
-    job: Any = type("Job", (), {"reporter": reporter})
+    options = build.BuildOptions(Conditions(jobs=1), Path("wheels"), verify=False)
     with pytest.raises(
         CellsFailedError, match=r"2 of 3 cells failed: 0\.3\.16\+cu124\.sm89, 0\.3\.36\+cu130\.sm89"
     ) as caught:
-        build.build_all(asked, job)
+        build_cells(in_context(None, reporter=reporter), asked, options)
     assert len(tried) == 3
     assert caught.value.exit_code == DownloadError.exit_code
     said = capsys.readouterr().out

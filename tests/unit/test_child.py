@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from build_matrix.trial import harness
 from build_matrix.verify import child
 
 WIDTH = 5
@@ -93,11 +94,11 @@ def job(folder: Path, **changes: object) -> dict[str, Any]:
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[dict[str, Any]]]:
     def start(*jobs: dict[str, Any]) -> list[dict[str, Any]]:
         (tmp_path / "jobs.json").write_text(json.dumps({"jobs": jobs}))
-        child.main(str(tmp_path / "jobs.json"))
+        harness.run(child.work, str(tmp_path / "jobs.json"))
         lines = capsys.readouterr().out.splitlines()
-        assert all(line == "" or line.startswith(child.PREFIX) for line in lines)
+        assert all(line == "" or line.startswith(harness.PREFIX) for line in lines)
         assert lines[0] == "", "a line of its own, whatever was written before it"
-        return [json.loads(line.removeprefix(child.PREFIX)) for line in lines if line]
+        return [json.loads(line.removeprefix(harness.PREFIX)) for line in lines if line]
 
     return start
 
@@ -164,9 +165,9 @@ def test_it_runs_as_a_program_of_its_own(llama, run, tmp_path: Path) -> None:  #
     (tmp_path / "llama_cpp.py").write_text(
         "__version__ = '0.3.16'\n__path__ = ['/environment/llama_cpp']\ndef llama_supports_gpu_offload(): return 1\n"
     )
-    argv = [sys.executable, child.__file__, str(tmp_path / "jobs.json")]
+    argv = [sys.executable, harness.__file__, child.__file__, str(tmp_path / "jobs.json")]
     done = subprocess.run(argv, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True)
-    assert [json.loads(line.removeprefix(child.PREFIX)) for line in done.stdout.split("\n") if line] == facts
+    assert [json.loads(line.removeprefix(harness.PREFIX)) for line in done.stdout.split("\n") if line] == facts
 
 
 def test_a_crash_in_one_job_leaves_what_came_before(llama, run, tmp_path: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -176,5 +177,5 @@ def test_a_crash_in_one_job_leaves_what_came_before(llama, run, tmp_path: Path, 
     monkeypatch.setattr(FakeLlama, "eval", crash)
     with pytest.raises(RuntimeError, match="-3"):
         run(job(tmp_path))
-    told = [json.loads(line.removeprefix(child.PREFIX)) for line in capsys.readouterr().out.splitlines() if line]
+    told = [json.loads(line.removeprefix(harness.PREFIX)) for line in capsys.readouterr().out.splitlines() if line]
     assert told[-1] == {"job": "gpu-F16-99", "state": "loaded"}

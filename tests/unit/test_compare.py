@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from elf import ADDRESS, make_elf
@@ -11,6 +10,7 @@ from elf import ADDRESS, make_elf
 from build_matrix.model import Difference
 from build_matrix.process.runner import Completed
 from build_matrix.reproduce import compare, compare_wheels, full_report
+from build_matrix.wheelfile.sections import Section, Symbol
 from wheels import make_wheel
 
 BASE = {".text": b"\1\2\3\4", ".rodata": b"one text\0another text\0"}
@@ -93,10 +93,9 @@ def test_five_texts_are_shown_without_counting_further_ones(tmp_path: Path) -> N
 
 def test_the_symbol_that_holds_the_first_difference_is_named() -> None:
     def described(*symbols: tuple[str, int, int], address: int = ADDRESS) -> str:
-        elf = SimpleNamespace(
-            exported_symbols=[SimpleNamespace(name=name, value=value, size=size) for name, value, size in symbols]
-        )
-        return compare._describe(b"\1\2\3\4", b"\1\2\xff\4", elf, SimpleNamespace(virtual_address=address))
+        one, other = (Section(name=".data", address=address, content=data) for data in (b"\1\2\3\4", b"\1\2\xff\4"))
+        exported = [Symbol(name=name, address=value, size=size) for name, value, size in symbols]
+        return compare._describe(one, other, exported)
 
     at = ADDRESS + 2
     plain = "1 of 4 bytes, the first at 0x2"

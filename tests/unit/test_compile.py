@@ -44,9 +44,11 @@ from build_matrix.model import (
     Toolchain,
     digest_of,
 )
+from build_matrix.platforms import find_platform
 from build_matrix.probe import free_memory
 from build_matrix.process.nvcc_launcher import BEHIND, CACHE, IDENTITY
 from build_matrix.store import Store
+from build_matrix.sysroot_flags import c_flags, cxx_flags
 
 INSTRUCTION_SETS = {
     "GGML_SSE42", "GGML_AVX", "GGML_AVX2", "GGML_BMI2", "GGML_FMA", "GGML_F16C", "GGML_AVX_VNNI", "GGML_AVX512",
@@ -60,7 +62,7 @@ def with_cell(inputs: BuildInputs, **changes: object) -> BuildInputs:
 
 @pytest.mark.parametrize("version", locked_llama_releases())
 def test_every_cpu_instruction_set_is_set_explicitly(version: str) -> None:
-    options = llama_releases()[version].options
+    options = {**llama_releases()[version].options, **find_platform("linux-x86_64").options}
     assert set(options) >= INSTRUCTION_SETS | {"GGML_NATIVE"}
     assert options["GGML_NATIVE"] == "OFF"
 
@@ -161,7 +163,7 @@ def test_every_folder_gets_another_name_in_what_is_compiled_and_linked(inputs: B
         "-ffile-prefix-map=/store/toolkit=/cuda",
         "-ffile-prefix-map=/store/sysroot=/sysroot",
     ]
-    c, cxx = ([*maps, *flags] for flags in (inputs.sysroot.c_flags, inputs.sysroot.cxx_flags))
+    c, cxx = ([*maps, *flags] for flags in (c_flags(inputs.sysroot), cxx_flags(inputs.sysroot)))
     assert found["CMAKE_C_FLAGS"].split() == c
     assert found["CMAKE_CXX_FLAGS"].split() == cxx
     cuda = ["--generate-code=arch=compute_89,code=sm_89", *(f"-Xcompiler={flag}" for flag in cxx)]

@@ -18,6 +18,7 @@ from build_matrix import digests, verify, wheel
 from build_matrix.compile import cache_probe, digest_of_inputs, flags
 from build_matrix.digests import CONTENT, PACKAGE, code_digest, content_digest, note_content, tree_digest
 from build_matrix.downloads import Downloads, IndexConfiguration
+from build_matrix.downloads.origins import debian
 from build_matrix.locks import select_sdist
 from build_matrix.model import (
     AppliedPatch,
@@ -28,13 +29,17 @@ from build_matrix.model import (
     Machine,
     RawWheel,
 )
+from build_matrix.platforms import find_platform
+from build_matrix.platforms.system_needs import known_system_needs
 from build_matrix.process import nvcc_launcher
-from build_matrix.provision import provision_environment
+from build_matrix.provision import provision_environment, self_test
 from build_matrix.provision import toolkit as toolkits
 from build_matrix.source import prepare_source
 from build_matrix.store import Store
+from build_matrix.trial import child, harness, watch
+from build_matrix.trial.environment import Environment
 from build_matrix.verify import model_file, numbers, reference, smoke
-from build_matrix.wheelfile import platform_policy
+from build_matrix.wheelfile.file import WheelFile
 
 replace = msgspec.structs.replace
 
@@ -208,7 +213,10 @@ SOURCE_MODULES = [
 # digests by its value (records, rows of the catalog and of the locks).
 NEUTRAL = (
     "__init__.py", "context.py", "digests.py", "errors.py", "model/", "redact.py", "process/relay.py", "report.py",
-    "process/runner.py", "process/sandbox.py", "store.py", "catalog/__init__.py", "locks/__init__.py", "downloads/",
+    "process/runner.py", "process/sandbox.py", "store.py", "catalog/__init__.py", "locks/__init__.py",
+    "downloads/__init__.py", "downloads/authentication.py", "downloads/client.py", "downloads/download.py",
+    "downloads/index/", "downloads/tasks.py", "downloads/transport.py", "downloads/urls.py",
+    "platforms/__init__.py",
 )  # fmt: skip
 # Modules whose result is less than all that they do.
 PART = {
@@ -262,7 +270,8 @@ def test_every_stage_of_the_store_has_its_code_in_its_digest() -> None:
         and ast.unparse(node.func.value) in {"store", "context.store"}
     }
     having = {Path(module.__file__).relative_to(PACKAGE).as_posix() for module in SOURCE_MODULES}
-    assert callers - having == {"verify/smoke.py"}  # its stages: the code of model_file and reference; links by content
+    # The models and answers of smoke: the code of model_file and reference; the links of a trial: by content.
+    assert callers - having == {"verify/smoke.py", "trial/environment.py"}
     assert not [path for path in PACKAGE.rglob("*.py") if re.search(r"^VERSION = \d", path.read_text(), re.MULTILINE)]
 
 
@@ -318,19 +327,20 @@ def test_a_filled_store_is_not_asked_for_what_other_code_made(
     program = tmp_path / "ccache"
     program.touch()
     name: CacheProgram = "ccache"
+    environment = Environment(python=Path("python"), folder=tmp_path)
     stages: dict[str, Callable[[], object]] = {
         "source": lambda: prepare_source(in_context(store, downloads=downloads), select_sdist("0.3.16"), tmp_path),
         "build-environment": lambda: provision_environment(in_context(store, downloads=downloads), ()),
-        "self-test": lambda: toolkits.self_test(
+        "self-test": lambda: self_test(
             in_context(store), inputs.toolchain, inputs.cell.architectures, inputs.compiler, inputs.sysroot
         ),
         "cache-probe": lambda: cache_probe.why_unfit(in_context(store), name, program, inputs),
-        "system-needs": lambda: platform_policy.known_system_needs({}, (), store, lambda path: path),
+        "system-needs": lambda: known_system_needs(find_platform("linux-x86_64"), {}, (), store, Path),
         "wheel": lambda: wheel.finish_wheel(in_context(store), raw, inputs, 1, tmp_path),
-        "smoke-model": lambda: smoke.prepare_bench(in_context(store, cpus=1), Path("python"), tmp_path, None),
+        "smoke-model": lambda: smoke.prepare_smoke_test(in_context(store, cpus=1), environment, None),
     }
     before = {stage: ask(asked, stage, call) for stage, call in stages.items()}
-    for module in ("source", "provision.environment", "provision.toolkit", "wheelfile.platform_policy", "wheel",
+    for module in ("source", "provision.environment", "provision.small_kernel", "platforms.system_needs", "wheel",
                    "verify.smoke", "compile.cache_probe"):  # fmt: skip
         monkeypatch.setattr(f"build_matrix.{module}.code_digest", lambda *_: "other code")
     after = {stage: ask(asked, stage, call) for stage, call in stages.items()}
@@ -351,8 +361,8 @@ def test_a_toolkit_depends_on_its_code_its_files_and_the_places_of_debians(monke
     before = toolkits._digest((file,))
     assert toolkits._digest((replace(file, sha256="1" * 64),)) != before
     assert toolkits._digest((replace(file, path="pool/elsewhere"),)) == before
-    places = toolkits.sources()
-    monkeypatch.setattr(toolkits, "sources", lambda: replace(places, debian=replace(places.debian, places={"a": "b"})))
+    places = debian.sources()
+    monkeypatch.setattr(debian, "sources", lambda: replace(places, debian=replace(places.debian, places={"a": "b"})))
     assert toolkits._digest((file,)) != before
     monkeypatch.undo()
     monkeypatch.setattr(toolkits, "code_digest", lambda *_: "other code")
@@ -394,28 +404,33 @@ def test_a_wheel_depends_on_all_that_its_record_says(inputs: BuildInputs, monkey
 def test_a_verdict_depends_on_the_wheel_its_record_the_machine_and_all_that_verifies(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "x.whl"
-    found = [verify._inputs(path, "a", machine), verify._inputs(path, "b", machine)]
+    (tmp_path / "b").mkdir()
+    for path, content in ((tmp_path / "x.whl", b"a"), (tmp_path / "b" / "x.whl", b"b")):
+        path.write_bytes(content)
+    wheel = WheelFile(tmp_path / "x.whl")
+    found = [verify._inputs(wheel, machine), verify._inputs(WheelFile(tmp_path / "b" / "x.whl"), machine)]
     found += [
-        verify._inputs(path, "a", replace(machine, **change))
+        verify._inputs(wheel, replace(machine, **change))
         for change in ({"driver_problem": "x"}, {"libc": "glibc 2.41"}, {"python": "3.99"}, {"cpus": 99})
     ]
     for name in ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH"):
         with monkeypatch.context() as patch:
             patch.setenv(name, "/somewhere")
-            found.append(verify._inputs(path, "a", machine))
+            found.append(verify._inputs(wheel, machine))
     with monkeypatch.context() as patch:
         patch.setattr(verify, "library_versions", lambda *_: {"numpy": "99"})
-        found.append(verify._inputs(path, "a", machine))
+        found.append(verify._inputs(wheel, machine))
     with monkeypatch.context() as patch:
         patch.setattr(verify, "code_digest", lambda *_: "other bounds")
-        found.append(verify._inputs(path, "a", machine))
+        found.append(verify._inputs(wheel, machine))
     (tmp_path / "x.whl.json").write_text("{}")
-    found.append(verify._inputs(path, "a", machine))
+    found.append(verify._inputs(wheel, machine))
     assert len(set(found)) == len(found)
 
 
-@pytest.mark.parametrize("module", [numbers, smoke, model_file, reference, verify.static, verify.child])
+@pytest.mark.parametrize(
+    "module", [numbers, smoke, model_file, reference, verify.static, verify.child, child, harness, watch]
+)
 def test_bounds_tokens_models_and_checks_are_in_the_digest_of_a_verdict(module) -> None:  # type: ignore[no-untyped-def]
     assert Path(module.__file__) in set(digests.code_files(*verify.CODE))
 

@@ -14,12 +14,12 @@ import pytest
 from commands import ROOT, run_tool
 
 from build_matrix.cli import SUBCOMMANDS, page
-from build_matrix.locks import ingredient_choices
+from build_matrix.downloads import ingredient_choices
 from build_matrix.locks.needed import Target, build_files
 from build_matrix.model import Architecture, Cell
 
 PACKAGE = ROOT / "build_matrix"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 HOW_TO = [ROOT / "README.md", ROOT / "docs/tutorial.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
 COMMANDS = {page.name_of(module): module.command for module in SUBCOMMANDS}
 
@@ -206,14 +206,14 @@ def store_folders() -> set[str]:
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
                 left, right = ast.unparse(node.left), node.right
                 name = right.value if isinstance(right, ast.Constant) else constants.get(ast.unparse(right), "")
-                if left in {"store.root", "self._store.root"} and name:
+                if left in {"store.root", "self._store.root", "context.store.root"} and name:
                     found.add(str(name))
     return found - {"stage"}  # a place for a link to be relative to
 
 
 def _constants(path: Path) -> Iterator[tuple[str, str]]:
-    """Module-level texts of this file and of the options, which it may import."""
-    for source in (path, PACKAGE / "cli/options.py"):
+    """Module-level texts of this file and of the set-up, which it may import."""
+    for source in (path, PACKAGE / "pipeline/setup.py"):
         for node in ast.parse(source.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
                 yield ast.unparse(node.targets[0]), str(node.value.value)
@@ -236,7 +236,8 @@ def test_every_variable_of_this_tool_that_a_page_names_is_read() -> None:
 
 
 def test_every_file_of_the_repository_that_a_page_names_is_there() -> None:
-    tops = ("build_matrix/", "patches/", "tests/", "docs/", "locks/", "catalog/", "benchmarks/", ".ci/")
+    tops = ("build_matrix/", "patches/", "tests/", "docs/", "benchmarks/", ".ci/")
+    tops += tuple(f"{folder.name}/" for folder in PACKAGE.iterdir() if folder.is_dir())
     missing = []
     for path in PAGES:
         for name in set(re.findall(r"`([\w./*-]+)`", path.read_text(encoding="utf-8"))):

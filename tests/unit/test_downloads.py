@@ -427,7 +427,7 @@ def test_what_comes_moves_the_time_limit_and_a_trickle_does_not(
     watch, shown = Counting(60.0), []
     file = Component(project="thing", version="1.0", filename=NAME, sha256=SHA256, size=length)
     url, over = httpserver.url_for(f"/files/{NAME}"), Transport(IndexConfiguration(endpoints=()))
-    download.Download(file, url, tmp_path / "part", over, watch, shown.append).run()
+    download.Download(file, url, download.Place(tmp_path / "part", shown.append), over, watch).run()
     assert (tmp_path / "part").read_bytes() == CONTENT[:length]
     assert (watch.moves > 0, shown[-1]) == (moved, length)
 

@@ -11,8 +11,7 @@ from build_matrix.diagnosis import diagnose, evidence_of_use, why_not_judged
 from build_matrix.diagnosis.causes import CAUSES, cause
 from build_matrix.diagnosis.driver import explain, explain_nvml
 from build_matrix.diagnosis.machine import why_driver_fails, why_no_gpu
-from build_matrix.errors import MissingPrerequisiteError
-from build_matrix.model import Driver, DriverEvidence, Finding, FoundLibrary, Gpu, Machine, PciGpu, Surroundings
+from build_matrix.model import Driver, DriverEvidence, DriverLibrary, Finding, Gpu, Machine, PciGpu, Surroundings
 
 MISSING = "libcuda.so.1: cannot open shared object file: No such file or directory"
 GPU = Gpu(name="NVIDIA GeForce RTX 4090", uuid="GPU-1", compute_capability="8.9")
@@ -56,19 +55,19 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"library_error": MISSING, "nvml_error": 9}, {}, "driver half installed", "libnvidia-ml.so.1"),
     ({"library_error": MISSING, "modules": ("nvidia",)}, {}, "driver half installed", "kernel module is loaded"),
     (
-        {"library_error": MISSING, "found": (FoundLibrary(path="/usr/lib/wsl/lib/libcuda.so.1"),)},
+        {"library_error": MISSING, "libraries": (DriverLibrary(path="/usr/lib/wsl/lib/libcuda.so.1"),)},
         {"wsl": True},
         "WSL library off the loader path",
         "/usr/lib/wsl/lib",
     ),
     (
-        {"library_error": MISSING, "found": (FoundLibrary(path="/usr/lib/wsl/lib/libcuda.so.1"),)},
+        {"library_error": MISSING, "libraries": (DriverLibrary(path="/usr/lib/wsl/lib/libcuda.so.1"),)},
         {"wsl": True, "container": "docker"},
         "WSL library off the loader path",
         "/usr/lib/wsl/lib",
     ),
     (
-        {"library_error": MISSING, "found": (FoundLibrary(path="/usr/lib/wsl/lib/libcuda.so.1"),)},
+        {"library_error": MISSING, "libraries": (DriverLibrary(path="/usr/lib/wsl/lib/libcuda.so.1"),)},
         {},
         "library off the loader path",
         "/usr/lib/wsl/lib,",
@@ -78,13 +77,13 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"library_error": MISSING, "nodes": NONE | {"dxg": "ok"}}, {"wsl": True}, "WSL without a GPU", "no GPU."),
     ({"library_error": MISSING}, {"wsl": True, "container": "docker"}, "container without driver", "container"),
     (
-        {"library_error": MISSING, "found": (FoundLibrary(path="/run/opengl-driver/lib/libcuda.so.1"),)},
+        {"library_error": MISSING, "libraries": (DriverLibrary(path="/run/opengl-driver/lib/libcuda.so.1"),)},
         {},
         "library off the loader path",
         "/run/opengl-driver/lib,",
     ),
     (
-        {"library_error": MISSING, "found": (FoundLibrary(path="/usr/lib32/libcuda.so.1", bits=32),)},
+        {"library_error": MISSING, "libraries": (DriverLibrary(path="/usr/lib32/libcuda.so.1", bits=32),)},
         {},
         "32-bit library",
         "/usr/lib32/libcuda.so.1",
@@ -107,8 +106,8 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     # what gives the driver to a process depends on what it is in
     ({"library_error": MISSING}, {"container": "lxc"}, "LXC without the driver", "LXC"),
     ({"library_error": MISSING, "nvml_error": 0}, {"container": "lxc"}, "driver half installed", "libnvidia-ml.so.1"),
-    ({"library_error": MISSING}, {"container": "flatpak"}, "flatpak without the driver", "flatpak"),
-    ({"library_error": MISSING, "nodes": OPEN}, {"container": "flatpak"}, "flatpak without the driver", "flatpak"),
+    ({"library_error": MISSING}, {"container": "flatpak"}, "flatpak without the driver", "Flatpak"),
+    ({"library_error": MISSING, "nodes": OPEN}, {"container": "flatpak"}, "flatpak without the driver", "Flatpak"),
     ({"library_error": MISSING, "nodes": OPEN}, {"container": "snap"}, "snap without the driver", "snap"),
     ({"library_error": "/x/libcuda.so.1: file too short"}, {"container": "lxc"}, "broken library", "file too short"),
     # it does not answer
@@ -197,12 +196,12 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "given no GPU",
     ),
     ({"init_error": 100}, {"wsl": True}, "WSL without a GPU", "Windows"),
-    (PLAIN | {"init_error": 2}, {"wsl": True}, "driver out of memory", "error 2 to cuInit"),
+    (PLAIN | {"init_error": 2}, {"wsl": True}, "driver out of memory", "cuInit fails with error 2"),
     ({"init_error": 100, "library": "/usr/lib/wsl/lib/libcuda.so.1"}, {"wsl": True}, "WSL without a GPU", "Windows"),
     ({"init_error": 500, "library": "/usr/lib/wsl/lib/libcuda.so.1"}, {"wsl": True}, "library incomplete", "500"),
     # no GPU is shown
     ({"init_error": 100}, {}, "no GPU", "no GPU."),
-    ({"init_error": 100, "pci": ()}, {}, "no GPU on the bus", "PCI bus shows none"),
+    ({"init_error": 100, "pci": ()}, {}, "no GPU on the bus", "nor the PCI bus shows one"),
     ({"init_error": 100, "nodes": OPEN, "pci": ()}, {}, "no GPU", "no GPU."),
     ({"init_error": 0}, {}, "no GPU", "no GPU."),
     ({"init_error": 100, "nodes": NONE, "pci": bus()}, {"container": "docker"}, "container without GPU", "no GPU"),
@@ -213,7 +212,7 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "NVIDIA_VISIBLE_DEVICES='none'",
     ),
     ({"init_error": 0, "nodes": NONE}, {"container": "lxc"}, "LXC without GPU", "given no GPU"),
-    ({"init_error": 100, "nodes": NONE}, {"container": "flatpak"}, "flatpak without GPU", "flatpak"),
+    ({"init_error": 100, "nodes": NONE}, {"container": "flatpak"}, "flatpak without GPU", "Flatpak"),
     ({"init_error": 100, "nodes": NONE}, {"container": "snap"}, "snap without GPU", "snap"),
     ({"init_error": 100, "nodes": NONE, "pci": bus("nouveau")}, {}, "nouveau", BUS),
     ({"init_error": 100, "nodes": NONE, "pci": bus("vfio-pci")}, {}, "GPU passed through", BUS),
@@ -323,12 +322,12 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "error 999",
     ),
     ({"init_error": 999, "nvml_error": 0}, {}, "unknown error", "error 999"),
-    ({"init_error": 999, "nodes": NONE}, {}, "unknown error", "answers error 999 to cuInit"),
-    ({"init_error": 999, "nodes": OPEN}, {}, "unknown error", "answers error 999 to cuInit"),
+    ({"init_error": 999, "nodes": NONE}, {}, "unknown error", "cuInit fails with error 999"),
+    ({"init_error": 999, "nodes": OPEN}, {}, "unknown error", "cuInit fails with error 999"),
     ({"init_error": 802, "nodes": OPEN | {"nvidia-uvm": "missing"}}, {}, "fabric manager", "Fabric Manager"),
     # the rest by the result alone
     ({"init_error": 3}, {}, "driver not initialized", "error 3"),
-    ({"init_error": 2}, {}, "driver out of memory", "from the system"),
+    ({"init_error": 2}, {}, "driver out of memory", "the system gives"),
     ({"init_error": 2, "address_space": 8 << 30}, {}, "address space limited", "8.0 GiB"),
     ({"init_error": 999, "address_space": 8 << 30}, {}, "unknown error", "999"),
     ({"init_error": 101}, {}, "invalid GPU number", "101"),
@@ -337,11 +336,11 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"init_error": 46}, {"device_order": "pci"}, "GPU busy", "46"),
     ({"init_error": 46}, {}, "GPU busy", "46"),
     ({"init_error": 801}, {}, "not supported", "801"),
-    ({"init_error": 12345}, {}, "other driver error", "error 12345 to cuInit"),
-    ({"version_error": 12345}, {}, "driver without version", "cuDriverGetVersion answers error 12345."),
-    ({"version_error": 999, "init_error": 0, "visible": (GPU,)}, {}, "driver without version", "answers error 999."),
+    ({"init_error": 12345}, {}, "other driver error", "cuInit fails with error 12345"),
+    ({"version_error": 12345}, {}, "driver without version", "cuDriverGetVersion returns error 12345."),
+    ({"version_error": 999, "init_error": 0, "visible": (GPU,)}, {}, "driver without version", "returns error 999."),
     ({"version_error": 34, "init_error": 0, "visible": (GPU,)}, {}, "stub library", "error 34"),
-    ({"version_odd": 0, "init_error": 0, "visible": (GPU,)}, {}, "driver without version", "answers 0."),
+    ({"version_odd": 0, "init_error": 0, "visible": (GPU,)}, {}, "driver without version", "returns 0."),
     ({"version_odd": -1, "init_error": 100}, {}, "no GPU", "no GPU."),
 ]
 
@@ -531,8 +530,6 @@ def test_a_platform_that_is_not_supported_is_named_beside_all_the_rest(machine: 
     assert [finding.fact for finding in diagnose(here) if not finding.passed] == [
         "Wheels are not built for linux aarch64."
     ]
-    with pytest.raises(MissingPrerequisiteError, match="linux aarch64"):
-        _ = here.target
 
 
 def test_an_unknown_order_without_a_list_that_hides_is_one_problem(machine: Machine) -> None:
@@ -578,8 +575,8 @@ def test_what_nvml_names_is_a_problem_though_cuda_works(machine: Machine, code: 
     evidence = msgspec.structs.replace(here.evidence, nvml_error=code, nvml_problem=f"it fails (NVML error {code})")
     (finding,) = (one for one in diagnose(msgspec.structs.replace(here, evidence=evidence)) if not one.passed)
     assert finding.rule == "NVML"
-    assert finding.fact == f"NVML does not answer, though the driver library does: it fails (NVML error {code})."
-    assert finding.remedy.startswith("nvidia-smi, and what else asks NVML, fails too.")
+    assert finding.fact == f"NVML does not work, although the driver library does: it fails (NVML error {code})."
+    assert finding.remedy.startswith("nvidia-smi and other programs that use NVML fail too.")
     assert "{" not in finding.remedy
 
 
@@ -597,7 +594,7 @@ def test_gpus_of_one_name_are_counted(machine: Machine) -> None:
         for number, name in enumerate(["NVIDIA H100", "NVIDIA L4", "NVIDIA H100"])
     )
     many = msgspec.structs.replace(here, gpus=gpus, evidence=DriverEvidence(init_error=0, visible=gpus))
-    assert evidence_of_use(many) == "the driver library answers, and shows this process 2 x NVIDIA H100, NVIDIA L4"
+    assert evidence_of_use(many) == "the driver library works and shows this process 2 x NVIDIA H100, NVIDIA L4"
 
 
 def test_a_claimed_absence_of_the_driver_does_not_blame_this_container(machine: Machine) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from build_matrix.errors import MissingPrerequisiteError
-from build_matrix.model import FoundLibrary, PciGpu
-from build_matrix.probe import platform_name, this_platform
+from build_matrix.errors import NoCompatibleChoiceError
+from build_matrix.model import DriverLibrary, PciGpu
+from build_matrix.platforms import find_platform, platform_name
 from build_matrix.probe.cuda_child import loaded_file, nodes
 from build_matrix.probe.evidence import library_version, read_evidence
 from build_matrix.probe.surroundings import find_surroundings
@@ -44,7 +44,7 @@ def device(root: Path, address: str, vendor: str, kind: str, driver: str = "") -
     ("system", "processor", "name", "supported"),
     [
         ("linux", "x86_64", "linux-x86_64", True),
-        ("win32", "AMD64", "windows-x86_64", True),
+        ("win32", "AMD64", "windows-x86_64", False),
         ("linux", "aarch64", "linux-aarch64", False),
         ("darwin", "arm64", "darwin-arm64", False),
         ("win32", "ARM64", "windows-arm64", False),
@@ -57,15 +57,15 @@ def test_every_platform_has_a_name_and_few_are_supported(
     monkeypatch.setattr(platform, "machine", lambda: processor)
     assert platform_name() == name
     if supported:
-        assert this_platform() == name
+        assert find_platform(platform_name()).name == name
     else:
-        with pytest.raises(MissingPrerequisiteError, match=name.replace("-", " ")):
-            this_platform()
+        with pytest.raises(NoCompatibleChoiceError, match=name):
+            find_platform(platform_name())
 
 
 def test_an_empty_system_says_nothing(tmp_path: Path) -> None:
     evidence = read_evidence({}, tmp_path)
-    assert (evidence.found, evidence.modules, evidence.module_version, evidence.pci) == ((), (), "", None)
+    assert (evidence.libraries, evidence.modules, evidence.module_version, evidence.pci) == ((), (), "", None)
     assert not evidence.secure_boot
     surroundings = find_surroundings({}, tmp_path)
     assert (surroundings.container, surroundings.wsl, surroundings.visible_devices) == ("", False, None)
@@ -107,11 +107,11 @@ def test_libraries_are_found_in_the_usual_folders_and_on_the_path(tmp_path: Path
     write(tmp_path, "usr/lib32/libcuda.so.1", ELF32)
     write(tmp_path, "own/libcuda.so.1", b"")
     write(tmp_path, "own/libcuda.so.1.txt", ELF64)
-    found = read_evidence({"LD_LIBRARY_PATH": "/own/:/nowhere:"}, tmp_path).found
+    found = read_evidence({"LD_LIBRARY_PATH": "/own/:/nowhere:"}, tmp_path).libraries
     assert found == (
-        FoundLibrary(path="/own/libcuda.so.1", bits=0),
-        FoundLibrary(path="/usr/lib/wsl/lib/libcuda.so.1", bits=64),
-        FoundLibrary(path="/usr/lib32/libcuda.so.1", bits=32),
+        DriverLibrary(path="/own/libcuda.so.1", bits=0),
+        DriverLibrary(path="/usr/lib/wsl/lib/libcuda.so.1", bits=64),
+        DriverLibrary(path="/usr/lib32/libcuda.so.1", bits=32),
     )
 
 
@@ -263,5 +263,5 @@ def test_odd_files_are_no_error(tmp_path: Path) -> None:
     loop.parent.mkdir(parents=True)
     loop.symlink_to(loop)
     evidence = read_evidence({"LD_LIBRARY_PATH": "a\0b:/x"}, tmp_path)
-    assert (evidence.module_version, evidence.found, evidence.pci) == ("", (), ())
+    assert (evidence.module_version, evidence.libraries, evidence.pci) == ("", (), ())
     assert not find_surroundings({"LD_LIBRARY_PATH": "/compat\0"}, tmp_path).wsl

@@ -142,7 +142,7 @@ def test_where_no_report_can_be_written_the_sentence_stands_alone(
     found = fault.explain(raised(ValueError("odd")), ["build-matrix", "doctor"])
     assert isinstance(found, InternalError)
     assert "ValueError: odd" in found.problem
-    assert "No folder" in found.remedy
+    assert "No report could be written" in found.remedy
 
 
 @pytest.mark.parametrize(

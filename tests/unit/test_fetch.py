@@ -14,13 +14,14 @@ from commands import run_tool
 from contexts import in_context
 
 from build_matrix.cli import fetch
-from build_matrix.cli.fetch import SUMS, cell_files, choose_cell, put
-from build_matrix.downloads import Downloads, IndexConfiguration
+from build_matrix.downloads import Downloads, IndexConfiguration, ingredient_choices
+from build_matrix.downloads.origins import origin_of
 from build_matrix.errors import ArchiveUnreachableError, ConfigurationError, FileMissingError
-from build_matrix.locks import ingredient_choices, read_lock, select_wheels
-from build_matrix.locks.needed import Target, build_files, place, read_tool_lock, tool_files
-from build_matrix.locks.update import PYTHONS
+from build_matrix.locks import read_lock, select_wheels
+from build_matrix.locks.needed import Target, build_files, read_tool_lock, tool_files
 from build_matrix.model import Architecture, Cell, Component, Machine, Origin, Request, file_sha256
+from build_matrix.pipeline.fetch import SUMS, cell_files, choose_cell, put
+from build_matrix.pipeline.lock import PYTHONS
 from build_matrix.store import Store
 
 CELL = Cell(llama="0.3.16", cuda="13.0", architectures=(Architecture(number=89),), platform="linux-x86_64")
@@ -193,7 +194,7 @@ def origins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IndexConfigurati
     """All three origins, as folders."""
     root = tmp_path / "ori gins"
     for file, data in zip(components(), FILES.values(), strict=True):
-        path = root / place(file)
+        path = root / origin_of(file).place(file)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     monkeypatch.setenv("BUILD_MATRIX_REDIST", (root / "redist").as_uri())
@@ -226,7 +227,7 @@ def test_what_is_in_the_folder_is_kept_and_what_was_damaged_is_written_again(
     folder = tmp_path / "carried"
     downloads = Downloads(store, reporter, origins)
     put(components(), folder, downloads)
-    first, *others = (folder / place(file) for file in components())
+    first, *others = (folder / origin_of(file).place(file) for file in components())
     os.utime(others[0], (1, 1))
     first.write_bytes(b"damaged")
     put(components(), folder, downloads)
@@ -241,8 +242,8 @@ def test_what_is_in_the_folder_is_kept_and_what_was_damaged_is_written_again(
 def test_the_variables_to_set_are_named_for_what_is_there(reporter, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder = tmp_path / "a folder"
     for file in components()[:2]:
-        (folder / place(file)).parent.mkdir(parents=True, exist_ok=True)
-        (folder / place(file)).write_bytes(b"x")
+        (folder / origin_of(file).place(file)).parent.mkdir(parents=True, exist_ok=True)
+        (folder / origin_of(file).place(file)).write_bytes(b"x")
     fetch.explain(components()[:2], folder, reporter)
     text = "\n".join(reporter.lines)
     assert f"PIP_NO_INDEX=1 PIP_FIND_LINKS='{folder}'" in text

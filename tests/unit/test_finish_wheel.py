@@ -29,11 +29,13 @@ from build_matrix.model import (
     file_sha256,
 )
 from build_matrix.store import Store
-from build_matrix.wheel import finish_wheel, hygiene
+from build_matrix.wheel import finish_wheel
 from build_matrix.wheel.hygiene import check_members
 from build_matrix.wheel.sbom import write_sbom
-from build_matrix.wheelfile.archive import Members, headers, read_members, record_path, relabel, write_wheel
+from build_matrix.wheelfile import file
+from build_matrix.wheelfile.archive import Members, headers, read_members, relabel, write_wheel
 from build_matrix.wheelfile.native import Library
+from build_matrix.wheelfile.sidecar import record_path
 from wheels import raw_members
 
 CUDA, BASE = b"\x7fELF cuda", b"\x7fELF base"
@@ -47,6 +49,9 @@ def component(project: str, version: str, **changes: str) -> Component:
         project=project, version=version, filename=f"{project}-{version}.whl", sha256=f"{len(project):064x}"
     )
     return msgspec.structs.replace(part, **changes)
+
+
+GLIBC = component("glibc", "2.28", origin="debian", filename="glibc_2.28_amd64.deb")
 
 
 TOOLKIT = (
@@ -63,8 +68,7 @@ def libraries(monkeypatch: pytest.MonkeyPatch) -> dict[bytes, Library]:
         CUDA: Library(soname="libggml-cuda.so", needed=("libcudart.so.13", "libcublas.so.13"), runpath=("$ORIGIN",)),
         BASE: Library(soname="libggml-base.so", needed=("libc.so.6",), runpath=("$ORIGIN",)),
     }
-    for module in (stage, hygiene):
-        monkeypatch.setattr(module, "read_library", known.get)
+    monkeypatch.setattr(file, "read_library", known.get)
     monkeypatch.setattr(stage, "known_system_needs", lambda *_: NEEDS)
     return known
 
@@ -83,7 +87,7 @@ def work(inputs: BuildInputs, tmp_path: Path) -> BuildInputs:
         source=msgspec.structs.replace(inputs.source, root=tmp_path / "source", patches=patches),
         toolchain=msgspec.structs.replace(inputs.toolchain, components=TOOLKIT),
         environment=msgspec.structs.replace(inputs.environment, components=(component("cmake", "4.0"),)),
-        sysroot=msgspec.structs.replace(inputs.sysroot, components=(component("glibc", "2.28", origin="debian"),)),
+        sysroot=msgspec.structs.replace(inputs.sysroot, components=(GLIBC,)),
     )
 
 
@@ -199,6 +203,20 @@ def test_the_same_build_is_finished_once_and_another_again(
     assert len(asked) == 3
 
 
+def test_a_wheel_is_finished_with_one_look_at_each_library(
+    finish, libraries: dict[bytes, Library], monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    parsed: list[bytes] = []
+
+    def read(data: bytes) -> Library | None:
+        parsed.append(data)
+        return libraries.get(data)
+
+    monkeypatch.setattr(file, "read_library", read)
+    finish()
+    assert sorted(data for data in parsed if data in libraries) == sorted(libraries)
+
+
 def test_a_wheel_that_somebody_changed_or_removed_is_put_back(finish) -> None:  # type: ignore[no-untyped-def]
     path = finish().path
     content = path.read_bytes()
@@ -238,10 +256,14 @@ def labelled(changes: dict[str, bytes]) -> Members:
     return relabel(raw_members(), "cu130.sm89", ()) | changes
 
 
+def check(members: Members, libraries: dict[bytes, Library], forbidden: tuple[str, ...] = ()) -> None:
+    check_members(members, {name: libraries[data] for name, data in members.items() if data in libraries}, forbidden)
+
+
 def test_a_wheel_without_a_licence_is_refused() -> None:
     members = {name: data for name, data in labelled({}).items() if "/licenses/" not in name}
     with pytest.raises(VerificationError, match="holds no licence text"):
-        check_members(members, ())
+        check(members, {})
 
 
 @pytest.mark.parametrize(
@@ -260,26 +282,26 @@ def test_a_library_that_would_not_work_elsewhere_is_refused(
 ) -> None:
     libraries[b"\x7fELF x"] = library
     with pytest.raises(VerificationError, match=problem):
-        check_members(labelled({"llama_cpp/lib/libx.so": b"\x7fELF x"}), ())
+        check(labelled({"llama_cpp/lib/libx.so": b"\x7fELF x"}), libraries)
 
 
 @pytest.mark.parametrize("soname", ["", "libx.so"])
 def test_a_library_may_have_no_name_or_its_own(libraries: dict[bytes, Library], soname: str) -> None:
     libraries[b"\x7fELF x"] = Library(soname=soname, needed=(), runpath=())
-    check_members(labelled({"llama_cpp/lib/libx.so": b"\x7fELF x"}), ())
+    check(labelled({"llama_cpp/lib/libx.so": b"\x7fELF x"}), libraries)
 
 
 def test_a_second_copy_of_a_library_is_refused_and_of_a_text_is_not(libraries: dict[bytes, Library]) -> None:
     libraries[b"\x7fELF x"] = Library(soname="", needed=(), runpath=())
-    check_members(labelled({"llama_cpp/a.py": b"same", "llama_cpp/b.py": b"same"}), ())
+    check(labelled({"llama_cpp/a.py": b"same", "llama_cpp/b.py": b"same"}), libraries)
     twice = {"llama_cpp/lib/a.so": b"\x7fELF x", "llama_cpp/lib/b.so": b"\x7fELF x"}
     with pytest.raises(VerificationError, match=r"lib/b\.so is a second copy of llama_cpp/lib/a\.so"):
-        check_members(labelled(twice), ())
+        check(labelled(twice), libraries)
 
 
 def test_a_path_is_found_in_any_file_and_any_of_the_forbidden(libraries: dict[bytes, Library]) -> None:
     with pytest.raises(VerificationError, match=r"a\.bin holds a path of this machine \(/two/\)"):
-        check_members(labelled({"llama_cpp/a.bin": b"\0\xff/two/\0"}), ("/one/", "/two/"))
+        check(labelled({"llama_cpp/a.bin": b"\0\xff/two/\0"}), libraries, ("/one/", "/two/"))
 
 
 # --- bill of materials ---------------------------------------------------------------------------------

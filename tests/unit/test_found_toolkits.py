@@ -39,7 +39,7 @@ def only(**environ: str) -> InstalledToolkit:
 @pytest.mark.parametrize("text", ["nvcc", "ccache nvcc", "sccache  nvcc -Xptxas -v", " nvcc "])
 def test_cudacxx_may_be_a_bare_name_with_launchers_and_flags(root: Path, text: str) -> None:
     found = only(CUDACXX=text, PATH=str(root / "bin"))
-    assert (found.version, found.root, found.found_by) == ("12.4.131", str(root), "CUDACXX")
+    assert (found.version, found.root, found.source) == ("12.4.131", str(root), "CUDACXX")
 
 
 @pytest.mark.parametrize("text", ["{root}/bin/nvcc", "'{root}/bin/nvcc' -v", "ccache '{root}/bin/nvcc'"])
@@ -50,7 +50,7 @@ def test_cudacxx_may_be_a_path_with_blanks(root: Path, text: str) -> None:
 @pytest.mark.parametrize("text", ["nvcc", "/absent/nvcc", '"never closed', "ccache", "-v", "ccache absent"])
 def test_a_cudacxx_that_names_nothing_is_said(text: str) -> None:
     found = only(CUDACXX=text)
-    assert (found.version, found.root, found.problem) == ("", text, "names no program that can be run")
+    assert (found.version, found.root, found.problem) == ("", text, "it is not a program that can be run")
 
 
 @pytest.mark.parametrize("name", ["CUDACXX", "CUDA_HOME", "CUDA_PATH", "CUDAToolkit_ROOT", "CUDA_PATH_V12_4"])
@@ -67,16 +67,16 @@ def test_a_root_may_be_relative_below_home_or_one_of_several(
     for value in (str(root), "cuda 12", "~/cuda 12", f"{root}:"):
         assert only(CUDA_HOME=value).version == "12.4.131"
     found = find_toolkits({"PATH": "", "CUDA_HOME": f"/absent:{root}"})
-    assert [(one.version, one.problem) for one in found] == [("12.4.131", ""), ("", "names a folder without nvcc")]
+    assert [(one.version, one.problem) for one in found] == [("12.4.131", ""), ("", "there is no nvcc in that folder")]
 
 
 def test_what_a_root_is_instead_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    assert only(CUDA_HOME=str(tmp_path / "file")).problem == "names a file, not a folder"
-    assert only(CUDA_HOME=str(tmp_path)).problem == "names a folder without nvcc"
-    assert only(CUDA_HOME=str(tmp_path / "loop")).problem == "names a folder without nvcc"
-    assert only(CUDA_HOME="x" * 300).problem == "names a folder without nvcc"
+    assert only(CUDA_HOME=str(tmp_path / "file")).problem == "it is a file, not a folder"
+    assert only(CUDA_HOME=str(tmp_path)).problem == "there is no nvcc in that folder"
+    assert only(CUDA_HOME=str(tmp_path / "loop")).problem == "there is no nvcc in that folder"
+    assert only(CUDA_HOME="x" * 300).problem == "there is no nvcc in that folder"
 
 
 @pytest.mark.usefixtures("without_privileges")
@@ -85,7 +85,7 @@ def test_a_folder_that_cannot_be_entered_is_said_and_the_others_stand(root: Path
     closed.mkdir(mode=0)
     found = find_toolkits({"PATH": f"{closed}:{root}/bin", "CUDA_HOME": str(closed / "cuda")})
     assert [one.version for one in found] == ["12.4.131", ""]
-    assert found[1].problem == "names a folder that this user cannot read"
+    assert found[1].problem == "this user cannot read that folder"
 
 
 @pytest.mark.parametrize(
@@ -93,10 +93,10 @@ def test_a_folder_that_cannot_be_entered_is_said_and_the_others_stand(root: Path
     [
         ("#!/no/such/interpreter\n", "nvcc cannot be run: No such file or directory"),
         ("nonsense", "nvcc cannot be run: Exec format error"),
-        ("#!/bin/sh\nkill -SEGV $$\n", "nvcc does not say its version"),
-        ("#!/bin/sh\nexit 3\n", "nvcc does not say its version"),
-        ("#!/bin/sh\nprintf '\\377\\376'\n", "nvcc does not say its version"),
-        ("#!/bin/sh\nsleep 600\n", "nvcc does not answer"),
+        ("#!/bin/sh\nkill -SEGV $$\n", "nvcc does not report its version"),
+        ("#!/bin/sh\nexit 3\n", "nvcc does not report its version"),
+        ("#!/bin/sh\nprintf '\\377\\376'\n", "nvcc does not report its version"),
+        ("#!/bin/sh\nsleep 600\n", "nvcc does not respond"),
     ],
 )
 def test_an_nvcc_that_does_not_work_is_data(

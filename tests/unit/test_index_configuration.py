@@ -12,7 +12,8 @@ import pytest
 from pip_settings import pip_settings
 from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
-from build_matrix.downloads import configuration, install, read_configuration
+from build_matrix.downloads import install, read_configuration
+from build_matrix.downloads.index import configuration
 from build_matrix.errors import BuildMatrixError, ConfigurationError, CredentialsError, InstallError
 
 

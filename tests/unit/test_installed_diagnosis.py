@@ -70,9 +70,9 @@ def test_only_a_newer_major_than_the_drivers_is_blamed(machine: Machine, family:
     found = diagnose_installed(with_(cuda_family=family), driven(machine, cuda))
     assert ("driver too old" in rules(found)) == blamed
     if blamed:
-        assert f"built with CUDA {family}, but driver 576.52 speaks CUDA {cuda}" in found[0].fact
+        assert f"built with CUDA {family}, but driver 576.52 supports CUDA up to {cuda}" in found[0].fact
         assert "Rebuilding with the same toolkit will not help" in found[0].fact
-        assert f"a wheel of CUDA {cuda.partition('.')[0]}" in found[0].remedy
+        assert f"a wheel for CUDA {cuda.partition('.')[0]}" in found[0].remedy
 
 
 def test_a_gpu_that_it_lists_itself_outweighs_what_the_versions_say(machine: Machine) -> None:
@@ -221,19 +221,19 @@ def test_an_exception_that_nobody_knows_is_told_as_it_is(machine: Machine) -> No
         (ImportEnd(step="offload", seconds=6.0), ["llama_supports_gpu_offload() did not return within 6 s"]),
         (ImportEnd(step="import", signal="SIGILL"), ["SIGILL", "illegal instruction", "avx2"]),
         (ImportEnd(step="import", signal="SIGSEGV"), ["SIGSEGV (Segmentation fault)"]),
-        (ImportEnd(step="import", signal="signal 99"), ["by signal 99"]),
+        (ImportEnd(step="import", signal="signal 99"), ["with signal 99"]),
         (ImportEnd(step="import", code=3), ["exit code 3"]),
     ],
 )
 def test_an_import_that_is_ended_is_a_cause_of_its_own(machine: Machine, end: ImportEnd, texts: list[str]) -> None:
-    ended = with_(imports=False, offload=None, end=end, lacks=("avx2",))
+    ended = with_(imports=False, offload=None, end=end, missing_instructions=("avx2",))
     (finding,) = diagnose_installed(ended, machine)
     assert [text for text in texts if text not in finding.fact] == []
 
 
 def test_the_version_that_is_here_is_said_beside_the_one_that_is_asked_for(machine: Machine) -> None:
     failure = "OSError: /lib/libstdc++.so.6: version `GLIBCXX_3.4.30' not found (required by /x/libllama.so)"
-    (finding,) = diagnose_installed(with_(imports=False, failure=failure, here="GLIBCXX_3.4.28"), machine)
+    (finding,) = diagnose_installed(with_(imports=False, failure=failure, symbol_version="GLIBCXX_3.4.28"), machine)
     assert finding.rule == "libstdc++ too old"
     assert "GLIBCXX_3.4.30 is not in /lib/libstdc++.so.6 (it has up to GLIBCXX_3.4.28)" in finding.fact
 
@@ -243,7 +243,7 @@ def test_libraries_that_a_variable_names_are_said_to_come_from_there(machine: Ma
     failure = "AttributeError: /own/build/libllama.so: undefined symbol: llama_model_has_decoder"
     (finding,) = diagnose_installed(with_(imports=False, failure=failure, variable="LLAMA_CPP_LIB"), machine)
     assert finding.rule == "mixed versions"
-    assert "where LLAMA_CPP_LIB leads" in finding.fact
+    assert "that LLAMA_CPP_LIB selects" in finding.fact
 
 
 def test_a_gpu_in_the_list_and_no_offload_is_not_judged(machine: Machine) -> None:

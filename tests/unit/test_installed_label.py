@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from build_matrix.cli.prediction import judge_installed
 from build_matrix.diagnosis import diagnose_installed
 from build_matrix.model import BackendDevice, Driver, DriverEvidence, Finding, Gpu, InstalledLlama, Machine
+from build_matrix.pipeline.prediction import judge_installed
 
 H100 = Gpu(name="NVIDIA H100", uuid="GPU-1", compute_capability="9.0")
 L4 = Gpu(name="NVIDIA L4", uuid="GPU-2", compute_capability="8.9")
@@ -51,7 +51,7 @@ def test_a_label_without_code_for_the_gpu_is_a_problem_also_where_the_build_list
     machine: Machine, devices: tuple[BackendDevice, ...] | None
 ) -> None:
     (finding,) = wrong(labelled("cu128.sm89", devices=devices), with_gpus(machine, H100))
-    assert finding.fact == "It is labelled cu128.sm89. NVIDIA H100 (sm_90) runs nothing of sm89."
+    assert finding.fact == "It is labelled cu128.sm89. NVIDIA H100 (sm_90) cannot run code for sm89."
     assert "nox -s build" in finding.remedy
 
 
@@ -71,7 +71,7 @@ def test_the_family_is_that_of_the_label_where_no_library_names_it(
 ) -> None:
     installed = labelled("cu130.sm89", backends=backends, cuda_family=0)
     found = judge_installed(installed, with_gpus(machine, L4, cuda="12.8", version="570.86"))
-    assert any("Driver 570.86 speaks CUDA 12.8" in finding.fact for finding in found) == judged
+    assert any("Driver 570.86 supports CUDA up to 12.8" in finding.fact for finding in found) == judged
 
 
 def test_a_label_that_the_libraries_contradict_is_no_evidence(machine: Machine) -> None:

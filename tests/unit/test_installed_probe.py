@@ -109,7 +109,7 @@ def test_a_number_after_upstreams_newest_known_release_is_no_certainty(monkeypat
         return fork_of(Distribution(name="llama_cpp_python", version=version), version, [])
 
     newest = max(llama_releases(), key=Version)
-    expected = "perhaps JamePeng's fork: the newest release of upstream known here is "
+    expected = "perhaps JamePeng's fork: the newest upstream release known to this tool is "
     assert built_by(newest) == ""
     assert built_by(f"{newest}.post1") == expected + newest
     monkeypatch.setattr(installed, "llama_releases", lambda: {"0.3.9": None, "0.3.40": None})

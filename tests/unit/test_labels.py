@@ -1,4 +1,4 @@
-"""A local version label is understood whole, or it says which of its words are not."""
+"""A label is read as it was written; one of others is understood whole, or says which of its parts are not."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from build_matrix.catalog import toolkits
-from build_matrix.model import Architecture, Cell, label_of
-from build_matrix.wheelfile.label import Label, parse_label
+from build_matrix.model import Architecture, Cell, CudaVersion, Label, parse_label, write_label
 
 CUDA = st.sampled_from(tuple(toolkits())) | st.builds(
     "{}.{}".format, st.integers(10, 49), st.integers(0, 20)
@@ -53,8 +52,27 @@ def test_every_label_of_ours_is_understood_again(
     assert not label.problem
 
 
+@pytest.mark.parametrize("major", range(11, 21))
+@given(minor=st.integers(0, 20), codes=CODES, defines=st.dictionaries(st.text(min_size=1), st.text(), max_size=2))
+def test_a_label_is_read_as_the_version_that_it_was_written_for(
+    major: int, minor: int, codes: list[Architecture], defines: dict[str, str]
+) -> None:
+    cuda = CudaVersion(major, minor)
+    label = understood(write_label(cuda, codes, defines, "check"))
+    assert CudaVersion.parse(label.cuda) == cuda
+    assert set(label.architectures) == set(codes)
+    assert not label.problem
+
+
+def test_no_two_versions_share_a_label() -> None:
+    versions = [CudaVersion(major, minor) for major in range(11, 21) for minor in range(21)]
+    labels = [write_label(version, []) for version in versions]
+    assert len(set(labels)) == len(versions)
+    assert [CudaVersion.parse(understood(label).cuda) for label in labels] == versions
+
+
 def test_the_labels_of_todays_toolkits_stay_what_they_are() -> None:
-    labels = [label_of(cuda, []) for cuda in toolkits()]
+    labels = [write_label(CudaVersion.parse(cuda), []) for cuda in toolkits()]
     assert labels == ["cu118", "cu120", "cu121", "cu122", "cu123", "cu124", "cu125", "cu126", "cu128", "cu129",
                       "cu130", "cu131", "cu132", "cu133", "cu134", "cu135"]  # fmt: skip
 

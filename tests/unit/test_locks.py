@@ -6,21 +6,20 @@ import re
 
 import pytest
 
-from build_matrix.catalog import toolkits
+from build_matrix.catalog import platforms, toolkits
+from build_matrix.downloads import available_toolkits, ingredient_choices
 from build_matrix.errors import ConfigurationError
 from build_matrix.locks import (
     FOLDER,
-    available_toolkits,
-    ingredient_choices,
     locked_llama_releases,
     locked_toolkits,
     read_lock,
     select_platform,
     select_wheels,
-    wheel_platform,
+    wheel_platforms,
 )
-from build_matrix.locks.update import check_same_release
-from build_matrix.model import Cell, Lock, LockedFile, LockedPackage, Platform
+from build_matrix.model import Cell, Lock, LockedFile, LockedPackage
+from build_matrix.pipeline.lock import check_same_release
 
 TOML_LOCKS = sorted(p.stem for p in FOLDER.glob("*.toml") if p.stem not in {"inputs", "options"})
 
@@ -51,7 +50,7 @@ def test_every_toolkit_of_the_catalog_is_locked_for_linux_and_windows() -> None:
 
 
 def test_sources_are_preferred_in_one_order() -> None:
-    def origins(cuda: str, platform: Platform = "linux-x86_64") -> list[str]:
+    def origins(cuda: str, platform: str = "linux-x86_64") -> list[str]:
         cell = Cell(llama="0.3.16", cuda=cuda, architectures=(), platform=platform)
         return [choice.toolkit[-1].origin for choice in ingredient_choices(cell)]
 
@@ -78,7 +77,7 @@ def test_a_mixture_of_releases_is_refused() -> None:
             ("nvidia-cuda-runtime", "13.4.92"),
         )
     ]
-    with pytest.raises(ConfigurationError, match="not of one release"):
+    with pytest.raises(ConfigurationError, match="not from one release"):
         check_same_release("13.0", mixed)
 
 
@@ -97,11 +96,13 @@ def test_the_build_environment_brings_its_own_cmake_and_ninja() -> None:
 
 
 def test_a_wheel_for_another_platform_is_not_selected() -> None:
-    assert wheel_platform("a-1-py3-none-manylinux_2_17_x86_64.whl") == "linux-x86_64"
-    assert wheel_platform("a-1-py3-none-win_amd64.whl") == "windows-x86_64"
-    assert wheel_platform("a-1-py3-none-any.whl") == "any"
-    assert wheel_platform("a-1-py3-none-manylinux_2_17_aarch64.whl") == ""
-    assert wheel_platform("not a wheel") == ""
+    assert wheel_platforms("a-1-py3-none-manylinux_2_17_x86_64.whl") == {"linux-x86_64"}
+    assert wheel_platforms("a-1-py3-none-linux_x86_64.whl") == {"linux-x86_64"}
+    assert wheel_platforms("a-1-py3-none-win_amd64.whl") == {"windows-x86_64"}
+    assert wheel_platforms("a-1-py3-none-any.whl") == set(platforms())
+    assert wheel_platforms("a-1-py3-none-manylinux_2_17_aarch64.whl") == frozenset()
+    assert wheel_platforms("a-1-py3-none-musllinux_1_2_x86_64.whl") == frozenset()
+    assert wheel_platforms("not a wheel") == frozenset()
 
 
 def test_markers_choose_between_two_versions_of_a_project() -> None:

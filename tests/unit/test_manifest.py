@@ -16,10 +16,9 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from build_matrix.catalog import sources
-from build_matrix.downloads import Downloads, IndexConfiguration, download
+from build_matrix.downloads import Downloads, IndexConfiguration, download, ingredient_choices
 from build_matrix.errors import ArchiveUnreachableError, DownloadError, HashMismatchError
-from build_matrix.locks import ingredient_choices
-from build_matrix.model import Architecture, Cell, Component, Ingredients, Platform
+from build_matrix.model import Architecture, Cell, Component, Ingredients
 from build_matrix.provision import fetch_toolkit, provision_toolkit
 from build_matrix.store import Store
 
@@ -59,7 +58,7 @@ def zipped(top: str, names: list[str]) -> bytes:
 class Server:
     """Serves a manifest and its archives below ``/redist``."""
 
-    def __init__(self, httpserver: HTTPServer, platform: Platform = "linux-x86_64") -> None:
+    def __init__(self, httpserver: HTTPServer, platform: str = "linux-x86_64") -> None:
         self.http = httpserver
         self.cell = msgspec.structs.replace(CELL, platform=platform)
         self.manifest: dict[str, object] = {

@@ -10,8 +10,8 @@ import pytest
 from build_matrix.catalog import toolkits
 from build_matrix.errors import ConfigurationError
 from build_matrix.locks import locked_llama_releases, locked_toolkits
-from build_matrix.matrix import Matrix, read_matrix
 from build_matrix.model import Architecture, Cell
+from build_matrix.pipeline.matrix import Matrix, read_matrix
 from build_matrix.resolve.rules import toolkit_targets
 
 CELL = Cell(llama="0.3.16", cuda="13.0", architectures=(Architecture(number=89),), platform="linux-x86_64")
@@ -47,7 +47,7 @@ def test_without_a_matrix_the_index_own_limit_holds(tmp_path: Path) -> None:
     ],
 )
 def test_a_matrix_that_cannot_be_understood_is_exit_code_2(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"matrix\.toml cannot be understood"):
+    with pytest.raises(ConfigurationError, match=r"matrix\.toml is not valid"):
         read_matrix(write(tmp_path, text))
 
 

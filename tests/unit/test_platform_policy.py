@@ -12,9 +12,12 @@ from auditwheel.error import NonPlatformWheelError
 
 from build_matrix.errors import VerificationError
 from build_matrix.model import SystemNeeds
+from build_matrix.platforms import find_platform, manylinux, system_needs
+from build_matrix.platforms.manylinux import newest, promises_too_much
+from build_matrix.platforms.system_needs import known_system_needs
 from build_matrix.store import Store
-from build_matrix.wheelfile import platform_policy
-from build_matrix.wheelfile.platform_policy import known_system_needs, newest, promises_too_much, read_system_needs
+
+LINUX = find_platform("linux-x86_64")
 
 
 @pytest.mark.parametrize(
@@ -42,22 +45,22 @@ def test_versions_are_compared_as_numbers_family_by_family() -> None:
 def test_auditwheel_is_asked_once_for_the_same_libraries(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def answer(wheel: Path, provided: tuple[str, ...]) -> SystemNeeds:
-        asked.append((wheel.name, wheel.is_file(), provided))
+    def answer(wheel: Path, provided: tuple[str, ...], architecture: str) -> SystemNeeds:
+        asked.append((wheel.name, wheel.is_file(), provided, architecture))
         return SystemNeeds(tag="manylinux_2_27_x86_64", symbols={"GLIBC": "2.27"})
 
     def write(folder: Path) -> Path:
         (folder / "written.whl").touch()
         return folder / "written.whl"
 
-    monkeypatch.setattr(platform_policy, "read_system_needs", answer)
-    members = {"a.so": b"\x7fELF one", "a.txt": b"text"}
-    first = known_system_needs(members, ("libcudart.so.13",), store, write)
-    again = known_system_needs(members | {"a.txt": b"other"}, ("libcudart.so.13",), store, lambda _: Path("a.whl"))
+    monkeypatch.setattr(manylinux, "read_system_needs", answer)
+    libraries = {"a.so": b"\x7fELF one"}
+    first = known_system_needs(LINUX, libraries, ("libcudart.so.13",), store, write)
+    again = known_system_needs(LINUX, libraries, ("libcudart.so.13",), store, lambda _: Path("a.whl"))
     assert first == again == SystemNeeds(tag="manylinux_2_27_x86_64", symbols={"GLIBC": "2.27"})
-    assert asked == [("written.whl", True, ("libcudart.so.13",))]
-    known_system_needs({"a.so": b"\x7fELF two"}, ("libcudart.so.13",), store, write)
-    known_system_needs(members, (), store, write)
+    assert asked == [("written.whl", True, ("libcudart.so.13",), "x86_64")]
+    known_system_needs(LINUX, {"a.so": b"\x7fELF two"}, ("libcudart.so.13",), store, write)
+    known_system_needs(LINUX, libraries, (), store, write)
     assert len(asked) == 3
     assert not list(store.root.rglob("*.whl"))
 
@@ -71,7 +74,7 @@ def test_auditwheel_judges_by_symbols_and_by_instruction_sets(monkeypatch: pytes
         return SimpleNamespace(overall_policy=SimpleNamespace(name="manylinux_2_27_x86_64"), versioned_symbols=symbols)
 
     monkeypatch.setattr(wheel_abi, "analyze_wheel_abi", analyze)
-    needs = read_system_needs(Path("a.whl"), ["libcudart.so.13"])
+    needs = LINUX.read_system_needs(Path("a.whl"), ["libcudart.so.13"])
     assert needs == SystemNeeds(tag="manylinux_2_27_x86_64", symbols={"GLIBC": "2.27", "GLIBCXX": "3.4.22"})
     ((libc, architecture, wheel, provided, options),) = asked
     assert (libc.name, architecture.value, wheel, provided) == (
@@ -89,20 +92,20 @@ def test_a_wheel_that_auditwheel_refuses_is_one_sentence(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(wheel_abi, "analyze_wheel_abi", refuse)
     with pytest.raises(VerificationError, match=r"auditwheel cannot judge a\.whl: ") as caught:
-        read_system_needs(Path("somewhere/a.whl"), [])
+        LINUX.read_system_needs(Path("somewhere/a.whl"), [])
     assert caught.value.exit_code == 7
 
 
 def test_another_auditwheel_or_other_packages_are_asked_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     needs = SystemNeeds(tag="linux_x86_64", symbols={})
-    monkeypatch.setattr(platform_policy, "read_system_needs", lambda *_: asked.append(1) or needs)
-    members = {"a.so": b"\x7fELF one"}
+    monkeypatch.setattr(manylinux, "read_system_needs", lambda *_: asked.append(1) or needs)
+    libraries = {"a.so": b"\x7fELF one"}
 
     def ask(provided: tuple[str, ...] = ("a", "b")) -> int:
-        known_system_needs(members, provided, store, lambda _: Path("a.whl"))
+        known_system_needs(LINUX, libraries, provided, store, lambda _: Path("a.whl"))
         return len(asked)
 
     assert [ask(), ask(), ask(("b", "a")), ask(("a",))] == [1, 1, 1, 2]
-    monkeypatch.setattr(platform_policy, "library_versions", lambda *names: dict.fromkeys(names, "of tomorrow"))
+    monkeypatch.setattr(system_needs, "library_versions", lambda *names: dict.fromkeys(names, "of tomorrow"))
     assert ask() == 3

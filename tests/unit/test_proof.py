@@ -12,7 +12,7 @@ import pytest
 from fake_child import (
     FakeChild,
     FakeWatch,
-    make_bench,
+    make_smoke_test,
     model_of,
     right_layers,
     right_logits,
@@ -22,10 +22,11 @@ from fake_child import (
 )
 
 from build_matrix.model import Check, Gpu
-from build_matrix.verify import child, smoke
+from build_matrix.trial import child, harness
+from build_matrix.verify import child as program
 from build_matrix.verify.model_file import MODELS, Model, layer_bytes
 from build_matrix.verify.numbers import ALONE, BOUNDS, PRODUCT
-from build_matrix.verify.smoke import CpuResult, GpuResult, run_on_cpu, run_on_gpu
+from build_matrix.verify.smoke import SmokeResult, run_on_cpu, run_on_gpu
 
 GPU = Gpu(name="NVIDIA L4", uuid="GPU-0123", compute_capability="8.9")
 SOME, EVERY = "gpu-F16-8", "gpu-F16-99"
@@ -40,7 +41,7 @@ Change = Callable[[Mapping[str, Any]], Any]
 
 @pytest.fixture(autouse=True)
 def watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smoke, "Watch", FakeWatch)
+    monkeypatch.setattr(child, "Watch", FakeWatch)
     monkeypatch.setattr(FakeWatch, "own_memory", GOOD_MEMORY)
     monkeypatch.setattr(FakeWatch, "device_memory", {})
 
@@ -53,9 +54,9 @@ def on_cpu(
 
 def cpu_result(
     monkeypatch: pytest.MonkeyPatch, scratch: Path, answer: FakeChild, model: Path | None = None
-) -> CpuResult:
-    monkeypatch.setattr(smoke, "run", answer)
-    return run_on_cpu(make_bench(scratch, model), "0.3.16+cu130.sm89")
+) -> SmokeResult:
+    monkeypatch.setattr(child, "run", answer)
+    return run_on_cpu(make_smoke_test(scratch, model), "0.3.16+cu130.sm89")
 
 
 def on_gpu(
@@ -70,14 +71,14 @@ def gpu_result(
     answer: FakeChild,
     visible: str = "GPU-0123",
     model: Path | None = None,
-) -> GpuResult:
-    monkeypatch.setattr(smoke, "run", answer)
-    bench = make_bench(scratch, model)
-    write_cpu_logits(bench)
-    return run_on_gpu(bench, GPU, visible)
+) -> SmokeResult:
+    monkeypatch.setattr(child, "run", answer)
+    test = make_smoke_test(scratch, model)
+    write_cpu_logits(test)
+    return run_on_gpu(test, GPU, visible)
 
 
-def by_name(result: CpuResult | GpuResult) -> dict[str, Check]:
+def by_name(result: SmokeResult) -> dict[str, Check]:
     assert all(isinstance(check.passed, bool) for check in result.checks)
     return {check.name: check for check in result.checks}
 
@@ -118,7 +119,13 @@ def test_the_child_sees_no_gpu_and_nothing_of_the_surroundings(monkeypatch: pyte
     monkeypatch.setenv("PYTHONPATH", "/leak")
     answer = FakeChild(tmp_path)
     cpu_result(monkeypatch, tmp_path, answer)
-    assert answer.argv == [str(tmp_path / "bin/python"), "-I", child.__file__, str(tmp_path / "cpu.json")]
+    assert answer.argv == [
+        str(tmp_path / "bin/python"),
+        "-I",
+        harness.__file__,
+        program.__file__,
+        str(tmp_path / "jobs.json"),
+    ]
     assert answer.env.pop("CUDA_VISIBLE_DEVICES") == ""
     assert answer.env.pop("LD_LIBRARY_PATH") == str(driver)
     assert answer.env.pop("HOME") == answer.env.pop("TMPDIR") == str(tmp_path)
@@ -331,8 +338,8 @@ def test_a_product_is_compared_with_numpy_and_not_with_the_wheels_own_cpu(
     """A wheel that is wrong in the same way on both sides is wrong."""
     both = FakeChild(tmp_path, logits=only("Q8_0-product", lambda job: with_error(truth(model_of(job)), 5e-5)))
     assert not failed(on_cpu(monkeypatch, tmp_path, both)), "within the CPU's own bound"
-    monkeypatch.setattr(smoke, "run", both)
-    assert failed(by_name(run_on_gpu(make_bench(tmp_path), GPU, ""))) == {"numbers on the GPU"}
+    monkeypatch.setattr(child, "run", both)
+    assert failed(by_name(run_on_gpu(make_smoke_test(tmp_path), GPU, ""))) == {"numbers on the GPU"}
 
 
 def test_a_child_that_does_not_finish_proves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from build_matrix.cli.prediction import predict_wheel
-from build_matrix.cli.verify import targets
 from build_matrix.model import (
     Architecture,
     BuildFacts,
@@ -23,8 +21,11 @@ from build_matrix.model import (
     WheelRecord,
     file_sha256,
 )
-from build_matrix.wheelfile.archive import record_path
+from build_matrix.pipeline.prediction import predict_wheel
+from build_matrix.pipeline.verification import targets
+from build_matrix.wheelfile.file import WheelFile
 from build_matrix.wheelfile.recorded import recorded_defines
+from build_matrix.wheelfile.sidecar import record_path
 
 NONE = {"GGML_CUDA_COMPRESSION_MODE": "none"}
 SMALL = {"GGML_CUDA_COMPRESSION_MODE": "size"}
@@ -86,7 +87,7 @@ def write_wheel(
 
 
 def why_impossible(wheel: Path, machine: Machine) -> str:
-    (target,) = targets(wheel, machine)
+    (target,) = targets(WheelFile(wheel), machine)
     return target.impossible.fact if target.impossible else ""
 
 
@@ -94,7 +95,7 @@ def test_a_wheel_without_compression_is_tried_on_an_old_driver(
     tmp_path: Path, inputs: BuildInputs, old_driver: Machine
 ) -> None:
     wheel = write_wheel(tmp_path, inputs, NONE, NONE)
-    assert recorded_defines(wheel) == NONE
+    assert recorded_defines(WheelFile(wheel)) == NONE
     assert why_impossible(wheel, old_driver) == ""
 
 
@@ -103,7 +104,7 @@ def test_a_wheel_with_compression_is_not(
     tmp_path: Path, inputs: BuildInputs, old_driver: Machine, defines: Mapping[str, str]
 ) -> None:
     wheel = write_wheel(tmp_path, inputs, defines, defines)
-    assert recorded_defines(wheel) == defines
+    assert recorded_defines(WheelFile(wheel)) == defines
     assert "550.54.14" in why_impossible(wheel, old_driver)
 
 
@@ -111,7 +112,7 @@ def test_a_wheel_whose_name_counts_no_options_needs_no_record(
     tmp_path: Path, inputs: BuildInputs, old_driver: Machine
 ) -> None:
     wheel = write_wheel(tmp_path, inputs, {}, None)
-    assert recorded_defines(wheel) == {}
+    assert recorded_defines(WheelFile(wheel)) == {}
     assert "550.54.14" in why_impossible(wheel, old_driver)
 
 
@@ -119,25 +120,25 @@ def test_options_that_no_record_names_are_not_known_and_the_wheel_is_tried(
     tmp_path: Path, inputs: BuildInputs, old_driver: Machine
 ) -> None:
     wheel = write_wheel(tmp_path, inputs, SMALL, None)
-    assert recorded_defines(wheel) is None
+    assert recorded_defines(WheelFile(wheel)) is None
     assert why_impossible(wheel, old_driver) == ""
 
 
 def test_the_record_of_another_file_or_of_other_options_is_not_believed(tmp_path: Path, inputs: BuildInputs) -> None:
     wheel = write_wheel(tmp_path, inputs, SMALL, NONE)
-    assert recorded_defines(wheel) is None
+    assert recorded_defines(WheelFile(wheel)) is None
     wheel = write_wheel(tmp_path, inputs, NONE, NONE)
-    assert recorded_defines(wheel) == NONE
+    assert recorded_defines(WheelFile(wheel)) == NONE
     wheel.write_bytes(b"another")
-    assert recorded_defines(wheel) is None
+    assert recorded_defines(WheelFile(wheel)) is None
     record_path(wheel).write_text("{")
-    assert recorded_defines(wheel) is None
+    assert recorded_defines(WheelFile(wheel)) is None
 
 
 def test_other_rules_hold_whatever_the_options_are(tmp_path: Path, inputs: BuildInputs, old_driver: Machine) -> None:
     wheel = write_wheel(tmp_path, inputs, NONE, NONE)
     gpu = msgspec.structs.replace(old_driver.gpus[0], compute_capability="7.5")
-    assert "runs nothing of sm89" in why_impossible(wheel, msgspec.structs.replace(old_driver, gpus=(gpu,)))
+    assert "cannot run code for sm89" in why_impossible(wheel, msgspec.structs.replace(old_driver, gpus=(gpu,)))
 
 
 @pytest.fixture
@@ -153,8 +154,8 @@ def in_use(old_driver: Machine) -> Machine:
         (NONE, NONE, "runs here"),
         (SMALL, SMALL, "550.54.14"),
         ({}, None, "550.54.14"),
-        (NONE, None, "cannot be judged: The options that it was built with are not known"),
-        (NONE, SMALL, "cannot be judged: The options that it was built with are not known"),
+        (NONE, None, "cannot be judged: Its build options are not known"),
+        (NONE, SMALL, "cannot be judged: Its build options are not known"),
     ],
 )
 def test_doctor_predicts_with_the_options_of_the_record(
@@ -166,4 +167,4 @@ def test_doctor_predicts_with_the_options_of_the_record(
     expected: str,
 ) -> None:
     wheel = write_wheel(tmp_path, inputs, defines, claimed)
-    assert expected in predict_wheel(wheel.name, in_use, recorded_defines(wheel))
+    assert expected in predict_wheel(wheel.name, in_use, recorded_defines(WheelFile(wheel)))

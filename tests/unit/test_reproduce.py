@@ -14,13 +14,14 @@ from records import make_record
 from typer.testing import CliRunner
 
 from build_matrix.cli import app
-from build_matrix.cli.reproduce import choose_compiler, compiler_difference, conclude
 from build_matrix.errors import ConfigurationError, NotReproducibleError
 from build_matrix.model import AppliedPatch, HostCompiler, Machine, file_sha256
+from build_matrix.pipeline.reproduce import choose_compiler, compiler_difference, conclude
 from build_matrix.probe import find_compilers
 from build_matrix.reproduce import choose_variations, compare_wheels, read_record, require_same_recipe
-from build_matrix.reproduce.variation import surroundings
-from build_matrix.wheelfile.archive import record_path, relabel, write_wheel
+from build_matrix.reproduce.variation import disturbance
+from build_matrix.wheelfile.archive import relabel, write_wheel
+from build_matrix.wheelfile.sidecar import record_path
 from wheels import make_wheel, raw_members
 
 GOLDEN = "bb12d383c572501a22589f5f1fe13ae388b001eb0aed61c01b4b2b78df09f21b"  # of libdeflate 1.2x
@@ -151,7 +152,7 @@ def test_the_recorded_compiler_is_taken_and_another_one_is_named(
     assert not reporter.lines
     other = msgspec.structs.replace(wanted, identity="k", programs={"as": "1", "cc1plus": "3"})
     assert choose_compiler(record, msgspec.structs.replace(machine, compilers=(newer, other)), reporter) == other
-    assert "other cc1plus" in reporter.lines[0]
+    assert "different: cc1plus" in reporter.lines[0]
     assert "specs" in compiler_difference(wanted, msgspec.structs.replace(wanted, description="patched"))
 
 
@@ -164,7 +165,7 @@ def test_each_variation_is_tried_out_and_what_cannot_be_varied_says_why(tmp_path
     assert not by_name["load"].why_not
     assert not by_name["clock"].why_not
     assert not by_name["dates of the sources"].why_not
-    words = surroundings(variations, tmp_path).under
+    words = disturbance(variations, tmp_path).under
     for item in variations:
         assert bool(item.words and set(item.words) <= set(words)) == bool(item.words and not item.why_not)
 
@@ -178,7 +179,7 @@ def test_what_is_disturbed_reaches_the_command(tmp_path: Path) -> None:
         if item.words and not item.why_not
     ]
     code = "import os, socket, time; print(int(os.stat('source.c').st_mtime), socket.gethostname(), time.time())"
-    words = [*surroundings(tuple(variations), tmp_path / "x").under, sys.executable, "-c", code]
+    words = [*disturbance(tuple(variations), tmp_path / "x").under, sys.executable, "-c", code]
     said = subprocess.run(words, cwd=tmp_path / "sources", capture_output=True, text=True, check=True).stdout.split()
     expected = {item.what: item.second for item in variations}
     assert said[0] == "946684800"

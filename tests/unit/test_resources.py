@@ -8,7 +8,7 @@ import pytest
 
 from build_matrix import resources
 from build_matrix.errors import ConfigurationError
-from build_matrix.matrix import read_matrix
+from build_matrix.pipeline.matrix import read_matrix
 from build_matrix.resources import matrix_file, patches_folder
 
 ROOT = Path(__file__).parents[2]

@@ -90,9 +90,9 @@ def test_ptx_fits_every_gpu_that_is_not_older(code: str, capability: str, fits: 
 
 def test_a_toolkit_is_available_where_a_source_is_locked(toolkit: Toolkit) -> None:
     here = toolkit_available(toolkit, ["12.9", "13.0"], "linux-x86_64")
-    assert (here.passed, here.fact) == (True, "A source of CUDA 13.0 for linux-x86_64 is locked.")
+    assert (here.passed, here.fact) == (True, "CUDA 13.0 is locked for linux-x86_64.")
     missing = toolkit_available(toolkit, ["12.9"], "linux-x86_64")
-    assert (missing.passed, missing.fact) == (False, "A source of CUDA 13.0 for linux-x86_64 is not known.")
+    assert (missing.passed, missing.fact) == (False, "CUDA 13.0 is not locked for linux-x86_64.")
     assert "12.9" in missing.remedy
 
 
@@ -115,7 +115,7 @@ def test_a_toolkit_compiles_for_what_its_ptxas_names(cuda: str, code: str, targe
 
 def test_the_remedy_names_the_toolkits_that_compile_for_all(toolkit: Toolkit) -> None:
     remedy = toolkit_targets(toolkits()["12.4"], [arch("75"), arch("121")]).remedy
-    assert "for all of yours, --cuda 12.9 to 13.5 do" in remedy
+    assert "For all requested architectures, use --cuda 12.9 to 13.5." in remedy
     assert "build several wheels" in toolkit_targets(toolkits()["13.0"], [arch("61"), arch("107")]).remedy
     assert "--arch 89" in toolkit_targets(toolkits()["13.0"], [arch("77")]).remedy
     assert "--arch 110-virtual" in toolkit_targets(toolkits()["13.0"], [arch("130")]).remedy
@@ -169,7 +169,7 @@ def test_clang_14_with_the_library_of_gcc_12_does_not_build_11_8(gcc: HostCompil
     clang = msgspec.structs.replace(gcc, name="clang", version="14.0.6", libstdcxx=12)
     finding = compiler_accepted(toolkits()["11.8"], llama_releases()["0.3.36"], clang)
     assert not finding.passed
-    assert "libstdc++ up to that of GCC 11" in finding.fact
+    assert "libstdc++ headers of GCC 11 and older" in finding.fact
     assert finding.remedy == "Install gcc 11 and set CXX to its g++."
     older = msgspec.structs.replace(clang, libstdcxx=11)
     assert compiler_accepted(toolkits()["11.8"], llama_releases()["0.3.36"], older).passed
@@ -181,7 +181,10 @@ def test_the_glibc_that_is_compiled_against_may_be_as_new_as_the_headers_allow(
 ) -> None:
     finding = glibc_accepted(msgspec.structs.replace(toolkit, max_glibc=max_glibc), machine)
     assert finding.passed == passed
-    assert f"accept glibc up to {max_glibc or 'any'}; wheels are compiled against 2.28, and" in finding.fact
+    assert (
+        f"accepts {f'glibc {max_glibc} and older' if max_glibc else 'any glibc'}; wheels are compiled against 2.28, and"
+        in finding.fact
+    )
     assert bool(finding.remedy) != passed
 
 
@@ -254,7 +257,7 @@ def test_a_driver_that_does_not_initialise_leaves_it_open(
     finding = driver_answers(here)
     assert answer(finding) == expected
     if expected == UNKNOWN:
-        assert (problem or str(evidence.init_error or "did not answer")) in finding.fact
+        assert (problem or str(evidence.init_error or "did not respond")) in finding.fact
     claimed = msgspec.structs.replace(here, overrides={"BUILD_MATRIX_DRIVER_CUDA": "13.0"})
     assert answer(driver_answers(claimed)) == YES
 
@@ -373,5 +376,5 @@ def test_a_device_on_the_bus_is_not_a_gpu_that_is_known(machine: Machine) -> Non
 
 def test_a_gpu_older_than_every_toolkit_is_left_out() -> None:
     finding = toolkit_targets(toolkits()["13.0"], [arch("20")])
-    assert "compiles for less than 3.5: leave that GPU out" in finding.remedy
+    assert "can compile for less than 3.5: leave out that GPU" in finding.remedy
     assert "--arch 89" in toolkit_targets(toolkits()["13.0"], [arch("81")]).remedy

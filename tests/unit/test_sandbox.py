@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from build_matrix.compile.isolation import why_not_isolated
+from build_matrix.platforms import find_platform, platform_name
 from build_matrix.process.runner import Completed, run
 from build_matrix.process.sandbox import NETWORK, ROOT, UNAVAILABLE, network_attempts, sandbox
 
 HERE = Path(sys.executable)
-needs_namespaces = pytest.mark.skipif(bool(why_not_isolated(HERE)), reason=why_not_isolated(HERE))
+WHY_NOT = find_platform(platform_name()).why_no_sandbox(HERE)
+needs_namespaces = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 
 
 def inside(folder: Path, code: str, door: tuple[str, int] | None = None) -> Completed:

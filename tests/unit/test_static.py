@@ -8,15 +8,18 @@ from pathlib import Path
 import pytest
 
 from build_matrix.errors import VerificationError
-from build_matrix.model import Architecture, Check, SystemNeeds
+from build_matrix.model import Architecture, Check, SystemNeeds, parse_label
+from build_matrix.platforms import Platform, find_platform, manylinux
 from build_matrix.store import Store
 from build_matrix.verify import static
 from build_matrix.verify.static import check_static
+from build_matrix.wheelfile import file
 from build_matrix.wheelfile.archive import Members, read_members, write_wheel
-from build_matrix.wheelfile.label import parse_label
+from build_matrix.wheelfile.file import WheelFile
 from build_matrix.wheelfile.native import Library
 from wheels import make_wheel, raw_members, repack
 
+LINUX = find_platform("linux-x86_64")
 INFO = "llama_cpp_python-0.3.16+cu130.sm89.dist-info"
 RUNPATH = ("$ORIGIN", "$ORIGIN/../../nvidia/cu13/lib")
 CUDA = b"\x7fELF cuda"
@@ -42,7 +45,7 @@ class World:
     def read_library(self, data: bytes) -> Library | None:
         return self.libraries.get(data)
 
-    def read_system_needs(self, wheel: Path, provided: object) -> SystemNeeds:
+    def read_system_needs(self, wheel: Path, provided: object, architecture: str) -> SystemNeeds:
         if isinstance(self.needs, Exception):
             raise self.needs
         return self.needs
@@ -51,8 +54,8 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     known = World()
-    monkeypatch.setattr(static, "read_library", known.read_library)
-    monkeypatch.setattr(static, "read_system_needs", known.read_system_needs)
+    monkeypatch.setattr(file, "read_library", known.read_library)
+    monkeypatch.setattr(manylinux, "read_system_needs", known.read_system_needs)
     return known
 
 
@@ -62,7 +65,7 @@ def good_wheel(folder: Path, **options: object) -> Path:
 
 
 def checks(wheel: Path, store: Store | None = None) -> dict[str, Check]:
-    found = check_static(wheel, store)[0]
+    found = check_static(WheelFile(wheel), LINUX, store)[0]
     assert all(isinstance(check.passed, bool) for check in found)
     return {check.name: check for check in found}
 
@@ -86,7 +89,7 @@ def replaced(name: str, old: str, new: str) -> Callable[[Members], Members]:
 
 
 def test_a_wheel_as_it_is_built_passes_every_check(tmp_path: Path, world: World) -> None:
-    found, label = check_static(good_wheel(tmp_path))
+    found, label = check_static(WheelFile(good_wheel(tmp_path)), LINUX)
     names = ["label", "metadata", "tags", "RECORD", "libraries", "libstdc++", "platform"]
     assert [(check.name, check.passed) for check in found] == [(name, True) for name in names]
     details = {check.name: check.detail for check in found}
@@ -137,7 +140,7 @@ def test_a_label_without_a_cuda_version_or_codes_fails(tmp_path: Path, world: Wo
 
 def test_a_wheel_without_any_label_fails_and_its_libraries_are_not_judged(tmp_path: Path, world: World) -> None:
     members = {name: data for name, data in raw_members().items() if not name.endswith("/RECORD")}
-    found, label = check_static(write_wheel(members, tmp_path))
+    found, label = check_static(WheelFile(write_wheel(members, tmp_path)), LINUX)
     assert label is None
     assert [check.name for check in found] == ["label", "metadata", "tags", "RECORD"]
     assert found[0] == Check(name="label", passed=False, detail="llama-cpp-python, label (none)")
@@ -179,6 +182,12 @@ def test_metadata_of_another_name_or_version_fails(tmp_path: Path, world: World,
     wheel = changed(good_wheel(tmp_path), replaced("METADATA", f"\n{old}\n", f"\n{new}\n"))
     assert failed(wheel) == {"metadata"}
     assert "METADATA disagree: [" in checks(wheel)["metadata"].detail
+
+
+def test_a_version_that_metadata_lacks_is_shown_as_none(tmp_path: Path, world: World) -> None:
+    wheel = changed(good_wheel(tmp_path), replaced("METADATA", "\nVersion: ", "\nX-Version: "))
+    detail = "file name, folder and METADATA disagree: ['', '0.3.16+cu130.sm89']"
+    assert checks(wheel)["metadata"] == Check(name="metadata", passed=False, detail=detail)
 
 
 def test_a_folder_of_another_version_fails(tmp_path: Path, world: World) -> None:
@@ -313,9 +322,17 @@ def test_what_auditwheel_said_is_taken_from_the_store(
 ) -> None:
     asked = []
 
-    def known(members: Members, provided: Iterable[str], kept: Store, wheel: Callable[[Path], Path]) -> SystemNeeds:
+    def known(
+        platform: Platform,
+        libraries: Members,
+        provided: Iterable[str],
+        kept: Store,
+        wheel: Callable[[Path], Path],
+    ) -> SystemNeeds:
         asked.append((kept, wheel(Path("/nowhere"))))
-        assert members == read_members(wheel(Path("/nowhere")))
+        members = read_members(wheel(Path("/nowhere")))
+        assert libraries == {name: data for name, data in members.items() if data in LIBRARIES}
+        assert platform is LINUX
         assert "libcudart.so.13" in set(provided)
         return NEEDS
 
@@ -328,10 +345,10 @@ def test_what_auditwheel_said_is_taken_from_the_store(
 def test_a_file_that_is_no_wheel_has_one_check_and_no_label(tmp_path: Path) -> None:
     name = "llama_cpp_python-0.3.16+cu130.sm89-py3-none-linux_x86_64.whl"
     (tmp_path / name).write_bytes(b"PK but not really")
-    (check,), label = check_static(tmp_path / name)
+    (check,), label = check_static(WheelFile(tmp_path / name), LINUX)
     assert (check.name, check.passed, label) == ("archive", False, None)
     assert check.detail.startswith(f"{name} is not a wheel: ")
     (tmp_path / "no name.whl").write_bytes(b"")
-    (check,), label = check_static(tmp_path / "no name.whl")
+    (check,), label = check_static(WheelFile(tmp_path / "no name.whl"), LINUX)
     assert (check.name, check.passed, label) == ("archive", False, None)
     assert "no name" in check.detail

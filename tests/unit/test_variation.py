@@ -11,7 +11,7 @@ import pytest
 
 from build_matrix.process.runner import Completed
 from build_matrix.reproduce import choose_variations, disturb, variation
-from build_matrix.reproduce.variation import Variation, surroundings
+from build_matrix.reproduce.variation import Variation, disturbance
 
 INSIDE = ("load", "dates of the sources", "host name", "clock", "order of folders")
 
@@ -119,7 +119,7 @@ def test_the_second_build_has_other_surroundings_in_all_that_varies(tmp_path: Pa
         Variation("c", "1", "2"),
         Variation("d", "1", "2", ("--d",)),
     )
-    found = surroundings(variations, tmp_path / "deep" / "er")
+    found = disturbance(variations, tmp_path / "deep" / "er")
     assert found.under == (sys.executable, disturb.__file__, "--a", "x", "--d")
     assert found.umask == 0o077
     home, temporary = (tmp_path / "deep" / "er" / name for name in ("another-home", "another-tmp"))
@@ -132,4 +132,4 @@ def test_the_second_build_has_other_surroundings_in_all_that_varies(tmp_path: Pa
     }
     assert home.is_dir()
     assert temporary.is_dir()
-    assert surroundings(variations, tmp_path / "deep" / "er") == found
+    assert disturbance(variations, tmp_path / "deep" / "er") == found

@@ -7,13 +7,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from build_matrix.cli.verify import visible_gpus
 from build_matrix.errors import ConfigurationError
 from build_matrix.model import Check, Finding, Gpu, GpuVerdict, Machine, Offload, Surroundings, Verdict, file_sha256
-from build_matrix.verify import _judge, known_verdict, read_verdict
-from build_matrix.wheelfile.archive import verdict_path
+from build_matrix.pipeline.verification import visible_gpus
+from build_matrix.verify import _judge, _Outcome, known_verdict
+from build_matrix.wheelfile.file import WheelFile
+from build_matrix.wheelfile.sidecar import verdict_path
 
-GOOD = [Check(name="RECORD", passed=True, detail="")]
+GOOD = (Check(name="RECORD", passed=True, detail=""),)
 RULE = Finding(rule="gpu", kind="run", passed=False, fact="no code for sm_75", remedy="Build for 75.")
 
 
@@ -42,7 +43,7 @@ def gpu(offload: Offload, name: str = "A") -> GpuVerdict:
 )
 def test_the_gpus_decide_together(machine: Machine, offloads: tuple[Offload, ...], expected: Offload) -> None:
     found = tuple(gpu(offload, name) for offload, name in zip(offloads, "AB", strict=False))
-    offload, reason, cause = _judge(GOOD, found, None, machine)
+    offload, reason, cause = _judge(_Outcome(checks=GOOD, gpus=found), machine)
     assert offload == expected
     assert (cause is None) == (expected == "proven")
     if offloads == ("proven", "impossible_here"):
@@ -50,8 +51,8 @@ def test_the_gpus_decide_together(machine: Machine, offloads: tuple[Offload, ...
 
 
 def test_a_failed_check_fails_whatever_the_gpus_say(machine: Machine) -> None:
-    bad = [Check(name="cubins", passed=False, detail="inside sm80")]
-    assert _judge(bad, (gpu("proven"),), None, machine)[:2] == ("failed", "cubins: inside sm80")
+    bad = (Check(name="cubins", passed=False, detail="inside sm80"),)
+    assert _judge(_Outcome(checks=bad, gpus=(gpu("proven"),)), machine)[:2] == ("failed", "cubins: inside sm80")
 
 
 def test_a_verdict_of_another_file_is_refused(tmp_path: Path, machine: Machine) -> None:
@@ -68,13 +69,13 @@ def test_a_verdict_of_another_file_is_refused(tmp_path: Path, machine: Machine) 
         inputs="i",
     )
     with pytest.raises(ConfigurationError, match="no readable verdict"):
-        read_verdict(wheel)
+        WheelFile(wheel).read_verdict()
     verdict_path(wheel).write_bytes(msgspec.json.encode(verdict))
-    assert read_verdict(wheel) == verdict
-    assert known_verdict(wheel, machine) is None, "of another machine"
+    assert WheelFile(wheel).read_verdict() == verdict
+    assert known_verdict(WheelFile(wheel), machine) is None, "of another machine"
     wheel.write_bytes(b"two")
     with pytest.raises(ConfigurationError, match="is the verdict of another file"):
-        read_verdict(wheel)
+        WheelFile(wheel).read_verdict()
 
 
 @pytest.mark.parametrize(

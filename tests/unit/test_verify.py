@@ -16,7 +16,7 @@ from records import make_record
 
 import build_matrix
 from build_matrix import verify
-from build_matrix.cli.common import print_verdicts, raise_for
+from build_matrix.cli.common import print_verdicts
 from build_matrix.context import Context
 from build_matrix.downloads import Downloads
 from build_matrix.errors import ConfigurationError, InstallError, VerificationError
@@ -26,17 +26,22 @@ from build_matrix.model import (
     Finding,
     Gpu,
     GpuVerdict,
+    Label,
     Machine,
     RunFacts,
     Surroundings,
     Verdict,
     file_sha256,
+    parse_label,
 )
+from build_matrix.pipeline.verification import require_verified
+from build_matrix.platforms import Platform
 from build_matrix.store import Store
-from build_matrix.verify import Target, known_verdict, read_verdict, verify_wheel
-from build_matrix.verify.smoke import Bench, CpuResult, GpuResult
-from build_matrix.wheelfile.archive import record_path, verdict_path
-from build_matrix.wheelfile.label import Label, parse_label
+from build_matrix.trial.environment import Environment
+from build_matrix.verify import Target, known_verdict, verify_wheel
+from build_matrix.verify.smoke import SmokeResult, SmokeTest
+from build_matrix.wheelfile.file import WheelFile
+from build_matrix.wheelfile.sidecar import record_path, verdict_path
 from wheels import make_wheel
 
 L4 = Gpu(name="NVIDIA L4", uuid="GPU-l4", compute_capability="8.9")
@@ -56,45 +61,45 @@ class Stages:
         self.label = LABEL
         self.cubins = GOOD
         self.install: Exception | None = None
-        self.cpu = CpuResult(checks=(GOOD, GOOD), facts=DONE)
-        self.gpus: dict[str, GpuResult] = {}
+        self.cpu = SmokeResult(checks=(GOOD, GOOD), facts=DONE)
+        self.gpus: dict[str, SmokeResult] = {}
         self.ran: list[str] = []
-        self.bench: dict[str, Any] = {}
+        self.prepared: dict[str, Any] = {}
         self.cubins_of: tuple[object, ...] = ()
         self.installed: tuple[object, ...] = ()
-        for name in ("check_static", "check_cubins", "install_wheel", "prepare_bench", "run_on_cpu", "run_on_gpu"):
+        for name in ("check_static", "check_cubins", "install_wheel", "prepare_smoke_test", "run_on_cpu", "run_on_gpu"):
             monkeypatch.setattr(verify, name, getattr(self, f"_{name}"))
 
-    def _check_static(self, wheel: Path, store: Store) -> tuple[list[Check], Any]:
+    def _check_static(self, wheel: WheelFile, platform: Platform, store: Store) -> tuple[list[Check], Any]:
         return list(self.static), self.label
 
-    def _check_cubins(self, context: Context, wheel: Path, label: Label, scratch: Path) -> Check:
+    def _check_cubins(self, context: Context, wheel: WheelFile, label: Label, scratch: Path) -> Check:
         self.ran.append("cubins")
-        self.cubins_of = (wheel, label, scratch, context.store, context.downloads)
+        self.cubins_of = (wheel.path, label, scratch, context.store, context.downloads)
         return self.cubins
 
-    def _install_wheel(self, context: Context, wheel: Path, label: Label, scratch: Path) -> Path:
+    def _install_wheel(self, context: Context, wheel: WheelFile, label: Label, scratch: Path) -> Environment:
         self.ran.append("install")
-        self.installed = (wheel, label, scratch, context.store, context.downloads)
-        assert context.machine.target == "linux-x86_64"
+        self.installed = (wheel.path, label, scratch, context.store, context.downloads)
+        assert context.machine.platform == "linux-x86_64"
         if self.install:
             raise self.install
-        return Path("python")
+        return Environment(python=Path("python"), folder=scratch)
 
-    def _prepare_bench(self, context: Context, python: Path, scratch: Path, model: Path | None) -> Bench:
+    def _prepare_smoke_test(self, context: Context, environment: Environment, model: Path | None) -> SmokeTest:
         cpus = context.machine.cpus
-        self.bench = {"python": python, "cpus": cpus, "model": model}
-        return Bench(python=python, scratch=scratch, threads=cpus, references={}, model=model)
+        self.prepared = {"python": environment.python, "cpus": cpus, "model": model}
+        return SmokeTest(environment=environment, threads=cpus, references={}, model=model)
 
-    def _run_on_cpu(self, bench: Bench, version: str) -> CpuResult:
-        assert isinstance(bench, Bench)
+    def _run_on_cpu(self, test: SmokeTest, version: str) -> SmokeResult:
+        assert isinstance(test, SmokeTest)
         self.ran.append(f"cpu {version}")
         return self.cpu
 
-    def _run_on_gpu(self, bench: Bench, gpu: Gpu, visible: str) -> GpuResult:
-        assert isinstance(bench, Bench)
+    def _run_on_gpu(self, test: SmokeTest, gpu: Gpu, visible: str) -> SmokeResult:
+        assert isinstance(test, SmokeTest)
         self.ran.append(f"{gpu.name} {visible}")
-        return self.gpus.get(gpu.name, GpuResult(checks=(GOOD,), facts=DONE))
+        return self.gpus.get(gpu.name, SmokeResult(checks=(GOOD,), facts=DONE))
 
 
 @pytest.fixture
@@ -120,7 +125,7 @@ def judge(tmp_path: Path, store: Store, reporter, here: Machine):  # type: ignor
     def run(*targets: Target, machine: Machine = here, model: Path | None = None) -> Verdict:
         return verify_wheel(
             in_context(store, downloads=Downloads(store, reporter), reporter=reporter, machine=machine),
-            wheel,
+            WheelFile(wheel),
             targets,
             model,
         )
@@ -148,7 +153,7 @@ def test_a_wheel_whose_checks_all_hold_on_a_gpu_is_proven(stages: Stages, judge,
     assert (verdict.filename, verdict.sha256) == (judge.wheel.name, file_sha256(judge.wheel))
     assert (verdict.driver, verdict.libc, verdict.log) == (here.driver, here.libc, ())
     assert (verdict.python, verdict.tool) == (platform.python_version(), f"build-matrix {build_matrix.__version__}")
-    assert read_verdict(judge.wheel) == verdict
+    assert WheelFile(judge.wheel).read_verdict() == verdict
     text = verdict_path(judge.wheel).read_text()
     assert text.startswith('{\n  "schema": "build-matrix/verdict/')
     assert text.endswith("\n}\n")
@@ -176,7 +181,7 @@ def test_one_check_that_fails_on_a_gpu_is_no_proof(stages: Stages, judge, place:
     checks[place] = BAD
     log = tuple(f"line {number}" for number in range(100))
     facts = msgspec.structs.replace(DONE, log=log)
-    stages.gpus["NVIDIA L4"] = GpuResult(checks=tuple(checks), facts=facts)
+    stages.gpus["NVIDIA L4"] = SmokeResult(checks=tuple(checks), facts=facts)
     verdict = judge(target())
     assert (verdict.offload, verdict.passed) == ("failed", False)
     (found,) = verdict.gpus
@@ -186,8 +191,8 @@ def test_one_check_that_fails_on_a_gpu_is_no_proof(stages: Stages, judge, place:
     assert found.cause.rule == "wrong numbers"
     assert verdict.cause == found.cause
     assert verdict.reason == found.reason == found.cause.fact
-    with pytest.raises(VerificationError, match="is not verified: It computes wrong numbers"):
-        raise_for([verdict], require_gpu=False)
+    with pytest.raises(VerificationError, match="is not verified: The wheel computes wrong numbers"):
+        require_verified([verdict], require_gpu=False)
 
 
 def test_a_verdict_says_how_long_it_took(stages: Stages, judge, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
@@ -197,7 +202,7 @@ def test_a_verdict_says_how_long_it_took(stages: Stages, judge, monkeypatch: pyt
 
 def test_what_the_wheels_own_loader_says_of_the_gpu_is_the_cause(stages: Stages, judge) -> None:  # type: ignore[no-untyped-def]
     facts = RunFacts(version="0.3.16", backends=("cuda: no kernel image is available",), offload=False, finished=True)
-    stages.gpus["NVIDIA L4"] = GpuResult(checks=(Check(name="layers", passed=False, detail="0/25"),), facts=facts)
+    stages.gpus["NVIDIA L4"] = SmokeResult(checks=(Check(name="layers", passed=False, detail="0/25"),), facts=facts)
     verdict = judge(target())
     assert verdict.cause
     assert verdict.cause.rule == "no code for this GPU"
@@ -207,7 +212,7 @@ def test_what_the_wheels_own_loader_says_of_the_gpu_is_the_cause(stages: Stages,
 def test_a_wheel_that_fails_on_the_cpu_is_not_tried_on_a_gpu(stages: Stages, judge) -> None:  # type: ignore[no-untyped-def]
     bad = Check(name="numbers on the CPU", passed=False, detail="wrong")
     log = tuple(f"line {number}" for number in range(100))
-    stages.cpu = CpuResult(checks=(GOOD, bad), facts=msgspec.structs.replace(DONE, log=log))
+    stages.cpu = SmokeResult(checks=(GOOD, bad), facts=msgspec.structs.replace(DONE, log=log))
     verdict = judge(target())
     assert stages.ran[-1].startswith("cpu")
     assert (verdict.offload, verdict.passed, verdict.gpus) == ("failed", False, ())
@@ -286,9 +291,9 @@ def test_a_model_and_a_wheel_that_are_not_there_are_refused(stages: Stages, judg
     assert caught.value.remedy == "Name a GGUF file."
     (tmp_path / "there.gguf").touch()
     judge(model=tmp_path / "there.gguf")
-    assert stages.bench == {"python": Path("python"), "cpus": 2, "model": tmp_path / "there.gguf"}
+    assert stages.prepared == {"python": Path("python"), "cpus": 2, "model": tmp_path / "there.gguf"}
     judge()
-    assert stages.bench["model"] is None
+    assert stages.prepared["model"] is None
     judge.wheel.unlink()
     with pytest.raises(ConfigurationError, match="There is no wheel") as caught:
         judge()
@@ -326,9 +331,9 @@ def test_what_is_no_record_fails(stages: Stages, judge) -> None:  # type: ignore
 
 
 def test_a_verdict_is_known_on_the_machine_that_it_is_of(stages: Stages, judge, here: Machine) -> None:  # type: ignore[no-untyped-def]
-    assert known_verdict(judge.wheel, here) is None
+    assert known_verdict(WheelFile(judge.wheel), here) is None
     verdict = judge(target())
-    assert known_verdict(judge.wheel, here) == verdict
+    assert known_verdict(WheelFile(judge.wheel), here) == verdict
 
 
 @pytest.mark.parametrize(
@@ -349,7 +354,7 @@ def test_a_verdict_is_not_known_on_another_machine(
     stages: Stages, judge, here: Machine, change: dict[str, Any]
 ) -> None:  # type: ignore[no-untyped-def]
     judge(target())
-    assert known_verdict(judge.wheel, msgspec.structs.replace(here, **change)) is None
+    assert known_verdict(WheelFile(judge.wheel), msgspec.structs.replace(here, **change)) is None
 
 
 def test_a_verdict_is_not_known_for_other_visible_gpus_or_other_bytes(
@@ -357,11 +362,11 @@ def test_a_verdict_is_not_known_for_other_visible_gpus_or_other_bytes(
 ) -> None:  # type: ignore[no-untyped-def]
     judge(target())
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert known_verdict(judge.wheel, here) is None
+    assert known_verdict(WheelFile(judge.wheel), here) is None
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert known_verdict(judge.wheel, here)
+    assert known_verdict(WheelFile(judge.wheel), here)
     judge.wheel.write_bytes(judge.wheel.read_bytes() + b"x")
-    assert known_verdict(judge.wheel, here) is None
+    assert known_verdict(WheelFile(judge.wheel), here) is None
 
 
 def test_a_verdict_is_known_though_variables_hold_bytes_that_are_no_text(
@@ -370,9 +375,9 @@ def test_a_verdict_is_known_though_variables_hold_bytes_that_are_no_text(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", os.fsdecode(b"0\xff"))
     monkeypatch.setenv("LD_LIBRARY_PATH", os.fsdecode(b"/\xfe"))
     verdict = judge(target())
-    assert known_verdict(judge.wheel, here) == verdict
+    assert known_verdict(WheelFile(judge.wheel), here) == verdict
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", os.fsdecode(b"0\xfe"))
-    assert known_verdict(judge.wheel, here) is None
+    assert known_verdict(WheelFile(judge.wheel), here) is None
 
 
 def test_a_verdict_beside_a_wheel_of_another_name_is_refused(stages: Stages, judge) -> None:  # type: ignore[no-untyped-def]
@@ -381,7 +386,7 @@ def test_a_verdict_beside_a_wheel_of_another_name_is_refused(stages: Stages, jud
     moved.write_bytes(judge.wheel.read_bytes())
     verdict_path(moved).write_bytes(verdict_path(judge.wheel).read_bytes())
     with pytest.raises(ConfigurationError, match=r"other\.whl\.verdict\.json is the verdict of another file") as caught:
-        read_verdict(moved)
+        WheelFile(moved).read_verdict()
     assert caught.value.remedy == f"Verify it: `nox -s verify -- {moved}`."
 
 
@@ -404,37 +409,37 @@ def verdict_with(**changes: Any) -> Verdict:
 
 def test_a_gpu_that_is_required_must_have_proven_every_wheel() -> None:
     proven = verdict_with()
-    raise_for([proven, proven], require_gpu=True)
-    raise_for([], require_gpu=True)
+    require_verified([proven, proven], require_gpu=True)
+    require_verified([], require_gpu=True)
     for offload in ("untested", "impossible_here"):
         other = verdict_with(filename="y.whl", offload=offload, reason="no NVIDIA GPU", cause=RULE)
-        raise_for([proven, other], require_gpu=False)
+        require_verified([proven, other], require_gpu=False)
         with pytest.raises(VerificationError, match=r"y\.whl is not verified") as caught:
-            raise_for([proven, other], require_gpu=True)
+            require_verified([proven, other], require_gpu=True)
         assert caught.value.exit_code == 7
 
 
 def test_why_a_wheel_is_not_verified_is_its_cause_its_checks_or_its_offload() -> None:
     with pytest.raises(VerificationError) as caught:
-        raise_for([verdict_with(offload="untested", reason="no NVIDIA GPU", cause=RULE)], require_gpu=True)
+        require_verified([verdict_with(offload="untested", reason="no NVIDIA GPU", cause=RULE)], require_gpu=True)
     assert caught.value.problem == "x.whl is not verified: offload is untested (no NVIDIA GPU)."
-    assert caught.value.remedy.endswith("or leave out --require-gpu.")
+    assert caught.value.remedy.endswith("or remove --require-gpu.")
     with pytest.raises(VerificationError) as caught:
-        raise_for([verdict_with(offload="impossible_here", cause=RULE)], require_gpu=True)
+        require_verified([verdict_with(offload="impossible_here", cause=RULE)], require_gpu=True)
     assert (caught.value.problem, caught.value.remedy) == (
         "x.whl is not verified: no code for sm_75.",
         "Build for 75.",
     )
     with pytest.raises(VerificationError) as caught:
-        raise_for([verdict_with(offload="failed", checks=(GOOD, BAD, BAD))], require_gpu=False)
+        require_verified([verdict_with(offload="failed", checks=(GOOD, BAD, BAD))], require_gpu=False)
     both = "numbers on the GPU: wrong: F16; numbers on the GPU: wrong: F16"
     assert caught.value.problem == f"x.whl is not verified: {both}."
-    assert caught.value.remedy == "The verdict beside the wheel holds every check."
+    assert caught.value.remedy == "The verdict next to the wheel lists every check."
 
 
 def test_a_failed_check_fails_also_without_a_gpu_being_required() -> None:
     with pytest.raises(VerificationError):
-        raise_for([verdict_with(offload="untested", checks=(BAD,))], require_gpu=False)
+        require_verified([verdict_with(offload="untested", checks=(BAD,))], require_gpu=False)
 
 
 def test_the_table_shows_each_gpu_and_each_check_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
@@ -451,9 +456,9 @@ def test_the_table_shows_each_gpu_and_each_check_that_fails(capsys: pytest.Captu
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert lines == [
         "wheel checks offload",
-        "x.whl 1 of 1 hold failed (r)",
+        "x.whl 1 of 1 passed failed (r)",
         "Build for 75.",
-        "on NVIDIA L4 2 of 3 hold failed",
+        "on NVIDIA L4 2 of 3 passed failed",
         "on Tesla T4 not run impossible_here",
         "numbers on the GPU: wrong: F16",
     ]

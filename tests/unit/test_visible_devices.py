@@ -6,11 +6,11 @@ import msgspec
 import pytest
 
 from build_matrix.cli.doctor import rows
-from build_matrix.cli.verify import visible_gpus
 from build_matrix.diagnosis import diagnose, evidence_of_use
 from build_matrix.diagnosis.machine import hidden, why_driver_fails, why_no_gpu
 from build_matrix.diagnosis.visible import Choice, hides_every_gpu, select, selection, usable
 from build_matrix.model import Driver, DriverEvidence, Gpu, Machine, Surroundings
+from build_matrix.pipeline.verification import visible_gpus
 
 A = Gpu(name="NVIDIA H200", uuid="GPU-30b51b35-d09c-9ad4-d2ea-008d191158d2", compute_capability="9.0")
 B = Gpu(name="NVIDIA H200", uuid="GPU-993453d5-f8b2-3bbd-9a4e-c4cebc8fd5ef", compute_capability="9.0")
@@ -132,7 +132,7 @@ def test_a_prefix_of_two_uuids_names_no_gpu() -> None:
     twin = msgspec.structs.replace(B, uuid=A.uuid[:12] + "ffffff")
     chosen = select(A.uuid[:12], (A, twin), ordered=True)
     assert (chosen.choices, chosen.known) == ((), True)
-    assert "more than one" in chosen.why
+    assert "several GPUs" in chosen.why
     assert [choice.gpu for choice in select(A.uuid, (A, twin), ordered=True).choices] == [A]
 
 
@@ -195,13 +195,13 @@ def test_why_an_entry_names_no_gpu_is_told() -> None:
         "-1": "is not the number of a GPU",
         "2": "is not the number of a GPU (0 to 1)",
         "GPU-deadbeef": "is not the UUID of a GPU",
-        f"{A.uuid},0": "is not a GPU UUID, as the first entry is",
+        f"{A.uuid},0": "is not a GPU UUID like the first entry",
         "MIG-0": "is not the UUID of a MIG instance",
         "0,,1": "is empty",
     }
     for value, why in reasons.items():
         assert select(value, (A, B), ordered=True).why == why
-    assert select(f"{INSTANCE},0", (SLICED,), ordered=True).why == "is not a MIG UUID, as the first entry is"
+    assert select(f"{INSTANCE},0", (SLICED,), ordered=True).why == "is not a MIG UUID like the first entry"
     for whole in ("0", "0,", "1,0,"):
         chosen = select(whole, (A, B), ordered=True)
         assert (chosen.ended_by, chosen.why) == (None, "")
@@ -308,7 +308,7 @@ def test_a_list_that_ends_early_is_said_though_gpus_are_left(machine: Machine) -
     assert why_no_gpu(here) is None
     gap = diagnose(mixed(machine, "0,,1", numbered=(NEW, OLD), visible=(NEW,)))
     assert [finding.fact for finding in gap if not finding.passed] == [
-        "CUDA_VISIBLE_DEVICES='0,,1' ends at '', which is empty: CUDA reads nothing after it."
+        "CUDA_VISIBLE_DEVICES='0,,1' ends at '', which is empty: CUDA ignores everything after it."
     ]
     assert [finding.rule for finding in diagnose(mixed(machine, "0,", numbered=(NEW, OLD), visible=(NEW,)))] == [
         "driver",

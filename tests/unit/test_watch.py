@@ -9,8 +9,9 @@ from types import ModuleType, SimpleNamespace
 import psutil
 import pytest
 
-from build_matrix.verify import child, sample
-from build_matrix.verify.sample import Watch
+from build_matrix.trial import watch as watching
+from build_matrix.trial.watch import Watch
+from build_matrix.verify import child
 
 
 class NVMLError(Exception):
@@ -93,7 +94,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
 @pytest.fixture
 def killed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
-    monkeypatch.setattr(sample.os, "killpg", lambda pid, number: found.append((pid, number)))
+    monkeypatch.setattr(watching.os, "killpg", lambda pid, number: found.append((pid, number)))
     return found
 
 
@@ -179,7 +180,7 @@ def test_a_process_that_is_gone_or_not_to_be_read_is_no_error(
 def test_a_real_process_is_watched_until_the_block_ends(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
     import subprocess
 
-    monkeypatch.setattr(sample, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(watching, "POLL_SECONDS", 0.001)
     argv = [sys.executable, "-c", "x = bytearray(50_000_000); import time; time.sleep(60)"]
     with Watch("", 30_000_000) as one, subprocess.Popen(argv, start_new_session=True) as process:
         one.attach(process.pid)
@@ -192,13 +193,13 @@ def test_a_process_that_ends_before_it_is_ended_is_no_error(nvml: FakeNvml, monk
     def gone(_: int, __: int) -> None:
         raise ProcessLookupError
 
-    monkeypatch.setattr(sample.os, "killpg", gone)
+    monkeypatch.setattr(watching.os, "killpg", gone)
     assert watch(FakeProcess(5000, 0), None, uuid="").exceeded
 
 
 def test_it_is_looked_at_more_often_than_a_model_stays() -> None:
-    assert 0 < sample.POLL_SECONDS < child.LINGER_SECONDS / 2
-    assert 0 < sample.JOIN_SECONDS < 60
+    assert 0 < watching.POLL_SECONDS < child.LINGER_SECONDS / 2
+    assert 0 < watching.JOIN_SECONDS < 60
 
 
 def test_a_process_that_ended_already_is_not_attached() -> None:

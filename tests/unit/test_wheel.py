@@ -10,16 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from build_matrix.errors import VerificationError
-from build_matrix.model import Architecture, Cell
+from build_matrix.model import Architecture, Cell, parse_label
+from build_matrix.platforms import find_platform
 from build_matrix.verify.static import check_static
 from build_matrix.wheel.hygiene import check_members
 from build_matrix.wheelfile.archive import read_members, record_hash, relabel, write_wheel
-from build_matrix.wheelfile.label import parse_label
+from build_matrix.wheelfile.file import WheelFile
 from wheels import METADATA, make_wheel, raw_members
+
+LINUX = find_platform("linux-x86_64")
 
 
 def results(wheel: Path) -> dict[str, bool]:
-    return {check.name: check.passed for check in check_static(wheel)[0]}
+    return {check.name: check.passed for check in check_static(WheelFile(wheel), LINUX)[0]}
 
 
 def test_the_label_stands_in_the_name_the_folder_and_metadata(tmp_path: Path) -> None:
@@ -84,11 +87,11 @@ def test_a_member_that_changed_after_record_was_written_is_refused(tmp_path: Pat
 def test_what_is_no_wheel_is_refused(tmp_path: Path) -> None:
     broken = tmp_path / "llama_cpp_python-0.3.16+cu130.sm89-py3-none-linux_x86_64.whl"
     broken.write_bytes(b"PK but not really")
-    checks, label = check_static(broken)
+    checks, label = check_static(WheelFile(broken), LINUX)
     assert (checks[0].passed, label) == (False, None)
     other = tmp_path / "not a wheel name.whl"
     other.write_bytes(b"")
-    assert check_static(other)[0][0].passed is False
+    assert check_static(WheelFile(other), LINUX)[0][0].passed is False
 
 
 def test_a_wheel_without_a_label_is_not_claimed_to_be_anything(tmp_path: Path) -> None:
@@ -117,16 +120,16 @@ def test_a_label_says_what_its_cell_is(cuda: str, archs: list[str], profile: str
 
 def test_files_outside_the_package_are_refused() -> None:
     members = relabel(raw_members(), "cu130.sm89", ())
-    check_members(members, ())
+    check_members(members, {}, ())
     with pytest.raises(VerificationError, match=r"lib/libx\.so would land outside"):
-        check_members(members | {"lib/libx.so": b""}, ())
+        check_members(members | {"lib/libx.so": b""}, {}, ())
 
 
 def test_a_path_of_the_building_machine_is_refused() -> None:
     members = relabel(raw_members(), "cu130.sm89", ())
     members["llama_cpp/extra.py"] = b"# built in /home/someone/store"
     with pytest.raises(VerificationError, match=r"extra\.py holds a path"):
-        check_members(members, ("/home/someone/",))
+        check_members(members, {}, ("/home/someone/",))
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

@@ -1,0 +1,1 @@
+"""The user's package index: how it is configured, and what its pages list."""
