@@ -352,7 +352,7 @@ def test_every_part_of_a_machine_that_is_wrong_is_named(works: Machine) -> None:
     versions = "CUDA 13.0, with a kernel module for CUDA (unknown)"
     assert [row for row in diagnose(everything) if not row.passed] == [
         finding("cuda-compat on the loader path", folders="/a/compat, /b/compat", versions=versions),
-        finding("platform not supported", platform="linux aarch64-x", supported_platform="Linux x86-64 with glibc"),
+        finding("platform not supported", platform="linux aarch64-x", supported_platform="x86-64 Linux with glibc"),
         refused,
         finding("toolkit broken", source="PATH", root="/opt/old", problem="it holds no nvcc"),
         finding("GPU lost", "GPU 1: GPU is lost"),
