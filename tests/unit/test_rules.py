@@ -421,7 +421,7 @@ def numbers(text: str) -> list[str]:
         (
             "driver runs toolkit",
             lambda m: driver_accepts(toolkits()["12.9"], driven(m, "12.9", "576.52")),
-            ["576.52", "12.9", "12.9", toolkits()["12.9"].min_driver_linux],
+            ["576.52", "12.9", "12.9", toolkits()["12.9"].min_driver["linux"]],
         ),
         (
             "driver runs toolkit",
