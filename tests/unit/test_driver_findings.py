@@ -16,8 +16,8 @@ from build_matrix.model import (
     Check,
     Driver,
     DriverEvidence,
+    DriverLibrary,
     Finding,
-    FoundLibrary,
     Gpu,
     InstalledToolkit,
     Machine,
@@ -42,8 +42,8 @@ def bus(*drivers: str) -> tuple[PciGpu, ...]:
     return tuple(PciGpu(address=f"0000:0{number}:00.0", driver=driver) for number, driver in enumerate(drivers))
 
 
-def libraries(*paths: tuple[str, int]) -> tuple[FoundLibrary, ...]:
-    return tuple(FoundLibrary(path=path, bits=bits) for path, bits in paths)
+def libraries(*paths: tuple[str, int]) -> tuple[DriverLibrary, ...]:
+    return tuple(DriverLibrary(path=path, bits=bits) for path, bits in paths)
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,16 @@ def test_linux_is_as_it_is_on_every_distribution() -> None:
     assert linux.environment_python(Path("/environment")) == Path("/environment/bin/python")
     assert linux.run_path("../../nvidia/cu13/lib") == "$ORIGIN/../../nvidia/cu13/lib"
     assert (linux.program("cuobjdump"), linux.library_suffix) == ("cuobjdump", ".so")
+    assert linux.link_library("cudart") == "libcudart.so"
+    names = (
+        "libcudart.so.13",
+        "libcudart.so.11.0",
+        "libcublasLt.so.12",
+        "libcudart.so",
+        "libcudart.so.12.4.127",
+        "x.h",
+    )
+    assert list(map(linux.unversioned, names)) == ["libcudart.so", "libcudart.so", "libcublasLt.so", "", "", ""]
     assert {"libc.so.6", "libstdc++.so.6", linux.oldest_system.loader} <= linux.system_libraries
     assert set(linux.options.values()) == {"OFF"}
 
