@@ -5,23 +5,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.text import Text
 
 from build_matrix.redact import redact
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+    from rich.text import Text
 
 Unit = Literal["bytes", "steps"]
 QUIET_SECONDS = 20.0
@@ -38,8 +30,11 @@ class RedactingConsole(Console):
 class Meter(Protocol):
     """A running count of bytes or steps."""
 
-    def update(self, done: float, total: float | None = None) -> None:
-        """Show that ``done`` of ``total`` is done (both absolute)."""
+    def update(self, done: float, total: float | None = None, left: float | None = None) -> None:
+        """Show that ``done`` of ``total`` is done (both absolute), and ``left``: seconds, where they are known.
+
+        Without ``left`` it is what the rest takes if each step takes the same time.
+        """
 
 
 class Reporter(Protocol):
@@ -72,28 +67,42 @@ class TerminalReporter:
     @contextlib.contextmanager
     def meter(self, label: str, unit: Unit, total: float | None) -> Iterator[Meter]:
         """A bar with bytes and speed, or with [n/N] and the time left."""
-        counts: list[ProgressColumn] = (
-            [DownloadColumn(), TransferSpeedColumn()]
+        from rich import progress
+
+        counts: list[progress.ProgressColumn] = (
+            [progress.DownloadColumn(), progress.TransferSpeedColumn()]
             if unit == "bytes"
-            else [MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+            else [
+                progress.MofNCompleteColumn(),
+                progress.TimeElapsedColumn(),
+                progress.TextColumn("{task.fields[left]}"),
+            ]
         )
-        bar = Progress(TextColumn("{task.description}"), BarColumn(), *counts, console=self._console, transient=True)
-        with bar:
-            task = bar.add_task(redact(label), total=total)
-            yield _BarMeter(bar, task)
+        label_and_bar = (progress.TextColumn("{task.description}"), progress.BarColumn())
+        with progress.Progress(*label_and_bar, *counts, console=self._console, transient=True) as bar:
+            yield _BarMeter(bar, bar.add_task(redact(label), total=total, left=""))
 
 
 class _BarMeter:
-    def __init__(self, bar: Progress, task: object) -> None:
+    def __init__(self, bar: Progress, task: TaskID) -> None:
         self._bar = bar
         self._task = task
+        self._start = time.monotonic()
 
-    def update(self, done: float, total: float | None = None) -> None:
-        self._bar.update(self._task, completed=done, total=total)  # type: ignore[arg-type]
+    def update(self, done: float, total: float | None = None, left: float | None = None) -> None:
+        text = time_left(left, time.monotonic() - self._start, done, total)
+        self._bar.update(self._task, completed=done, total=total, left=text)
+
+
+def time_left(left: float | None, elapsed: float, done: float, total: float | None) -> str:
+    """As people read it; where ``left`` is None as if all steps took the same time. Both times are in seconds."""
+    if left is None and total and done:
+        left = elapsed * (total / done - 1)
+    return "" if left is None else f"about {left / 60:.0f} min left"
 
 
 class LineReporter:
-    """Plain lines, for logs and CI: a meter speaks every twenty seconds at most."""
+    """Plain lines, for logs and CI: a meter writes every twenty seconds at most."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -120,7 +129,7 @@ class _LineMeter:
         self._total = total
         self._start = self._last = time.monotonic()
 
-    def update(self, done: float, total: float | None = None) -> None:
+    def update(self, done: float, total: float | None = None, left: float | None = None) -> None:
         self._total = total or self._total
         now = time.monotonic()
         if now - self._last < QUIET_SECONDS:
@@ -130,9 +139,9 @@ class _LineMeter:
             whole = f" of {self._total / 1e6:.0f}" if self._total else ""
             self._reporter.say(f"  {self._label}: {done / 1e6:.0f}{whole} MB")
         else:
-            left = (now - self._start) * (self._total / done - 1) if self._total and done else None
-            tail = f", about {left / 60:.0f} min left" if left is not None else ""
-            self._reporter.say(f"  {self._label} [{done:.0f}/{self._total or 0:.0f}]{tail}")
+            tail = time_left(left, now - self._start, done, self._total)
+            steps = f"  {self._label} [{done:.0f}/{self._total or 0:.0f}]"
+            self._reporter.say(f"{steps}, {tail}" if tail else steps)
 
 
 def make_reporter() -> Reporter:

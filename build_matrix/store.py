@@ -10,12 +10,15 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from filelock import BaseFileLock, FileLock, Timeout
 from platformdirs import user_cache_path
 
 from build_matrix.errors import DiskFullError, NoLocksError, StoreNotWritableError, explain_os_error
 from build_matrix.process import interrupt
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 KEY_LENGTH = 24
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENOLCK, errno.ENOTCONN, errno.EFBIG} | {
@@ -100,7 +103,7 @@ class Store:
     """
 
     def __init__(self, root: Path, waiting: Callable[[str], None] = lambda _: None) -> None:
-        """``waiting`` is told when another run holds the lock of a result that is needed here."""
+        """``waiting`` is called when another run holds the lock of a result that is needed here."""
         self.root = _resolve(expand(root))
         self._waiting = waiting
         try:
@@ -160,6 +163,8 @@ class Store:
 
         Raises MissingPrerequisiteError; KeyboardInterrupt when this process is asked to end while it waits.
         """
+        from filelock import FileLock
+
         path = self.root / "locks" / f"{name}.lock"
         lock = FileLock(path)
         with disk_errors(self.root):
@@ -176,6 +181,8 @@ class Store:
     @contextlib.contextmanager
     def if_free(self, name: str) -> Iterator[bool]:
         """Hold the lock ``name`` when no other run on this store has it; whether it is held."""
+        from filelock import FileLock
+
         lock = FileLock(self.root / "locks" / f"{name}.lock")
         with disk_errors(self.root):
             free = _acquired(lock, 0)
@@ -260,6 +267,8 @@ def _require_locks(folder: Path) -> None:
 
 
 def _acquired(lock: BaseFileLock, seconds: float) -> bool:
+    from filelock import Timeout
+
     try:
         lock.acquire(timeout=seconds)
     except Timeout:

@@ -57,7 +57,7 @@ class Remembering:
         self._label = label
         yield self
 
-    def update(self, done: float, total: float | None = None) -> None:
+    def update(self, done: float, total: float | None = None, left: float | None = None) -> None:
         self.meters.append((self._label, done, total))
 
 

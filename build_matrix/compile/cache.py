@@ -147,7 +147,7 @@ def cache_environment(
 
 
 def server(choice: CacheChoice, inputs: BuildInputs, work: Path) -> list[str]:
-    """The words before a build's own that run it beside sccache's server; none without sccache."""
+    """The arguments before a build's own that run it beside sccache's server; none without sccache."""
     if not choice.sccache:
         return []
     return with_server(inputs.environment.python, choice.sccache, work / SCCACHE_STATISTICS)

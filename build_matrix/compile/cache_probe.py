@@ -58,8 +58,8 @@ def _try(name: CacheProgram, program: Path, inputs: BuildInputs, folder: Path) -
         for title, choice in (("without", without), ("first", alone), ("second", alone)):
             done = attempt(title, choice)
             if done.code:
-                said = next((line for line in done.tail if line.strip()), f"exit code {done.code}")
-                return f"a small kernel could not be compiled with it: {said.strip()}"
+                message = next((line for line in done.tail if line.strip()), f"exit code {done.code}")
+                return f"a small kernel could not be compiled with it: {message.strip()}"
     if not cache_use(folder).hits:
         return "a small kernel that was compiled before was compiled again"
     if len({file_sha256(folder / f"{title}.so") for title in ("without", "first", "second")}) != 1:
@@ -70,17 +70,17 @@ def _try(name: CacheProgram, program: Path, inputs: BuildInputs, folder: Path) -
 def _compile(inputs: BuildInputs, folder: Path, socket: Path, title: str, choice: CacheChoice) -> Completed:
     """Compile the kernel as CMake would, and link it as a wheel's library is linked: without symbols of files."""
     chosen = definitions(inputs, folder, ())
-    words: list[str | Path] = [*chosen["CMAKE_CUDA_COMPILER_LAUNCHER"].split(";"), inputs.toolchain.nvcc]
-    words += [f"-ccbin={inputs.compiler.cxx}", *chosen["CMAKE_CUDA_FLAGS"].split(), "-O3", "-Xcompiler=-fPIC"]
-    words += ["-MD", "-MT", "kernel.o", "-MF", "kernel.d", "-x", "cu", "-c", folder / "src" / "kernel.cu"]
+    argv: list[str | Path] = [*chosen["CMAKE_CUDA_COMPILER_LAUNCHER"].split(";"), inputs.toolchain.nvcc]
+    argv += [f"-ccbin={inputs.compiler.cxx}", *chosen["CMAKE_CUDA_FLAGS"].split(), "-O3", "-Xcompiler=-fPIC"]
+    argv += ["-MD", "-MT", "kernel.o", "-MF", "kernel.d", "-x", "cu", "-c", folder / "src" / "kernel.cu"]
     if choice.sccache:
         (folder / SCCACHE_STATISTICS).unlink(missing_ok=True)
-        words = [*server(choice, inputs, folder), *words]
+        argv = [*server(choice, inputs, folder), *argv]
     variables = {"PATH": f"{Path(inputs.compiler.cxx).parent}:/usr/bin:/bin", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
     variables["TMPDIR"] = str(folder)
     variables |= cache_environment(choice, CompileCache(folder=folder / "cache"), None, inputs, folder)
     variables["SCCACHE_SERVER_UDS"] = str(socket)
-    done = run([*words, "-o", "kernel.o"], env=variables, cwd=folder / "build", timeout=SECONDS)
+    done = run([*argv, "-o", "kernel.o"], env=variables, cwd=folder / "build", timeout=SECONDS)
     if done.code:
         return done
     link: list[str | Path] = [inputs.compiler.cxx, "-shared", "-s", "-nostdlib", "-Wl,--build-id=none"]

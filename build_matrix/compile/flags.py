@@ -113,7 +113,7 @@ def command(inputs: BuildInputs, work: Path, runpath: Sequence[str]) -> list[str
 
 
 class Recipe(Record, frozen=True, kw_only=True):
-    """All that a compilation is told: arguments, environment, and the sha256 of the launcher that adds to nvcc's."""
+    """All that a compilation is given: arguments, environment, and the sha256 of the launcher that adds to nvcc's."""
 
     argv: tuple[str, ...]
     environment: dict[str, str]
@@ -181,7 +181,7 @@ def environment(build: BuildEnvironment, compiler: HostCompiler, work: Path, job
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC",
         "SOURCE_DATE_EPOCH": EPOCH,
-        "GIT_DIR": "/nonexistent",  # 0.3.36 asks git for a commit whatever it is told
+        "GIT_DIR": "/nonexistent",  # 0.3.36 asks git for a commit whatever is defined
         "PYTHONDONTWRITEBYTECODE": "1",
         "CMAKE_GENERATOR": "Ninja",
         "CMAKE_BUILD_PARALLEL_LEVEL": str(jobs),

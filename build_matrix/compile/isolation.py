@@ -1,4 +1,4 @@
-"""Where a compilation runs: alone and with its folders at fixed places, or in the open with real ones."""
+"""Where a compilation runs: in a sandbox with its folders at fixed places, or without one and with real ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORK, TOOLKIT, SYSROOT = (ROOT / name for name in ("work", "toolkit", "sysroot")
 
 
 class View(NamedTuple):
-    """What the compilers see: ``inputs`` with its folders as they see them, the work folder, words that lead there."""
+    """What the compilers see: ``inputs`` with its folders as they see them, the work folder, the argv to get there."""
 
     inputs: BuildInputs
     work: Path

@@ -1,6 +1,6 @@
 """A storage of compiled objects that machines share: what its URL tells the programs of the compile cache.
 
-ccache speaks ``redis://`` and ``http://``, sccache ``https://`` (WebDAV) and ``s3://``; see ccache(1) under "remote
+ccache supports ``redis://`` and ``http://``, sccache ``https://`` (WebDAV) and ``s3://``; see ccache(1) under "remote
 storage backends", and docs/S3.md, docs/Webdav.md and docs/MultiLevel.md of sccache.
 """
 
@@ -23,7 +23,7 @@ _FORMS = (
 
 
 class Remote(NamedTuple):
-    """The ``program`` that speaks to it, with which ``variables``, and the one place it must reach for that."""
+    """The ``program`` that uses it, the ``variables`` that it needs, and the one host and port that it must reach."""
 
     program: CacheProgram
     host: str

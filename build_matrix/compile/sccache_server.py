@@ -25,7 +25,7 @@ ORPHAN_SECONDS = "30"  # how long a server may idle that a client started in pla
 
 
 def with_server(python: str | Path, program: Path, statistics: Path) -> list[str]:
-    """The words before a command's own; what the server counted is in ``statistics`` afterwards, as JSON.
+    """The arguments before a command's own; what the server counted is in ``statistics`` afterwards, as JSON.
 
     The environment names the server's socket (SCCACHE_SERVER_UDS) and its storage.
     """
@@ -54,12 +54,12 @@ def main(argv: Sequence[str]) -> int:
         command = list(argv[end + 1 :])
         status = subprocess.call(command, env=variables, preexec_fn=_default_interrupt)
         if server.poll() is None:  # Ctrl-C has ended it; asked for anything, the program would start another
-            words = [program, "--show-stats", "--stats-format=json"]
-            Path(statistics).write_bytes(subprocess.run(words, stdout=subprocess.PIPE, check=False).stdout)
+            show = [program, "--show-stats", "--stats-format=json"]
+            Path(statistics).write_bytes(subprocess.run(show, stdout=subprocess.PIPE, check=False).stdout)
     finally:
         if server.poll() is None:
-            words = [program, "--stop-server"]
-            subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+            stop = [program, "--stop-server"]
+            subprocess.run(stop, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
         server.terminate()
         server.wait()
         place.unlink(missing_ok=True)

@@ -28,6 +28,8 @@ from build_matrix.model import (
 )
 
 FOLDER = Path(__file__).parent
+TOOL = FOLDER / "tool.txt"  # what this tool runs with: a user's sessions
+DEV = FOLDER / "dev.txt"  # the same, with Nox and all that a developer's sessions run with
 
 
 class ReleaseOptions(Record, frozen=True, kw_only=True):

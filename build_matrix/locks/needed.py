@@ -18,10 +18,9 @@ from packaging.version import Version
 
 from build_matrix.catalog import platforms
 from build_matrix.errors import ConfigurationError, FileMissingError
-from build_matrix.locks import FOLDER, read_lock, select_platform, wheel_platforms
+from build_matrix.locks import DEV, read_lock, select_platform, wheel_platforms
 from build_matrix.model import Cell, Component, Ingredients, Lock, file_sha256
 
-TOOL = FOLDER / "tool.txt"
 PATCHES = 40  # patch releases of a minor version of Python that markers may tell apart; 3.8 came to 20
 
 Listing = Callable[
@@ -33,7 +32,7 @@ _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
 class LockedRequirement(NamedTuple):
-    """One release of ``tool.txt``, with the sha256 of each file that may be installed for it."""
+    """One release of ``dev.txt``, with the sha256 of each file that may be installed for it."""
 
     requirement: Requirement
     hashes: frozenset[str]
@@ -44,7 +43,7 @@ class LockedRequirement(NamedTuple):
         return next(iter(self.requirement.specifier)).version
 
 
-def read_tool_lock(path: Path = TOOL) -> list[LockedRequirement]:
+def read_tool_lock(path: Path = DEV) -> list[LockedRequirement]:
     """This tool's own dependencies and those of its development, Nox among them, for every platform and Python.
 
     Raises ConfigurationError for a file that is not as ``nox -s lock`` writes it.
@@ -91,7 +90,7 @@ def tool_files(
 ) -> Iterator[Component]:
     """What Nox installs on the target, and Nox itself: each locked file that its Python accepts.
 
-    ``tool.txt`` holds hashes alone, so ``listing`` is asked for the names, and ``sizes`` for their bytes.
+    ``dev.txt`` holds hashes alone, so ``listing`` is asked for the names, and ``sizes`` for their bytes.
     Raises FileMissingError.
     """
     for item in locked:

@@ -39,11 +39,10 @@ from build_matrix.provision import (
     take_installed,
 )
 from build_matrix.resolve import require_cell
+from build_matrix.resources import patches_folder
 from build_matrix.source import check_defines, prepare_source
 from build_matrix.wheel import finish_wheel
 from build_matrix.wheelfile.file import WheelFile
-
-PATCHES = Path("patches")
 
 
 class BuildOptions(NamedTuple):
@@ -177,7 +176,7 @@ def _say_unreachable(context: Context, errors: Mapping[str, ArchiveUnreachableEr
 def build_wheel(context: Context, recipe: Recipe, conditions: Conditions, folder: Path) -> Wheel:
     """Provision, prepare, compile and finish one wheel; raises what the stages raise."""
     cell, compiler, ingredients = recipe.cell, recipe.compiler, recipe.ingredients
-    source = prepare_source(context, ingredients.sdist, PATCHES)
+    source = prepare_source(context, ingredients.sdist, patches_folder())
     check_defines(cell.defines, source.options, FIXED, cell.llama)
     environment = provision_environment(context, ingredients.environment)
     toolchain = provision_toolkit(context, cell, ingredients)

@@ -26,9 +26,7 @@ def examine(machine: Machine, python: Path | None, folder: Path) -> Examination:
 
     Raises ConfigurationError for a ``python`` that is none.
     """
-    from build_matrix.probe import examine_environment
-
-    installed = examine_environment(python, os.environ) if python else None
+    installed = _examine_environment(python) if python else None
     findings = diagnose(machine)
     if installed:
         findings += diagnose_installed(installed, machine, judge_installed(installed, machine))
@@ -51,6 +49,13 @@ def verdict(machine: Machine, findings: Sequence[Finding]) -> str:
     if works := evidence_of_use(machine):
         return f"Nothing is wrong: {works}."
     return f"Whether CUDA works here cannot be judged: {why_not_judged(machine)}."
+
+
+def _examine_environment(python: Path) -> InstalledLlama:
+    """Imported here, because most runs do not ask for it."""
+    from build_matrix.probe.installed import examine_environment
+
+    return examine_environment(python, os.environ)
 
 
 def _predict(wheel: Path, machine: Machine) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from build_matrix.downloads import Downloads, IndexConfiguration, read_configura
 from build_matrix.downloads.install import resolve, uv_compile
 from build_matrix.errors import ConfigurationError, DownloadError
 from build_matrix.locks import (
+    DEV,
     FOLDER,
+    TOOL,
     Options,
     ReleaseOptions,
     locked_llama_releases,
@@ -33,8 +35,8 @@ from build_matrix.locks import (
     wheel_platforms,
 )
 from build_matrix.model import CudaVersion, Lock, LockedFile, LockedPackage, Record
-from build_matrix.pipeline.build import PATCHES
 from build_matrix.report import Reporter
+from build_matrix.resources import patches_folder
 from build_matrix.source import declared_switches, prepare_source
 from build_matrix.store import write_atomically
 
@@ -76,7 +78,7 @@ class Updater:
         self._reporter = reporter
 
     def update(self, project: Path) -> list[Path]:
-        """Write every lock, ``tool.txt`` from ``project``'s pyproject.toml among them; returns the files.
+        """Write every lock, those of this tool's own dependencies from ``project``'s pyproject.toml; returns the files.
 
         Raises DownloadError, ConfigurationError, MissingPrerequisiteError.
         """
@@ -89,8 +91,7 @@ class Updater:
             written.append(self._write(name, Lock(packages=self._packages(lines))))
         sdists = tuple(self._sdist(inputs.llama.project, version) for version in inputs.llama.versions)
         written.append(self._write("llama", Lock(packages=sdists)))
-        written.append(self._write_tool(project))
-        return written
+        return [*written, *self._write_tool(project)]
 
     def update_toolkit(self, inputs: ToolkitInputs, minor: str, release: str) -> Path:
         """Write the lock of one toolkit; returns the file. Raises DownloadError, ConfigurationError."""
@@ -155,14 +156,17 @@ class Updater:
         self._reporter.say(f"{path.name}: {len(lock.packages)} packages, {count} files")
         return path
 
-    def _write_tool(self, project: Path) -> Path:
-        """This tool's own dependencies, in the form that both pip and uv install with --require-hashes."""
-        path = FOLDER / "tool.txt"
-        argv = ["--generate-hashes", "--no-annotate", "--extra", "dev", "pyproject.toml"]
-        text = uv_compile(argv, self._variables, self._cache, cwd=project)
-        write_atomically(path, (HEADER + text).encode())
-        self._reporter.say(path.name)
-        return path
+    def _write_tool(self, project: Path) -> Iterator[Path]:
+        """This tool's own dependencies, in the form that both pip and uv install with --require-hashes.
+
+        ``dev.txt`` holds all of ``tool.txt``, in the same versions.
+        """
+        for path, options in ((TOOL, ()), (DEV, ("--extra", "dev", "--constraint", str(TOOL)))):
+            argv = ["--generate-hashes", "--no-annotate", *options, "pyproject.toml"]
+            text = uv_compile(argv, self._variables, self._cache, cwd=project)
+            write_atomically(path, (HEADER + text).encode())
+            self._reporter.say(path.name)
+            yield path
 
 
 def update_locks(context: Context, project: Path) -> None:
@@ -176,7 +180,7 @@ def update_locks(context: Context, project: Path) -> None:
     Updater(configuration, downloads, store.root / "uv-cache", reporter).update(project)
     read_lock.cache_clear()  # it has just been written
     locked_options.cache_clear()
-    options = [read_options(context, version, PATCHES) for version in locked_llama_releases()]
+    options = [read_options(context, version, patches_folder()) for version in locked_llama_releases()]
     reporter.say(f"{write_options(options).name}: {', '.join(f'{o.version} has {len(o.names)}' for o in options)}")
 
 

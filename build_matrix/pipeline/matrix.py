@@ -11,8 +11,8 @@ from build_matrix.catalog import default_platform, llama_releases
 from build_matrix.errors import ConfigurationError
 from build_matrix.model import Architecture, Cell, CudaVersion, Record, write_label
 from build_matrix.resolve import why_not_compiled
+from build_matrix.resources import MATRIX, matrix_file
 
-MATRIX = Path("matrix.toml")
 DEFAULT_MAX_MB = 100.0
 RELEASE = "release"
 
@@ -71,11 +71,12 @@ class Matrix(Record, frozen=True, kw_only=True):
         return int(self.max_mb * 1e6)
 
 
-def read_matrix(path: Path = MATRIX) -> Matrix:
-    """The matrix in ``path``.
+def read_matrix(path: Path | None = None) -> Matrix:
+    """The matrix in ``path``, by default the current folder's or this tool's own; empty where there is none.
 
     Raises ConfigurationError for a file that cannot be understood, and for a cell that no toolkit can compile.
     """
+    path = path or matrix_file()
     try:
         matrix = msgspec.toml.decode(path.read_bytes(), type=Matrix)
         names = [(cell.name, cell.platform) for cell in matrix.cell]

@@ -18,14 +18,13 @@ from build_matrix.errors import BuildMatrixError
 from build_matrix.model import COMPILERS, DriverEvidence, Machine, Surroundings
 from build_matrix.platforms import platform_name
 from build_matrix.probe.compilers import CompilerSearch, find_compilers, search_compilers
-from build_matrix.probe.installed import examine_environment
 from build_matrix.probe.nvidia import NvidiaAnswer, probe_nvidia
 from build_matrix.probe.overrides import apply_overrides
 from build_matrix.probe.programs import named_program
 from build_matrix.probe.surroundings import find_surroundings
 from build_matrix.probe.toolkits import find_toolkits
 
-__all__ = ["apply_overrides", "examine_environment", "find_compilers", "named_program", "probe"]
+__all__ = ["apply_overrides", "find_compilers", "named_program", "probe"]
 
 T = TypeVar("T")
 NOT_EXAMINED = "the driver cannot be examined"

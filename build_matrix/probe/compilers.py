@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from build_matrix.model import Finding, HostCompiler, Record, digest_of
+from build_matrix.model import Finding, HostCompiler, Record, digest_of, file_sha256
 from build_matrix.platforms import platform_name, supported_platforms
 from build_matrix.process.runner import Completed, run
 
@@ -25,6 +25,7 @@ CHANGE_CXX = "Unset CXX, or set it to g++ or clang++."
 # Programs that run a compiler, or stand in for it, and are ignored.
 LEFT_OUT = "is ignored: the build has its own compile cache, and compiles on this machine"
 LAUNCHERS = frozenset({"ccache", "sccache", "distcc", "icecc", "buildcache"})
+PROGRAMS = ("cc1", "cc1plus", "as", "ld")  # the compilers proper, the assembler, the linker
 SYSTEM_FOLDERS = (Path("/usr/bin"), Path("/bin"))  # with the compiler's own folder, the PATH of the compilation
 
 _MSVC = re.compile(r"Microsoft \(R\) C/C\+\+ .*Version (?P<version>\d+\.\d+(?:\.\d+)*) for x64")
@@ -36,11 +37,11 @@ _CXX_OF = {"gcc": "g++", "clang": "clang++", "cc": "c++"}
 _INSTRUMENTING = re.compile(r"afl-|hfuzz-|scan-build|c\+\+-analyzer")
 _TRIAL_MARK = re.compile(rb"build-matrix: libstdc\+\+ (\d+)")
 
+# Headers that are read, libstdc++ and libm: <cmath> alone would take as long as all the rest.
 TRIAL = """\
-#include <cmath>
 #include <new>
-#if !__has_include(<thread>)
-#error "its C++ library has no <thread>"
+#if !__has_include(<cmath>) || !__has_include(<thread>)
+#error "its C++ library lacks <cmath> or <thread>"
 #elif !(@MACROS@)
 #error "it does not compile for @TITLE@ as it is called"
 #elif !defined __GLIBC__
@@ -50,10 +51,11 @@ TRIAL = """\
 #endif
 #define TEXT(value) #value
 #define TEXT_OF(value) TEXT(value)
+extern "C" double hypot(double, double);
 extern const char build_matrix_mark[] = "build-matrix: libstdc++ " TEXT_OF(_GLIBCXX_RELEASE);
 int main(int count, char **) {
     if (count > 99) throw std::bad_alloc();
-    return std::hypot(1.0, count) > 9 ? build_matrix_mark[count] : 0;
+    return hypot(1.0, count) > 9 ? build_matrix_mark[count] : 0;
 }
 """
 
@@ -311,15 +313,21 @@ def _programs(cxx: Path) -> dict[str, str]:
 
     Raises OSError for a program that cannot be read.
     """
-    found = {"specs": hashlib.sha256(_ask(cxx, "-dumpspecs").encode()).hexdigest()}
-    for program in ("cc1", "cc1plus", "as", "ld"):
-        answer = _ask(cxx, f"-print-prog-name={program}").strip()
-        path = Path(answer) if Path(answer).is_absolute() else _which(answer, (cxx.parent, *SYSTEM_FOLDERS))
-        if answer and path and _is_program(path):
-            found[program] = _content(path.resolve())
+    specs = hashlib.sha256(_ask(cxx, "-dumpspecs").encode()).hexdigest()
+    with ThreadPoolExecutor() as pool:
+        contents = pool.map(lambda name: _program_content(cxx, name), PROGRAMS)
+        found = {name: content for name, content in zip(PROGRAMS, contents, strict=True) if content}
+    found = {"specs": specs, **found}
     if "cc1plus" not in found:  # clang is one program
         found[cxx.name] = _content(cxx.resolve())
     return found
+
+
+def _program_content(cxx: Path, name: str) -> str:
+    """Sha256 of a program that the compiler starts, empty where it has none of this name; raises OSError."""
+    answer = _ask(cxx, f"-print-prog-name={name}").strip()
+    path = Path(answer) if Path(answer).is_absolute() else _which(answer, (cxx.parent, *SYSTEM_FOLDERS))
+    return _content(path.resolve()) if answer and path and _is_program(path) else ""
 
 
 def _content(path: Path) -> str:
@@ -329,7 +337,7 @@ def _content(path: Path) -> str:
 
 @lru_cache
 def _hash(path: Path, _size: int, _mtime: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return file_sha256(path)
 
 
 @lru_cache

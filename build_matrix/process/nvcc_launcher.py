@@ -6,7 +6,7 @@ nvcc puts three things of its surroundings into an object: its process id (in th
 checksum of the source's real path (in the names of what is local to the file), and ``__FILE__``. The last is the
 prefix maps' work. Against the others: ``-objtemp`` names temporary files after the object (sccache, which takes nvcc
 apart, names them after the source, and knows no such option; of these names none is left in a wheel's library),
-``--orig_src_path_name`` (undocumented: an option of cudafe++ and cicc, which nvcc sets itself) is told another path,
+``--orig_src_path_name`` (undocumented: an option of cudafe++ and cicc, which nvcc sets itself) is given another path,
 and ``--frandom-seed`` (since 12.9) replaces the process id. Measured for 12.4 and 13.0; provisioning tests each
 toolkit.
 """
@@ -30,16 +30,16 @@ END = "--"
 
 
 def launcher(python: str | Path, maps: Mapping[str, str], *, random_seed: bool) -> list[str]:
-    """The words before a compiler's own: ``maps`` says by which name each folder goes, as in ``{"/x/src": "/src"}``."""
-    words = [str(python), "-I", "-S", __file__, *(f"{real}={name}" for real, name in maps.items())]
-    return [*words, *([SEED] if random_seed else []), END]
+    """The arguments before a compiler's own; ``maps`` gives each folder its name, as in ``{"/x/src": "/src"}``."""
+    argv = [str(python), "-I", "-S", __file__, *(f"{real}={name}" for real, name in maps.items())]
+    return [*argv, *([SEED] if random_seed else []), END]
 
 
-def additions(options: Sequence[str], words: Sequence[str], *, taken_apart: bool = False) -> list[str]:
-    """What nvcc, or sccache in its place, is told beside ``words``; nothing when they compile no source."""
-    if "-c" not in words[:-1]:
+def additions(options: Sequence[str], argv: Sequence[str], *, taken_apart: bool = False) -> list[str]:
+    """What nvcc, or sccache in its place, gets beside ``argv``; nothing when they compile no source."""
+    if "-c" not in argv[:-1]:
         return []
-    source = str(Path(words[words.index("-c") + 1]).absolute())
+    source = str(Path(argv[argv.index("-c") + 1]).absolute())
     for option in options:
         real, equals, name = option.partition("=")
         if equals and source.startswith(f"{real}{os.sep}"):
@@ -52,18 +52,18 @@ def additions(options: Sequence[str], words: Sequence[str], *, taken_apart: bool
 def main(argv: Sequence[str]) -> int:
     """Run the compiler in this process's place where the system can do that."""
     end = argv.index(END)
-    words = list(argv[end + 1 :])
+    command = list(argv[end + 1 :])
     programs = [program for program in map(os.environ.get, (CACHE, BEHIND)) if program]
-    words += additions(argv[:end], words, taken_apart=any(Path(program).stem == SCCACHE for program in programs))
+    command += additions(argv[:end], command, taken_apart=any(Path(program).stem == SCCACHE for program in programs))
     if programs:
-        words.insert(0, programs[0])
+        command.insert(0, programs[0])
         os.environ["CCACHE_COMPILERCHECK"] = f"string:{os.environ[IDENTITY]}"
         os.environ["SCCACHE_C_CUSTOM_CACHE_BUSTER"] = os.environ[IDENTITY]
     if len(programs) > 1:
         os.environ["CCACHE_PREFIX"] = programs[1]
     if os.name == "posix":
-        os.execv(words[0], words)  # noqa: S606 - no shell is what is wanted
-    return subprocess.call(words)
+        os.execv(command[0], command)  # noqa: S606 - no shell is what is wanted
+    return subprocess.call(command)
 
 
 if __name__ == "__main__":

@@ -71,9 +71,9 @@ def run(
     the rest is left out. Raises OSError when the program cannot be started.
     """
     interrupt.check()
-    words = [str(word) for word in argv]
+    command = [str(argument) for argument in argv]
     process = subprocess.Popen(
-        words,
+        command,
         env=dict(env),
         cwd=cwd,
         stdin=subprocess.DEVNULL,
@@ -100,7 +100,7 @@ def run(
         raise
     finally:
         interrupt.remove_group(process.pid)
-    return Completed(words, process.returncode, tail.lines, timed_out=timed_out)
+    return Completed(command, process.returncode, tail.lines, timed_out=timed_out)
 
 
 def _follow(process: subprocess.Popen[bytes], lines: _Lines, deadline: float) -> bool:

@@ -3,7 +3,7 @@
 One place outside can be let in, for a compile cache that machines share: a relay carries its bytes, and its name leads
 to the relay. The package starts this file as a program of its own; it needs nothing but Python itself. See
 user_namespaces(7), mount_namespaces(7), network_namespaces(7), netdevice(7). Where a system forbids them (many
-containers do), the compilation runs in the open; the bytes are the same.
+containers do), the compilation runs without it; the bytes are the same.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ DOOR = "door:"
 def sandbox(
     python: str | Path, binds: Mapping[Path, Path], cwd: Path, door: tuple[str, int] | None = None
 ) -> list[str]:
-    """The words before a command's own: each real folder of ``binds`` appears as the other one, below ROOT.
+    """The arguments before a command's own: each real folder of ``binds`` appears as the other one, below ROOT.
 
     ``door`` is a host (name or IPv4 address) and a TCP port that can be reached all the same.
     Start them as the leader of a process group of their own (as runner does): all of it is ended at the first
     attempt to reach the network.
     """
-    words = [str(python), "-I", "-S", __file__, str(cwd)]
+    argv = [str(python), "-I", "-S", __file__, str(cwd)]
     if door:
-        words.append(f"{DOOR}{door[0]}:{door[1]}")
-    return [*words, *(f"{real}={seen}" for real, seen in binds.items()), END]
+        argv.append(f"{DOOR}{door[0]}:{door[1]}")
+    return [*argv, *(f"{real}={seen}" for real, seen in binds.items()), END]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -109,8 +109,8 @@ def _relay(host: str, port: int) -> socket.socket:
     here, there = socket.socketpair()
     relay = str(Path(__file__).with_name("relay.py"))
     with there:
-        words = [sys.executable, "-I", "-S", relay, host, str(port), str(there.fileno())]
-        subprocess.Popen(words, pass_fds=[there.fileno()], stdin=subprocess.DEVNULL)
+        argv = [sys.executable, "-I", "-S", relay, host, str(port), str(there.fileno())]
+        subprocess.Popen(argv, pass_fds=[there.fileno()], stdin=subprocess.DEVNULL)
     return here
 
 
@@ -143,7 +143,7 @@ def _call(name: str, *arguments: int | bytes | None) -> None:
         raise OSError(number, f"{name}: {os.strerror(number)}")
 
 
-def _run(words: Sequence[str]) -> int:
+def _run(argv: Sequence[str]) -> int:
     """The command's exit code; NETWORK as soon as something tries to reach one, and then everything is ended.
 
     Ctrl-C is for the command, which belongs to the same process group.
@@ -151,9 +151,9 @@ def _run(words: Sequence[str]) -> int:
     child = os.fork()
     if not child:
         try:
-            os.execvp(words[0], list(words))  # noqa: S606 - no shell is what is wanted
+            os.execvp(argv[0], list(argv))  # noqa: S606 - no shell is what is wanted
         except OSError as error:
-            sys.stderr.write(f"{words[0]}: {error.strerror}\n")
+            sys.stderr.write(f"{argv[0]}: {error.strerror}\n")
             os._exit(127)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     status, attempts = None, 0

@@ -23,7 +23,7 @@ from rich.console import Console
 from build_matrix.downloads import Downloads
 from build_matrix.model import Verdict, WheelRecord, file_sha256
 from build_matrix.platforms import find_platform
-from build_matrix.probe import examine_environment
+from build_matrix.probe.installed import examine_environment
 from build_matrix.report import LineReporter
 from build_matrix.store import Store
 from build_matrix.trial.environment import install_wheel

@@ -18,7 +18,8 @@ from build_matrix.cli.installed_rows import installed_rows
 from build_matrix.diagnosis import diagnose_installed
 from build_matrix.errors import ConfigurationError
 from build_matrix.model import Driver, Finding, InstalledLlama, Machine
-from build_matrix.probe import examine_environment, installed
+from build_matrix.probe import installed
+from build_matrix.probe.installed import examine_environment
 from llama_stub import ASKING, FALSE, LOADER, TRUE, Stub, Workshop, registry
 
 pytestmark = pytest.mark.compiler

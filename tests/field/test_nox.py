@@ -10,8 +10,10 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from commands import ROOT
@@ -27,15 +29,29 @@ sys.exit(int(os.environ["CODE_" + sys.argv[1]]))
 """
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A checkout in a folder with blanks, quotes and umlauts; its lock is empty, so that nothing is downloaded."""
-    folder = tmp_path / "mit Leer ü" / "kl'on"
+def make_checkout(place: Path) -> Path:
+    """A checkout in a folder with blanks, quotes and umlauts; its locks are empty, so that nothing is downloaded."""
+    folder = place / "mit Leer ü" / "kl'on"
     (folder / "build_matrix" / "locks").mkdir(parents=True)
-    (folder / "build_matrix" / "locks" / "tool.txt").touch()
+    for name in ("tool.txt", "dev.txt"):
+        (folder / "build_matrix" / "locks" / name).touch()
     (folder / "build_matrix" / "__init__.py").touch()
     (folder / "build_matrix" / "__main__.py").write_text(STAND_IN)
     shutil.copy(ROOT / "noxfile.py", folder)
+    return folder
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """One in which nothing is installed yet."""
+    return make_checkout(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One with the environment of a user's sessions, for tests that change nothing in it."""
+    folder = make_checkout(tmp_path_factory.mktemp("ready"))
+    assert nox(folder, "-s", "plan").returncode == 0
     return folder
 
 
@@ -59,9 +75,9 @@ def nox(checkout: Path, *words: str, **variables: str) -> subprocess.CompletedPr
     )
 
 
-def test_the_tools_exit_code_arrives_after_noxs_own_report(checkout: Path) -> None:
+def test_the_tools_exit_code_arrives_after_noxs_own_report(ready: Path) -> None:
     for code in (0, 2, 3, 4, 5, 7, 70, 130):
-        done = nox(checkout, "-s", "plan", "--", "--option", CODE_plan=str(code))
+        done = nox(ready, "-s", "plan", "--", "--option", CODE_plan=str(code))
         assert done.returncode == code, done.stdout
         assert "isolated: 1 arguments: ['plan', '--option']" in done.stdout
         assert f"Session plan {'was successful' if code == 0 else 'failed'}" in done.stdout
@@ -72,27 +88,27 @@ def test_a_tool_that_a_signal_ended_is_what_a_shell_calls_it(checkout: Path) -> 
     assert nox(checkout, "-s", "plan").returncode == 128 + 9
 
 
-def test_of_several_sessions_the_first_that_failed_counts_and_all_are_reported(checkout: Path) -> None:
-    done = nox(checkout, "-s", "doctor", "plan", "verify", CODE_plan="4", CODE_verify="7")
+def test_of_several_sessions_the_first_that_failed_counts_and_all_are_reported(ready: Path) -> None:
+    done = nox(ready, "-s", "doctor", "plan", "verify", CODE_plan="4", CODE_verify="7")
     assert done.returncode == 4
     for line in ("doctor: success", "plan: failed", "verify: failed"):
         assert f"* {line}" in done.stdout
 
 
 @pytest.mark.parametrize("options", [["--remote-cache", "{}"], ["--remote-cache={}"]])
-def test_nox_does_not_print_the_password_of_a_remote_cache(checkout: Path, options: list[str]) -> None:
+def test_nox_does_not_print_the_password_of_a_remote_cache(ready: Path, options: list[str]) -> None:
     url = "redis://user:s3cret-of-mine@cache.test:6379"
-    done = nox(checkout, "-s", "plan", "--", "--cuda", "13", *(option.format(url) for option in options), CODE_plan="7")
+    done = nox(ready, "-s", "plan", "--", "--cuda", "13", *(option.format(url) for option in options), CODE_plan="7")
     assert done.returncode == 7, done.stdout
     assert "s3cret-of-mine" not in done.stdout
     assert "arguments: ['plan', '--cuda', '13']" in done.stdout
     assert "remote cache: user@cache.test" in done.stdout
 
 
-def test_pythons_variables_and_modules_elsewhere_do_not_reach_the_tool(checkout: Path, tmp_path: Path) -> None:
+def test_pythons_variables_and_modules_elsewhere_do_not_reach_the_tool(ready: Path, tmp_path: Path) -> None:
     (tmp_path / "build_matrix.py").write_text("raise RuntimeError('a module of someone else')")
     variables = {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(tmp_path), "PYTHONSTARTUP": "/nowhere"}
-    done = nox(checkout, "-s", "plan", **variables)
+    done = nox(ready, "-s", "plan", **variables)
     assert done.returncode == 0, done.stdout
 
 
@@ -102,9 +118,108 @@ def test_pips_own_places_to_install_to_are_not_the_sessions(checkout: Path, tmp_
     assert not (tmp_path / "target").exists()
 
 
-def test_an_environment_that_is_ready_is_not_installed_again(checkout: Path) -> None:
-    assert "pip install" in nox(checkout, "-s", "plan").stdout
-    assert "pip install" not in nox(checkout, "-s", "plan").stdout
+def test_all_of_a_users_sessions_share_one_environment_which_is_installed_once(checkout: Path) -> None:
+    first = nox(checkout, "-s", "plan").stdout
+    assert "pip install" in first
+    assert "uv binary not found" not in first
+    second = nox(checkout, "-s", "doctor", "plan").stdout
+    assert "pip install" not in second
+    assert "doctor: success" in second
+    assert len(list((checkout / ".nox").glob("tool-*/ready"))) == 1
+
+
+def test_two_sessions_that_start_at_once_install_once(checkout: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        both = list(pool.map(lambda name: nox(checkout, "-s", name), ("plan", "doctor")))
+    assert [done.returncode for done in both] == [0, 0], both
+    assert sum(done.stdout.count("pip install") for done in both) == 1
+
+
+class FakeSession:
+    """What the noxfile asks of a session; an environment is one file, and what was installed is noted."""
+
+    python: str | None = None
+    name = "plan"
+
+    def __init__(self, folder: Path) -> None:
+        self.env_dir = folder / "plan"
+        self.installed: list[str] = []
+
+    def log(self, text: str) -> None:
+        """Nobody reads it."""
+
+    debug = log
+
+    def run_install(self, *argv: str, **_: Any) -> str:
+        if "--python" in argv and "virtualenv" in argv:
+            (Path(argv[-1]) / "bin").mkdir(parents=True)
+            (Path(argv[-1]) / "bin" / "python").touch()
+        if "--requirement" in argv:
+            self.installed.append(argv[-1])
+        return "3.11.7"
+
+
+@pytest.fixture
+def session(noxfile: ModuleType, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSession:
+    monkeypatch.chdir(checkout)
+    monkeypatch.setattr(noxfile.shutil, "which", lambda _: None)
+    return FakeSession(checkout / ".nox")
+
+
+def test_what_a_killed_installation_left_is_not_used(noxfile: ModuleType, session: FakeSession) -> None:
+    with noxfile.environment(session, "tool") as python:
+        folder = python.parents[1]
+    (folder / "ready").unlink()
+    (folder / "half a package").touch()
+    with noxfile.environment(session, "tool") as python:
+        assert (python.parents[1], python.is_file()) == (folder, True)
+    assert not (folder / "half a package").exists()
+    assert len(session.installed) == 2
+
+
+def test_a_python_that_is_gone_makes_a_new_environment(noxfile: ModuleType, session: FakeSession) -> None:
+    with noxfile.environment(session, "tool") as python:
+        python.unlink()
+    with noxfile.environment(session, "tool"):
+        assert len(session.installed) == 2
+
+
+def test_developers_and_users_have_environments_of_their_own(noxfile: ModuleType, session: FakeSession) -> None:
+    with noxfile.environment(session, "tool") as tool, noxfile.environment(session, "dev") as dev:
+        assert tool != dev
+    assert [Path(lock).name for lock in session.installed] == ["tool.txt", "dev.txt"]
+
+
+def test_a_new_lock_leaves_the_environment_of_a_session_that_runs_and_removes_it_afterwards(
+    noxfile: ModuleType, session: FakeSession, checkout: Path
+) -> None:
+    lock = checkout / "build_matrix" / "locks" / "tool.txt"
+    with noxfile.environment(session, "tool") as first:
+        lock.write_text("# another\n")
+        with noxfile.environment(session, "tool") as second:
+            assert first != second
+        assert first.is_file()
+    lock.write_text("# a third\n")
+    with noxfile.environment(session, "tool") as third:
+        assert (first.exists(), second.exists(), third.exists()) == (False, False, True)
+
+
+@pytest.mark.usefixtures("without_privileges")
+def test_an_environment_that_is_ready_is_used_where_nothing_can_be_written(
+    noxfile: ModuleType, session: FakeSession, checkout: Path
+) -> None:
+    with noxfile.environment(session, "tool") as python:
+        folder = python.parents[1]
+    places = (folder.parent / "tool.lock", folder, folder.parent, checkout)
+    for place in places:
+        place.chmod(place.stat().st_mode & ~0o222)
+    try:
+        with noxfile.environment(session, "tool") as again:
+            assert again == python
+    finally:
+        for place in reversed(places):
+            place.chmod(place.stat().st_mode | 0o200)
+    assert len(session.installed) == 1
 
 
 def test_a_python_that_is_too_old_is_refused_before_anything_is_installed(checkout: Path) -> None:

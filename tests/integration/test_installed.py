@@ -12,7 +12,7 @@ from build_matrix.diagnosis import diagnose_installed
 from build_matrix.downloads import create_environment
 from build_matrix.errors import ConfigurationError
 from build_matrix.model import Driver, Machine
-from build_matrix.probe import examine_environment
+from build_matrix.probe.installed import examine_environment
 from libraries import library
 
 pytestmark = pytest.mark.compiler

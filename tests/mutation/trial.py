@@ -108,7 +108,7 @@ def try_mutant(copy: Path, mutant: Mutant, reach: Reach) -> Result:
 NO_TESTS = 5  # pytest.ExitCode.NO_TESTS_COLLECTED
 
 
-def _pytest(copy: Path, words: list[str], variables: Mapping[str, str], limit: float) -> tuple[int, str]:
+def _pytest(copy: Path, arguments: list[str], variables: Mapping[str, str], limit: float) -> tuple[int, str]:
     """Exit code and output; a run longer than ``limit`` seconds is ended and counts as failed."""
     home = copy.parent / f"{copy.name}-home"
     for name in ("", "tmp"):
@@ -122,7 +122,7 @@ def _pytest(copy: Path, words: list[str], variables: Mapping[str, str], limit: f
         "PYTHONDONTWRITEBYTECODE": "1",  # a file that changes twice within a second would be taken from __pycache__
         **variables,
     }
-    argv = [sys.executable, "-m", "pytest", "-q", "-m", UNIT, "-p", "plugin", "-p", "no:cacheprovider", *words]
+    argv = [sys.executable, "-m", "pytest", "-q", "-m", UNIT, "-p", "plugin", "-p", "no:cacheprovider", *arguments]
     process = subprocess.Popen(
         argv,
         cwd=copy,

@@ -26,8 +26,8 @@ LAYERS = (
     STAGES,
     frozenset({"context", "diagnosis", "downloads", "platforms", "sysroot_flags", "trial", "wheelfile"}),
     frozenset({
-        "__init__", "catalog", "digests", "errors", "locks", "model", "process", "redact", "report", "store",
-        "unpacking",
+        "__init__", "catalog", "digests", "errors", "locks", "model", "process", "redact", "report", "resources",
+        "store", "unpacking",
     }),
 )  # fmt: skip
 DISPLAY = frozenset({"rich", "typer"})

@@ -1,4 +1,4 @@
-"""What the compilers are told, what CMake answers, and what a failed build says."""
+"""The arguments of the compilers, what CMake answers, and what a failed build says."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from contexts import in_context
 
+from build_matrix import compile as compiling
 from build_matrix.catalog import llama_releases
-from build_matrix.compile import FIXED, _lay_out, cache
+from build_matrix.compile import FIXED, cache, choose_programs
 from build_matrix.compile.cache import (
     CacheChoice,
     CacheUse,
@@ -19,6 +21,7 @@ from build_matrix.compile.cache import (
     choose_cache,
     server,
 )
+from build_matrix.compile.compilation import Compilation, lay_out
 from build_matrix.compile.diagnosis import explain_failure, first_error
 from build_matrix.compile.file_api import API, check_facts, read_facts, write_query
 from build_matrix.compile.flags import anywhere, definitions, environment, portable, recipe
@@ -36,6 +39,7 @@ from build_matrix.model import (
     CacheProgram,
     Cell,
     CompileCache,
+    Conditions,
     HostCompiler,
     Toolchain,
     digest_of,
@@ -43,6 +47,7 @@ from build_matrix.model import (
 from build_matrix.platforms import find_platform
 from build_matrix.probe import free_memory
 from build_matrix.process.nvcc_launcher import BEHIND, CACHE, IDENTITY
+from build_matrix.store import Store
 from build_matrix.sysroot_flags import c_flags, cxx_flags
 
 INSTRUCTION_SETS = {
@@ -552,5 +557,24 @@ def test_a_run_that_goes_on_counts_its_own_compilations_alone(inputs: BuildInput
     work = tmp_path / "work"
     work.mkdir()
     (work / "cache.log").write_text("# a.cu\ncache_miss\n")
-    _lay_out(msgspec.structs.replace(inputs, source=source), work, work, CacheChoice())
+    lay_out(msgspec.structs.replace(inputs, source=source), work, work, CacheChoice())
     assert not cache_use(work)
+
+
+def test_the_caches_are_tried_out_where_the_folders_are_and_not_where_the_sandbox_shows_them(
+    inputs: BuildInputs, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conditions = Conditions(jobs=2, cache=CompileCache(folder=tmp_path, programs=("ccache",)))
+    view = fixed_places(inputs, tmp_path / "work")
+    compilation = Compilation(inputs, conditions, (), tmp_path / "work", view, None)
+    tried = []
+
+    def why_unfit(_context: object, name: str, _program: Path, given: BuildInputs) -> str:
+        tried.append((name, given.toolchain.root, given.sysroot.root))
+        return ""
+
+    monkeypatch.setattr(compiling, "why_unfit", why_unfit)
+    with choose_programs(in_context(store), compilation) as choice:
+        assert choice.ccache
+    assert tried == [("ccache", inputs.toolchain.root, inputs.sysroot.root)]
+    assert view.inputs.toolchain.root != inputs.toolchain.root

@@ -412,6 +412,23 @@ def test_libraries_that_lie_elsewhere_are_told_by_the_first_folder_and_before_th
     assert [row.rule for row in found[2:]] == ["library missing"]
 
 
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        (["libcudart.so.12", "libcublas.so.12"], [["libcublas.so.12", "libcudart.so.12"]]),
+        (["libcudart.so.12", "libcublas.so.13"], [["libcudart.so.12"], ["libcublas.so.13"]]),
+        (["libcudart.so.12", "libnccl.so.2"], [["libcudart.so.12"], ["libnccl.so.2"]]),
+        (["libgomp.so.1", "libvulkan.so.1"], [["libgomp.so.1"], ["libvulkan.so.1"]]),
+        (["libfoo.so", "libbar.so", "libgomp.so.1"], [["libfoo.so"], ["libbar.so"], ["libgomp.so.1"]]),
+    ],
+)
+def test_libraries_are_one_cause_where_one_installation_brings_them(
+    machine: Machine, names: list[str], groups: list[list[str]]
+) -> None:
+    found = diagnose_installed(with_(missing_libraries=missing(*names), failure="cannot open", **FAILS), machine)
+    assert [row.fact.partition(", which ")[0].split(", ") for row in found] == groups
+
+
 # --- its import -----------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from build_matrix.errors import (
 )
 from build_matrix.locks import locked_llama_releases, locked_toolkits
 from build_matrix.model import Architecture, Cell, Driver, Gpu, HostCompiler, Machine, Plan, Request, digest_of
-from build_matrix.resolve import make_plan, require_cell
+from build_matrix.resolve import make_plan, require_cell, why_not_compiled
 
 
 def pick(machine: Machine, locked: tuple[str, ...] = locked_toolkits(), **wishes: object) -> Plan:
@@ -76,6 +76,19 @@ def test_bad_wishes_are_refused_with_their_exit_code(
         pick(machine, **wishes)
     assert words in caught.value.problem
     assert caught.value.remedy
+
+
+def test_what_may_be_chosen_instead_is_listed(machine: Machine) -> None:
+    releases, minors = locked_llama_releases(), ("12.4", "13.0")
+    with pytest.raises(ConfigurationError) as caught:
+        make_plan(Request(llama="0.0.1"), machine, (*releases, "9.9.9"), minors)
+    assert f"Choose one of {', '.join(releases)}, or add it" in caught.value.remedy
+    with pytest.raises(ConfigurationError) as caught:
+        make_plan(Request(cuda="14"), machine, releases, minors)
+    assert "Choose one of 12.4, 13.0, or a family" in caught.value.remedy
+    with pytest.raises(ConfigurationError) as caught:
+        why_not_compiled("14", llama_releases()[releases[-1]], [Architecture(number=89)])
+    assert caught.value.remedy == f"Choose one of {', '.join(ALL)}."
 
 
 @pytest.mark.parametrize("version", ["7.5.0", "17.1.0"])
