@@ -48,7 +48,7 @@ def _put_own_packages_first():  # type: () -> None
 def _absolute(path):  # type: (str) -> str
     try:
         return os.path.abspath(path)
-    except OSError:  # the current folder does not exist any more
+    except OSError:  # the current folder no longer exists
         return path
 
 

@@ -55,7 +55,7 @@ class DiskFullError(MissingPrerequisiteError):
     """There is not enough space for the store or the wheels."""
 
     def __init__(self, folder: Path, needed: int | None = None) -> None:
-        need = f"; {needed / 1e9:.1f} GB are needed" if needed else ""
+        need = f"; {needed / 1e9:.1f} GB is needed" if needed else ""
         super().__init__(
             f"The disk that holds {folder} is full{need}.",
             "Free some space there, or choose a folder on another disk with --store.",
@@ -215,11 +215,11 @@ _REMEDIES = {
     errno.EACCES: f"Change its permissions, or {_OTHER_FOLDER}",
     errno.EPERM: f"Change its permissions, or {_OTHER_FOLDER}",
     errno.EROFS: f"Make that file system writable, or {_OTHER_FOLDER}",
-    errno.EIO: f"Check that disk (`dmesg` names its errors), or {_OTHER_FOLDER}",
+    errno.EIO: f"Check that disk (`dmesg` shows its errors), or {_OTHER_FOLDER}",
     errno.ESTALE: f"Mount that network file system again, or {_OTHER_FOLDER}",
     errno.ENXIO: f"Check that device, or {_OTHER_FOLDER}",
     errno.ENOTCONN: f"Mount that file system again, or {_OTHER_FOLDER}",
-    errno.ELOOP: f"Remove the symbolic link that leads back to itself, or {_OTHER_FOLDER}",
+    errno.ELOOP: f"Remove the symbolic link that points to itself, or {_OTHER_FOLDER}",
     errno.ENAMETOOLONG: f"The name is too long for the file system: {_OTHER_FOLDER}",
     errno.ENOTDIR: f"A part of this path is a file, not a folder: {_OTHER_FOLDER}",
     errno.EISDIR: f"This is a folder where a file is needed: {_OTHER_FOLDER}",

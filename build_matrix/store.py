@@ -224,7 +224,7 @@ def _resolve(folder: Path) -> Path:
     try:
         return folder.resolve()
     except FileNotFoundError as error:
-        raise StoreNotWritableError(folder, "the current folder does not exist any more") from error
+        raise StoreNotWritableError(folder, "the current folder no longer exists") from error
     except RuntimeError as error:  # before Python 3.13
         raise StoreNotWritableError(folder, os.strerror(errno.ELOOP)) from error
     except (OSError, ValueError) as error:
@@ -256,7 +256,7 @@ def _require_locks(folder: Path) -> None:
 
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise NoLocksError(folder.parent, "a file that nobody else has counts as locked") from None
+        raise NoLocksError(folder.parent, "a file counts as locked although nobody has locked it") from None
     except OSError as error:
         if error.errno in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ESTALE, errno.EIO, errno.EINVAL}:
             raise NoLocksError(folder.parent, os.strerror(error.errno)) from error

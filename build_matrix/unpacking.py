@@ -35,7 +35,7 @@ BROKEN = (
     RuntimeError,  # zipfile: an encrypted member
     UnicodeError, ValueError, OverflowError,  # tarfile, zipfile: numbers and names that make no sense
 )  # fmt: skip
-REMEDY = "Nothing of it is kept. Lock another release, and report this one to where it comes from."
+REMEDY = "Nothing of it was kept. Lock another release, and report this one to its publisher."
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -185,9 +185,9 @@ def _write(archive: str, members: Iterator[Member], folder: Path, wanted: Callab
             continue
         size, count = size + member.size, count + 1
         if size > MOST_BYTES or count > MOST_MEMBERS:
-            raise UnsafeArchiveError(f"{archive} unpacks to more than any archive that is needed.", REMEDY)
+            raise UnsafeArchiveError(f"{archive} unpacks to more than any valid archive.", REMEDY)
         if problem := _problem(member, name, names):
-            raise UnsafeArchiveError(f"{archive} holds {problem}: {member.name!r}.", REMEDY)
+            raise UnsafeArchiveError(f"{archive} contains {problem}: {member.name!r}.", REMEDY)
         _write_member(member, PurePosixPath(name), folder)
 
 
@@ -206,7 +206,7 @@ def _problem(member: Member, name: str, names: Names) -> str:
     try:
         names.add(path, member.kind)
     except UnsafeNameError:
-        return "a member whose name another one has, or that lies below a file or a link"
+        return "a member with a duplicate name, or below a file or a link"
     return ""
 
 

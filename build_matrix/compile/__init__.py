@@ -116,7 +116,7 @@ def choose_programs(context: Context, compilation: Compilation) -> Iterator[Cach
             if name == "sccache" and not held.enter_context(context.store.if_free("sccache")):
                 return "another build uses it"
             if name == "sccache" and len(os.fsencode(compilation.view.work / SOCKET_NAME)) > SOCKET_LENGTH:
-                return "the store's path is too long for a socket in it"
+                return "the path of the store is too long for a socket"
             return why_unfit(context, name, program, inputs)
 
         yield choose_cache(cache, compilation.remote, inputs, unfit)
@@ -128,9 +128,9 @@ def _view(context: Context, inputs: BuildInputs, folder: Path, conditions: Condi
         return real_places(inputs, folder)
     if not (why := find_platform(inputs.cell.platform).why_no_sandbox(inputs.environment.python)):
         return fixed_places(inputs, folder, (remote.host, remote.port) if remote else None)
-    context.reporter.say(f"  compiling without a sandbox, with the network in reach: {why}")
+    context.reporter.say(f"  compiling without a sandbox, with network access: {why}")
     if not inputs.toolchain.same_anywhere:
         context.reporter.say(
-            "  the bytes will depend on this folder: this toolkit writes its own path into what it compiles"
+            "  the result will depend on this folder: this toolkit writes its own path into compiled code"
         )
     return real_places(inputs, folder)

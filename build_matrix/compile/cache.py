@@ -54,7 +54,7 @@ class CacheUse(NamedTuple):
         return any(self)
 
     def __str__(self) -> str:
-        text = f"{self.hits} of {self.hits + self.misses} compilations were found in it"
+        text = f"{self.hits} of {self.hits + self.misses} compilations were cached"
         if self.part_hits + self.part_misses:
             text += f", and {self.part_hits} of {self.part_hits + self.part_misses} parts of the others"
         return text
@@ -91,9 +91,9 @@ def choose_cache(
 
     def usable(name: CacheProgram) -> Path | None:
         program = cache_program(name)
-        why = why_unfit(name, program) if program else "its package has no program for this platform"
+        why = why_unfit(name, program) if program else "its package has no executable for this platform"
         if why:
-            notes.append(f"not {name}: {why}")
+            notes.append(f"without {name}: {why}")
         return None if why else program
 
     ccache = usable("ccache") if "ccache" in cache.programs else None
@@ -101,7 +101,7 @@ def choose_cache(
     wanted = "sccache" in cache.programs and (shared or not ccache or len(inputs.cell.architectures) > 1)
     sccache = usable("sccache") if wanted else None
     if remote and not (sccache if shared else ccache):
-        notes.append(f"not the remote one: that needs {remote.program}")
+        notes.append(f"without the remote cache: it needs {remote.program}")
     return CacheChoice(ccache, sccache, behind_all=shared, notes=tuple(notes))
 
 

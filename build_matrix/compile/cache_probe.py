@@ -61,9 +61,9 @@ def _try(name: CacheProgram, program: Path, inputs: BuildInputs, folder: Path) -
                 message = next((line for line in done.tail if line.strip()), f"exit code {done.code}")
                 return f"a small kernel could not be compiled with it: {message.strip()}"
     if not cache_use(folder).hits:
-        return "a small kernel that was compiled before was compiled again"
+        return "it does not find a small kernel that it has compiled before"
     if len({file_sha256(folder / f"{title}.so") for title in ("without", "first", "second")}) != 1:
-        return "a small kernel becomes other machine code with it"
+        return "it changes the machine code of a small kernel"
     return ""
 
 

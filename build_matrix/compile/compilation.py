@@ -43,7 +43,7 @@ class Compilation(NamedTuple):
         """Compile to the end, without sccache where its server does not start; raises CompileError."""
         done, watch = self._attempt(choice, reporter, log)
         if done.code == FAILED and choice.sccache:
-            reporter.say(f"  compile cache: not sccache: {done.tail[-2] if len(done.tail) > 1 else done.output}")
+            reporter.say(f"  compile cache: without sccache: {done.tail[-2] if len(done.tail) > 1 else done.output}")
             return self._attempt(choice._replace(sccache=None, behind_all=False), reporter, log)
         return done, watch
 

@@ -37,8 +37,8 @@ def explain_failure(log: Path, store: Path, jobs: int) -> BuildMatrixError:
     if _KILLED.search(text):
         fewer = max(1, jobs // 2)
         return CompileError(
-            f"A compiler was ended by the system, most likely for want of memory: {first}",
-            f"Try again with --jobs {fewer}; what is compiled already is kept. Full log: {log}",
+            f"The system killed a compiler, most likely because memory ran out: {first}",
+            f"Try again with --jobs {fewer}; compiled files are kept. Full log: {log}",
         )
     return CompileError(f"Compiling failed: {first}", f"Full log: {log}")
 
@@ -46,10 +46,11 @@ def explain_failure(log: Path, store: Path, jobs: int) -> BuildMatrixError:
 def explain_network(log: Path) -> NetworkAccessError:
     """The error for a build in which something tried to reach the network, with the line that tells, if one does."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    evidence = next((line.strip() for line in lines if _NETWORK.search(line)), "no line of the log tells which")
+    evidence = next((line.strip() for line in lines if _NETWORK.search(line)), "the log does not show which")
     return NetworkAccessError(
         f"A step of the build tried to reach the network: {evidence}",
-        f"What is compiled must be in the lock: leave out the --define or the patch that downloads. Full log: {log}",
+        "Everything that is compiled must be locked: remove the --define or the patch that downloads something. "
+        f"Full log: {log}",
     )
 
 

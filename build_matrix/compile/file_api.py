@@ -33,7 +33,7 @@ def read_facts(build: Path, seen: Path | None = None) -> BuildFacts:
     reply = build / API / "reply"
     indexes = sorted(reply.glob("index-*.json"))
     if not indexes:
-        raise CompileError("CMake left no answer in its File API.", "Report this with the full log.")
+        raise CompileError("CMake's File API gave no answer.", "Report this with the full log.")
     index = _read(indexes[-1])
     answers = index["reply"][CLIENT]
     compilers = {
@@ -65,8 +65,8 @@ def check_facts(facts: BuildFacts, cell: Cell, toolchain: Toolchain) -> None:
     for name, found, expected in expectations:
         if found != expected:
             raise CompileError(
-                f"CMake chose another {name} than was asked: {found} instead of {expected}.",
-                "Nothing was compiled. Leave out the last --define, or report this with the full log.",
+                f"CMake chose another {name}: {found} instead of {expected}.",
+                "Nothing was compiled. Remove the last --define, or report this with the full log.",
             )
 
 

@@ -15,6 +15,6 @@ def choose_jobs(asked: int | None, cpus: int, memory_free: int) -> tuple[int, st
     if held >= cpus:
         return cpus, ""
     return held, (
-        f"{held} jobs on {cpus} CPUs: {memory_free / 1e9:.1f} GB of memory are free, and a compiler takes up to "
-        f"{BYTES_PER_JOB / 1e9} GB (--jobs changes it)"
+        f"{held} jobs on {cpus} CPUs: {memory_free / 1e9:.1f} GB of memory is free, and a compiler takes up to "
+        f"{BYTES_PER_JOB / 1e9} GB (change this with --jobs)"
     )

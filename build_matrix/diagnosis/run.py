@@ -86,7 +86,7 @@ def _matched(lines: Sequence[str], machine: Machine) -> Finding | None:
 def _not_loaded(facts: RunFacts, gpu: Gpu | None, family: int) -> Finding | None:
     if not gpu or facts.offload is not False or not family:
         return None
-    reported = "; ".join(facts.backends) or "the wheel keeps no report of its back ends"
+    reported = "; ".join(facts.backends) or "the wheel does not report its back ends"
     return cause("back end not loaded").finding(evidence=reported)
 
 

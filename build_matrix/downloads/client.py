@@ -123,8 +123,9 @@ class Downloads:
             if actual != file.sha256:
                 raise HashMismatchError(
                     f"{file.filename} has sha256 {actual}, but {file.sha256} is locked.",
-                    f"Another file is served under this name by {origin_of(file).title}. Use one that you trust; "
-                    "do not change the lock to fit.",
+                    f"A different file is served under this name by {origin_of(file).title}. Use a source that you "
+                    "trust; "
+                    "do not change the lock to match.",
                 )
             final.parent.mkdir(exist_ok=True)
             part.replace(final)
@@ -164,9 +165,10 @@ class Downloads:
         """The error for a file that does not come; an archive that stands still is not waited for again."""
         origin = origin_of(file)
         failure = origin.unreachable_error(
-            f"Nothing of {file.filename} has come from {origin.title} for "
+            f"Nothing of {file.filename} has arrived from {origin.title} for "
             f"{self._configuration.stall_seconds:.0f} seconds.",
-            "Check the network and the proxy, then run the same command again: it goes on where it was. Pip's timeout "
+            "Check the network and the proxy, then run the same command again: it continues where it stopped. Pip's "
+            "timeout "
             "and UV_HTTP_TIMEOUT set the limit.",
         )
         if not origin.listed:

@@ -83,8 +83,8 @@ class Download:
                 best = max(best, self._size)
                 if attempt == ATTEMPTS:
                     raise IndexUnreachableError(
-                        f"The download of {self._file.filename} broke off {ATTEMPTS} times: {reason(error)}.",
-                        "Check the network, then run the same command again: it goes on where it was.",
+                        f"The download of {self._file.filename} was interrupted {ATTEMPTS} times: {reason(error)}.",
+                        "Check the network, then run the same command again: it continues where it stopped.",
                     ) from error
                 self._watch.sleep(BACKOFF * 2 ** max(attempt - 1, 0))
 
@@ -115,7 +115,7 @@ class Download:
                 have = self._write(chain((first,), pieces), out.write, have)
             expected = size or int(response.headers.get("Content-Length") or 0)
         if have < expected:
-            raise requests.ConnectionError(f"the server ended it after {have} bytes")
+            raise requests.ConnectionError(f"the server closed the connection after {have} bytes")
 
     def _write(self, pieces: Iterable[bytes], write: Callable[[bytes], int], have: int) -> int:
         """Write all pieces, or until there are more than the file has; returns the bytes that are there."""

@@ -66,8 +66,8 @@ def _uv(argv: Sequence[str], cache: Path) -> None:
         raise DiskFullError(cache)
     if result.code:
         raise InstallError(
-            f"uv {argv[0]} ended with {result.code}: {result.output.strip() or 'no output'}",
-            "Run the same command again; if it stays, report it with this text.",
+            f"uv {argv[0]} failed with exit code {result.code}: {result.output.strip() or 'no output'}",
+            "Run the same command again; if it fails again, report it with this text.",
         )
 
 

@@ -204,7 +204,7 @@ def _host_and_port(text: str) -> tuple[str, int | None]:
         return (parts.hostname or "").lower(), parts.port
     except ValueError:
         raise ConfigurationError(
-            f"The trusted host {text!r} is no host.",
+            f"The trusted host {text!r} is not a host.",
             "Write it as HOST or HOST:PORT (pip's trusted-host, UV_INSECURE_HOST).",
         ) from None
 

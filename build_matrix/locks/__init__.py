@@ -83,7 +83,7 @@ def locked_options(version: str) -> ReleaseOptions:
         return next(row for row in table.release if row.version == version)
     except (OSError, msgspec.DecodeError, StopIteration) as error:
         raise ConfigurationError(
-            f"{path.name} does not hold the options of llama-cpp-python {version}.",
+            f"{path.name} lacks the options of llama-cpp-python {version}.",
             "Restore it from git, or run `nox -s lock`.",
         ) from error
 
@@ -99,7 +99,7 @@ def select_wheels(lock: Lock) -> tuple[Component, ...]:
         ranked = [(rank, file) for file in package.files if (rank := _rank(file.filename, order)) is not None]
         if not ranked:
             raise NoCompatibleChoiceError(
-                f"The lock holds no wheel of {package.project} {package.version} for this Python.",
+                f"The lock has no wheel of {package.project} {package.version} for this Python.",
                 f"Use CPython 3.10 to 3.14 on {' or '.join(row.title for row in platforms().values())}.",
             )
         chosen.append(_component(package, min(ranked, key=lambda pair: pair[0])[1]))
@@ -113,7 +113,7 @@ def select_platform(lock: Lock, platform: str) -> tuple[Component, ...]:
         files = _files_for(package, platform)
         if not files:
             raise NoCompatibleChoiceError(
-                f"The lock holds no file of {package.project} {package.version} for {platform}.",
+                f"The lock has no file of {package.project} {package.version} for {platform}.",
                 "Choose another CUDA version with --cuda.",
             )
         chosen.append(_component(package, files[0]))

@@ -137,8 +137,8 @@ def _lock_files(lock: Lock, target: Target) -> Iterator[Component]:
 
 def _missing(project: str, version: str, target: Target) -> FileMissingError:
     return FileMissingError(
-        f"No locked file of {project} {version} is there for Python {target.python}.",
-        "Let your mirror fetch it, or name another Python (3.10 to 3.14) with --python.",
+        f"There is no locked file of {project} {version} for Python {target.python}.",
+        "Add it to your mirror, or name another Python (3.10 to 3.14) with --python.",
     )
 
 

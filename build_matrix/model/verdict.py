@@ -43,9 +43,9 @@ class RunFacts(Record, frozen=True, kw_only=True):
     def end(self) -> str:
         """How it ended, as a clause."""
         if self.memory_exceeded:
-            return "ended because it took too much memory"
+            return "stopped because it took too much memory"
         if self.timed_out:
-            return f"no end within {self.timed_out:.0f} s"
+            return f"did not finish within {self.timed_out:.0f} s"
         if self.code < 0:
             return f"ended by signal {-self.code} ({_signal_name(-self.code)})"
         return f"exit code {self.code}"

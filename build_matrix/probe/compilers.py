@@ -209,7 +209,7 @@ def _named_program(named: str, folders: Sequence[Path], notes: list[str]) -> Pat
     if len(argv) > 1:
         program = argv[0] if argv[1].startswith("-") else "the compiler"  # not env, zig, or another launcher
         raise _RefusedError(
-            f"it has more than a program in it ({shlex.join(argv[1:])}), and this tool chooses the options itself",
+            f"it has more than a program in it ({shlex.join(argv[1:])}), and this tool sets the options itself",
             f"Set CXX to {program} alone, and add options with --define CMAKE_CXX_FLAGS=VALUE.",
         )
     if os.sep in argv[0]:

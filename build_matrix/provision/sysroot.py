@@ -128,7 +128,7 @@ def _make(argv: Sequence[str | Path], folder: Path, variables: dict[str, str] | 
     if done.disk_full:
         raise DiskFullError(folder)
     if done.code:
-        raise BuildMatrixError(f"{Path(argv[0]).name} cannot make the sysroot: {done.output}", "Report this.")
+        raise BuildMatrixError(f"{Path(argv[0]).name} cannot create the sysroot: {done.output}", "Report this.")
     return done.tail
 
 

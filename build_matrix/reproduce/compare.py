@@ -38,7 +38,7 @@ def compare_wheels(first: Path, second: Path) -> tuple[Difference, ...]:
     if first.name != second.name:
         differences.append(Difference(member="", part="file name", detail=f"{first.name} | {second.name}"))
     return tuple(differences) or (
-        Difference(member="", part="archive", detail="the members are the same, the container not"),
+        Difference(member="", part="archive", detail="the members are identical, the zip container is not"),
     )
 
 

@@ -43,11 +43,11 @@ def clean_commit(checkout: Path) -> str:
     try:
         changed, commit = (_git(checkout, *argv) for argv in (("status", "--porcelain"), ("rev-parse", "HEAD")))
     except (OSError, subprocess.SubprocessError) as error:
-        raise ConfigurationError(f"git does not name a commit here: {error}", "Run it in a clone.") from error
+        raise ConfigurationError(f"git finds no commit here: {error}", "Run it in a clone.") from error
     if changed:
         first = changed.splitlines()[0].split(maxsplit=1)[-1]
         raise ConfigurationError(
-            f"This checkout differs from its commit ({first}), so the bytes would belong to none.", "Commit first."
+            f"This checkout has uncommitted changes ({first}), so the wheel would belong to no commit.", "Commit first."
         )
     return commit
 

@@ -37,8 +37,8 @@ def require_same_recipe(
     remedy = f"Use the checkout that built it ({record.tool}; this is {tool}), with the same patches/."
     then, now = ({patch.sha256: patch.name for patch in side} for side in (record.patches, patches))
     if other := sorted({name for sha256, name in (then | now).items() if (sha256 in then) != (sha256 in now)}):
-        raise NotReproducibleError(f"{record.filename} was built with other patches: {', '.join(other)}.", remedy)
+        raise NotReproducibleError(f"{record.filename} was built with different patches: {', '.join(other)}.", remedy)
     if other := sorted(
         name for name in flags.keys() | record.flags.keys() if flags.get(name) != record.flags.get(name)
     ):
-        raise NotReproducibleError(f"{record.filename} was built with other flags: {', '.join(other)}.", remedy)
+        raise NotReproducibleError(f"{record.filename} was built with different flags: {', '.join(other)}.", remedy)

@@ -55,8 +55,8 @@ def check_values(defines: Mapping[str, str], switches: Iterable[str]) -> None:
             )
         if name.startswith("CMAKE_CUDA_FLAGS") and (match := _CHOSEN_FLAGS.search(value)):
             raise ConfigurationError(
-                f"--define {name} holds {match[0]}, which contradicts what this tool chooses itself.",
-                "Leave it out; --arch names the architectures, CXX the host compiler.",
+                f"--define {name} contains {match[0]}, which the build sets itself.",
+                "Remove it; use --arch for architectures and CXX for the host compiler.",
             )
 
 
@@ -70,8 +70,8 @@ def check_defines(defines: Mapping[str, str], known: Iterable[str], fixed: Itera
     for name in defines:
         if name in fixed_names:
             raise UnknownOptionError(
-                f"--define {name} contradicts what this tool chooses itself.",
-                "Leave it out; what is yours to choose is chosen by --cuda, --arch, --profile and CXX.",
+                f"--define {name} is an option that the build sets itself.",
+                "Remove it; use --cuda, --arch, --profile and CXX instead.",
             )
         if name not in names and not _COMPILER_VARIABLES.fullmatch(name):
             raise UnknownOptionError(f"llama-cpp-python {llama} has no option {name}.", _nearest(name, names))
@@ -83,5 +83,5 @@ def _nearest(name: str, known: set[str]) -> str:
     renamed = sorted(other for other in known if bare and other.partition("_")[2] == bare)
     close = renamed or difflib.get_close_matches(name, known, n=1, cutoff=SIMILAR)
     if close:
-        return f"The nearest that it has is {close[0]}."
-    return "Nothing that it has is called so; its CMake would ignore the option in silence."
+        return f"The closest match is {close[0]}."
+    return "It has no similar option, and CMake would silently ignore this one."

@@ -48,7 +48,7 @@ def apply_patch(path: Path, root: Path) -> None:
 def _patched(path: Path, target: Path, file: PatchedFile) -> str:
     if file.is_added_file:
         if target.exists():
-            raise PatchError(f"{path.name} does not apply: there is a {file.path} already.", "Fix its paths.")
+            raise PatchError(f"{path.name} does not apply: {file.path} already exists.", "Fix its paths.")
         return "".join(line.value for hunk in file for line in hunk)
     try:
         lines = target.read_text(encoding="utf-8").splitlines(keepends=True)

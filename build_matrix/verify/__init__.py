@@ -143,7 +143,7 @@ def _examine(
 
 def _run(context: Context, test: SmokeTest, name: WheelName, targets: tuple[Target, ...]) -> _Outcome:
     """With the GPU hidden, then on each GPU; the checks are those of the first."""
-    context.reporter.say("  running it with every GPU hidden")
+    context.reporter.say("  running it with all GPUs hidden")
     family = name.label.family if name.label else 0
     cpu = run_on_cpu(test, str(name.version))
     if not cpu.passed:
@@ -173,7 +173,7 @@ def _verify_on(target: Target, test: SmokeTest, family: int, context: Context) -
         uuid_sha256=hashlib.sha256(gpu.uuid.encode()).hexdigest(),
         compute_capability=gpu.compute_capability,
         offload=offload,
-        reason=cause.fact if cause else f"{len(checks)} of {len(checks)} checks hold on {gpu.name}",
+        reason=cause.fact if cause else f"{len(checks)} of {len(checks)} checks passed on {gpu.name}",
         checks=checks,
         cause=cause,
         log=log[-LOG_LINES:],
@@ -203,13 +203,13 @@ def _check_record(wheel: WheelFile) -> Check:
     path = record_path(wheel.path)
     name = "record"
     if not path.is_file():
-        return Check(name=name, passed=True, detail="none beside the wheel: not built here")
+        return Check(name=name, passed=True, detail="none next to the wheel: it was not built here")
     try:
         record = load_record(wheel.path)
     except UNREADABLE as error:
         return Check(name=name, passed=False, detail=f"{path.name} is not a record: {error}")
     same = record.sha256 == wheel.sha256 and record.filename == wheel.path.name
-    detail = "is of this file" if same else f"is of another file, with sha256 {record.sha256}"
+    detail = "belongs to this file" if same else f"belongs to another file, with sha256 {record.sha256}"
     return Check(name=name, passed=same, detail=f"{path.name} {detail}")
 
 

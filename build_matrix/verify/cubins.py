@@ -25,7 +25,7 @@ def check_cubins(context: Context, wheel: WheelFile, label: Label, scratch: Path
     """Check that the wheel holds exactly the machine code and the PTX of its label."""
     codes = read_codes(context, wheel, scratch)
     passed = codes == set(label.codes)
-    detail = f"label {' '.join(label.codes)}, inside {' '.join(sorted(codes)) or 'none'}"
+    detail = f"label: {' '.join(label.codes)}; found: {' '.join(sorted(codes)) or 'none'}"
     return Check(name="cubins", passed=passed, detail=detail)
 
 
@@ -50,7 +50,9 @@ def _list(program: Path, option: str, library: Path, pattern: re.Pattern[str]) -
     done = run([program, option, library], env={"PATH": ""}, timeout=SECONDS)
     codes = {match["code"].partition("_")[2] for line in done.tail if (match := pattern.search(line))}
     if done.code and not codes and "does not contain" not in done.output:
-        raise MissingPrerequisiteError(f"cuobjdump {option} ended with {done.code}: {done.output}", "Report this.")
+        raise MissingPrerequisiteError(
+            f"cuobjdump {option} failed with exit code {done.code}: {done.output}", "Report this."
+        )
     return codes
 
 

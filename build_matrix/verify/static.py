@@ -90,14 +90,14 @@ def _check_libraries(libraries: Mapping[str, Library], info: DistInfo, label: La
                 continue
             source = nvidia.libraries.get(soname)
             if source is None:
-                problems.append(f"{name} needs {soname}, which nothing declared provides")
+                problems.append(f"{name} needs {soname}, which no declared package provides")
             elif source.project not in declared:
                 problems.append(f"{name} needs {soname}, but {source.project} is not declared")
             elif platform.run_path(source.folder) not in library.runpath:
                 problems.append(f"{name} does not look for {soname} in {platform.run_path(source.folder)}")
     if not any(_needs_cuda(library, nvidia.libraries) for library in libraries.values()):
         problems.append(f"no library needs CUDA {label.family}: this is a CPU-only build")
-    detail = "; ".join(problems) or f"{len(libraries)} libraries need only what they may need"
+    detail = "; ".join(problems) or f"{len(libraries)} libraries need only what is allowed"
     return Check(name="libraries", passed=not problems, detail=detail)
 
 
@@ -105,7 +105,7 @@ def _check_cxx(libraries: Mapping[str, Library]) -> Check:
     """No library brings a C++ standard library of its own: streams of one copy meet locales of another."""
     own = {name: library.own_cxx for name, library in libraries.items() if library.own_cxx}
     detail = "; ".join(f"{name} exports {len(names)} definitions of its own copy" for name, names in own.items())
-    return Check(name="libstdc++", passed=not own, detail=detail or "that of the system, everywhere")
+    return Check(name="libstdc++", passed=not own, detail=detail or "all use the system's")
 
 
 def _check_platform(wheel: WheelFile, platform: Platform, label: Label, store: Store | None) -> Check:
@@ -118,7 +118,7 @@ def _check_platform(wheel: WheelFile, platform: Platform, label: Label, store: S
         else:
             needs = platform.read_system_needs(wheel.path, provided)
     except (KeyError, VerificationError) as error:
-        detail = error.problem if isinstance(error, VerificationError) else f"nothing is known of CUDA {label.family}"
+        detail = error.problem if isinstance(error, VerificationError) else f"CUDA {label.family} is not known"
         return Check(name="platform", passed=False, detail=detail)
     wrong = sorted(tag for tag in wheel.name.platforms if platform.promises_too_much(tag, needs.tag))
     symbols = ", ".join(f"{family} {version}" for family, version in needs.symbols.items())

@@ -60,7 +60,7 @@ def finish_wheel(context: Context, raw: RawWheel, work: BuildInputs, budget: int
     finished = next(context.store.obtain("wheel", _digest(raw, work), make).glob("*.whl"))
     if (size := finished.stat().st_size) > budget:
         raise VerificationError(
-            f"{finished.name} has {size / 1e6:.1f} MB; its budget is {budget / 1e6:.1f} MB.",
+            f"{finished.name} has {size / 1e6:.1f} MB; its limit is {budget / 1e6:.1f} MB.",
             "Build for fewer architectures, or raise max_mb in matrix.toml.",
         )
     target = folder / finished.name

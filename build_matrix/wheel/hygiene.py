@@ -26,24 +26,26 @@ def check_members(members: Mapping[str, bytes], libraries: Mapping[str, Library]
             raise VerificationError(f"{name} would land outside the package {PACKAGE}.", ADVICE)
         for text in forbidden:
             if text.encode() in data:
-                raise VerificationError(f"{name} holds a path of this machine ({text}).", ADVICE)
+                raise VerificationError(f"{name} contains a path of this machine ({text}).", ADVICE)
         if library := libraries.get(name):
             twin = seen.setdefault(hashlib.sha256(data).hexdigest(), name)
             if twin != name:
                 raise VerificationError(f"{name} is a second copy of {twin}.", ADVICE)
             _check_library(name, library)
     if not any(name.startswith(f"{info}/licenses/") for name in members):
-        raise VerificationError("The wheel holds no licence text.", ADVICE)
+        raise VerificationError("The wheel contains no licence text.", ADVICE)
 
 
 def _check_library(name: str, library: Library) -> None:
     if library.soname not in {"", name.rpartition("/")[2]}:  # a module has none, since nothing is linked to it
-        raise VerificationError(f"{name} calls itself {library.soname}, so nothing that needs it finds it.", ADVICE)
+        raise VerificationError(
+            f"{name} has the SONAME {library.soname}, so libraries that need it cannot find it.", ADVICE
+        )
     if not library.stripped:
         raise VerificationError(f"{name} still has its symbol table.", ADVICE)
     if library.own_cxx:
         raise VerificationError(
             f"{name} exports its own copy of libstdc++ ({len(library.own_cxx)} definitions, {library.own_cxx[0]} "
             "among them): Python would crash at the first model.",
-            "Name a host compiler that links libstdc++ dynamically with CXX (`CXX=/usr/bin/g++`).",
+            "Set CXX to a host compiler that links libstdc++ dynamically (`CXX=/usr/bin/g++`).",
         )

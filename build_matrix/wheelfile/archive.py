@@ -45,7 +45,7 @@ def read_members(path: Path) -> Members:
                     members[info.filename] = archive.read(info)
     except UnsafeNameError as error:
         raise VerificationError(
-            f"{path.name} holds a name that is unsafe or not its only one: {str(error)!r}.", "Build it again."
+            f"{path.name} contains an unsafe or duplicate name: {str(error)!r}.", "Build it again."
         ) from error
     except (*BROKEN, OSError) as error:
         raise VerificationError(f"{path.name} is not a wheel: {error}.", "Build it again.") from error

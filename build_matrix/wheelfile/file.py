@@ -70,11 +70,11 @@ class WheelFile:
         except UNREADABLE as error:
             raise ConfigurationError(
                 f"{self.path.name} has no readable record ({path.name}): {error}",
-                "Get the record that was published beside the wheel, and a build-matrix that knows its schema.",
+                "Get the record that was published with the wheel, and a build-matrix that knows its schema.",
             ) from error
         if self.sha256 != record.sha256:
             raise ConfigurationError(
-                f"{path.name} is the record of another file: it names sha256 {record.sha256}.",
+                f"{path.name} is the record for another file: it names sha256 {record.sha256}.",
                 "Get the wheel and its record from the same place.",
             )
         return record
@@ -89,6 +89,6 @@ class WheelFile:
             raise ConfigurationError(f"{self.path.name} has no readable verdict: {error}", remedy) from error
         if verdict.sha256 != self.sha256 or verdict.filename != self.path.name:
             raise ConfigurationError(
-                f"{path.name} is the verdict of another file, with sha256 {verdict.sha256}.", remedy
+                f"{path.name} is the verdict for another file, with sha256 {verdict.sha256}.", remedy
             )
         return verdict

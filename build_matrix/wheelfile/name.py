@@ -38,6 +38,6 @@ def parse_wheel_name(filename: str) -> WheelName:
     try:
         project, version, _, tags = parse_wheel_filename(filename)
     except InvalidWheelFilename as error:
-        raise VerificationError(f"{error}.", "Give the file its own name again.") from error
+        raise VerificationError(f"{error}.", "Rename the file to its original name.") from error
     label = parse_label(version.local) if version.local else None
     return WheelName(project=project, version=version, tags=tags, label=label)

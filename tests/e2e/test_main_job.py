@@ -201,7 +201,7 @@ def test_a_second_verification_unpacks_no_library_again(place: Place) -> None:
 
 
 def test_an_old_driver_is_told_by_the_rules_and_by_the_real_runtime(place: Place, tmp_path: Path) -> None:
-    """The founding story, with a real wheel: its CUDA 13 runtime meets a driver that speaks CUDA 12.9."""
+    """The founding story, with a real wheel: its CUDA 13 runtime meets a driver that supports CUDA up to 12.9."""
     lab = Lab("576.52", 12090, (FOUNDING,)).install(tmp_path / "lab")
     done = place.run("verify", **lab)
     assert done.returncode == 0, done.stderr
@@ -234,7 +234,7 @@ def test_a_wheel_over_its_budget_fails_and_is_not_left_behind(place: Place, tmp_
     (tmp_path / "matrix.toml").write_text("max_mb = 0.5\n")
     before = {path: path.stat().st_mtime for path in place.wheels.glob("*")}
     done = place.run(*JOB, cwd=tmp_path)
-    assert (done.returncode, "its budget is 0.5 MB" in done.stderr) == (7, True), done.stderr
+    assert (done.returncode, "its limit is 0.5 MB" in done.stderr) == (7, True), done.stderr
     assert {path: path.stat().st_mtime for path in place.wheels.glob("*")} == before
 
 
@@ -264,7 +264,7 @@ def test_a_build_that_tries_to_reach_the_network_is_exit_code_6_even_if_it_hides
     done = place.run(*JOB, cwd=tmp_path)
     assert done.returncode == 6, done.stderr
     assert "A step of the build tried to reach the network" in done.stderr
-    assert "must be in the lock" in done.stderr
+    assert "must be locked" in done.stderr
     assert sorted(place.wheels.glob("*")) == before
 
 

@@ -114,7 +114,7 @@ def test_a_gpu_that_is_hidden_is_not_planned_for(tmp_path: Path) -> None:
         (("--arch", "121", "--cuda", "12.8"), 4, "--cuda 12.9 to 13.5"),  # llama.cpp#18672
         (("--arch", "all"), 2, "'all' is not a CUDA architecture"),
         (("--define", "LLAMA_CUBLAS=ON"), 2, "no option LLAMA_CUBLAS"),
-        (("--define", "LLAMA_BUILD_NUMBER=1"), 2, "contradicts"),
+        (("--define", "LLAMA_BUILD_NUMBER=1"), 2, "sets itself"),
         (("--define", "GGML_CUDA_FA=maybe"), 2, "is a switch"),
         (("--cuda", "12.7"), 2, "CUDA 12.7 is not in the catalog"),
     ],

@@ -50,7 +50,7 @@ def test_a_wheel_as_it_should_be_is_accepted(tmp_path: Path) -> None:
     ("needs", "runpath", "requirements", "words"),
     [
         ((), RUNPATH, REQUIREMENTS, "CPU-only build"),
-        (("libcudart.so.12",), RUNPATH, REQUIREMENTS, "needs libcudart.so.12, which nothing declared provides"),
+        (("libcudart.so.12",), RUNPATH, REQUIREMENTS, "needs libcudart.so.12, which no declared package provides"),
         (("libcudart.so.13", "libnccl.so.2"), RUNPATH, REQUIREMENTS, "needs libnccl.so.2"),
         (("libcudart.so.13", "libcuda.so.1"), RUNPATH, REQUIREMENTS, "needs libcuda.so.1"),
         (("libcudart.so.13",), RUNPATH, (), "nvidia-cuda-runtime is not declared"),
@@ -112,7 +112,7 @@ def test_a_tag_that_promises_an_older_system_is_refused(tmp_path: Path) -> None:
     ("label", "words", "options"),
     [
         ("cu130.sm89", "CPU-only build", {"needs": ()}),
-        ("cu124.sm89", "needs libcudart.so.13, which nothing declared provides", {}),
+        ("cu124.sm89", "needs libcudart.so.13, which no declared package provides", {}),
     ],
 )
 def test_verify_refuses_it_with_exit_code_7(
@@ -131,7 +131,7 @@ def test_a_second_copy_and_a_wrong_soname_are_refused(tmp_path: Path) -> None:
     check_clean(members)
     with pytest.raises(VerificationError, match="second copy"):
         check_clean(members | {"llama_cpp/lib/libggml.so.0": data})
-    with pytest.raises(VerificationError, match=r"calls itself libggml\.so"):
+    with pytest.raises(VerificationError, match=r"has the SONAME libggml\.so"):
         check_clean(relabel(raw_members({"libother.so": data}), "cu130.sm89", ()))
 
 

@@ -106,7 +106,7 @@ def test_an_installed_toolkit_is_copied_and_known_by_its_files(toolchain: Toolch
 def test_a_folder_without_a_toolkit_and_a_toolkit_of_another_version_are_refused(
     toolchain: Toolchain, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigurationError, match="holds no CUDA toolkit"):
+    with pytest.raises(ConfigurationError, match="contains no known CUDA toolkit"):
         read_installed(tmp_path)
     other = msgspec.structs.replace(CELL, cuda="12.4")
     with pytest.raises(ConfigurationError, match=r"is CUDA 13\.0, not 12\.4"):

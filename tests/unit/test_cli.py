@@ -31,7 +31,7 @@ def tool(*argv: str, **variables: str) -> subprocess.CompletedProcess[str]:
         (("build", "--cuda", "12.0"), 4, "CUDA 12.0 is not locked"),
         (("build", "--cell", "banana"), 2, "matrix.toml has no cell 'banana'"),
         (("build", "--all", "--cuda", "13"), 2, "--all and --cell take the CUDA version"),
-        (("build", "--toolkit-root", "/nowhere"), 2, "holds no CUDA toolkit"),
+        (("build", "--toolkit-root", "/nowhere"), 2, "contains no known CUDA toolkit"),
         (("build", "--define", "GGML_AVX"), 2, "is not NAME=VALUE"),
         (("build", "--profile", "debug"), 2, "no profile 'debug'"),
         (("build", "--jobs", "0"), 2, "--jobs"),

@@ -409,7 +409,7 @@ def test_what_does_not_work_or_is_not_wanted_is_not_used(
 
     choice = choose_cache(CompileCache(folder=tmp_path, programs=programs), None, several(inputs), why)
     assert [program.name for program in (choice.ccache, choice.sccache) if program] == [used]
-    assert choice.notes == ((f"not {unfit}: it loses files",) if unfit else ())
+    assert choice.notes == ((f"without {unfit}: it loses files",) if unfit else ())
 
 
 def test_a_remote_that_only_sccache_speaks_to_serves_every_compiler(inputs: BuildInputs, tmp_path: Path) -> None:
@@ -422,7 +422,7 @@ def test_a_remote_that_only_sccache_speaks_to_serves_every_compiler(inputs: Buil
     assert (variables["SCCACHE_BUCKET"], variables["SCCACHE_ENDPOINT"]) == ("bucket", "http://store:9000")
     assert (variables["AWS_ACCESS_KEY_ID"], remote.host, remote.port) == ("k", "store", 9000)
     alone = choose_cache(msgspec.structs.replace(settings, programs=("ccache",)), remote, inputs, fits)
-    assert alone.notes == ("not the remote one: that needs sccache",)
+    assert alone.notes == ("without the remote cache: it needs sccache",)
     assert "SCCACHE_BUCKET" not in cache_environment(alone, settings, remote, inputs, tmp_path)
 
 
@@ -548,7 +548,7 @@ def test_the_use_is_counted_from_what_the_programs_left(tmp_path: Path) -> None:
         "# /srv/work/build/CMakeFiles/CMakeScratch/TryCompile-x/src.c\ncache_miss\n"
     )
     assert cache_use(tmp_path) == CacheUse(hits=2, misses=1, part_hits=4, part_misses=2)
-    assert str(cache_use(tmp_path)) == "2 of 3 compilations were found in it, and 4 of 6 parts of the others"
+    assert str(cache_use(tmp_path)) == "2 of 3 compilations were cached, and 4 of 6 parts of the others"
 
 
 def test_a_run_that_goes_on_counts_its_own_compilations_alone(inputs: BuildInputs, tmp_path: Path) -> None:

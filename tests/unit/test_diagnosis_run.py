@@ -136,7 +136,7 @@ def test_a_wheel_that_cannot_be_right_is_not_run(machine: Machine) -> None:
 
     assert static("label", "llama-cpp-python, label (none)", 0) == "CPU build"
     assert static("libraries", "CPU-only build: no library needs CUDA") == "CPU build"
-    assert static("libraries", "libggml-cuda.so needs libcudart.so.12, which nothing declared provides") == (
+    assert static("libraries", "libggml-cuda.so needs libcudart.so.12, which no declared package provides") == (
         "library of CUDA missing"
     )
     assert static("RECORD", "does not match x") == "wheel"

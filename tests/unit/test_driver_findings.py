@@ -432,9 +432,9 @@ FINISHED = {"finished": True, "offload": False}
         (
             {"code": -9, "memory_exceeded": True, "timed_out": 3.0, "job": "gpu-F16"},
             (),
-            finding("too much memory", "ended because it took too much memory", job="gpu-F16"),
+            finding("too much memory", "stopped because it took too much memory", job="gpu-F16"),
         ),
-        ({"code": -9, "timed_out": 3.0}, (), finding("no end", "no end within 3 s", job="its start")),
+        ({"code": -9, "timed_out": 3.0}, (), finding("no end", "did not finish within 3 s", job="its start")),
         (
             {"folder": "/other"},
             (failed("import", "0.1 from /other"),),
@@ -450,7 +450,7 @@ FINISHED = {"finished": True, "offload": False}
         (
             FINISHED,
             (failed("numbers on the GPU", "exit code 0; 3 of 4 computed"),),
-            finding("back end not loaded", "the wheel keeps no report of its back ends"),
+            finding("back end not loaded", "the wheel does not report its back ends"),
         ),
         (
             {"offload": False, "backends": ("one", "two")},

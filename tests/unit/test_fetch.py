@@ -97,7 +97,7 @@ def test_what_any_patch_release_of_the_targets_python_needs_is_taken(tmp_path: P
 def test_a_file_with_another_hash_is_none_of_the_locks(tmp_path: Path) -> None:
     locked = read_tool_lock(lock(tmp_path, f"thing==1 --hash=sha256:{'0' * 64}\n"))
     listed = [("thing-1-py3-none-any.whl", "", "1" * 64)]
-    with pytest.raises(FileMissingError, match=r"No locked file of thing 1 is there for Python 3\.12"):
+    with pytest.raises(FileMissingError, match=r"There is no locked file of thing 1 for Python 3\.12"):
         list(tool_files(locked, TARGET, lambda _: listed, no_sizes))
 
 

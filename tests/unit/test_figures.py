@@ -75,11 +75,11 @@ def test_the_commit_is_named_only_where_nothing_differs_from_it(
     (checkout / "wheels" / "a.whl").touch()  # git does not look there
     assert clean_commit(checkout) == commit
     (checkout / "new.py").touch()
-    with pytest.raises(ConfigurationError, match=r"differs from its commit \(new\.py\)") as caught:
+    with pytest.raises(ConfigurationError, match=r"has uncommitted changes \(new\.py\)") as caught:
         clean_commit(checkout)
     assert caught.value.exit_code == 2
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    with pytest.raises(ConfigurationError, match="git does not name a commit"):
+    with pytest.raises(ConfigurationError, match="git finds no commit"):
         clean_commit(tmp_path)
 
 

@@ -182,7 +182,7 @@ def test_the_record_says_what_the_wheel_is_and_what_it_was_made_of(finish, work:
 def test_a_wheel_of_just_its_budget_is_finished_and_one_byte_less_refuses_it(finish, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     size = finish().path.stat().st_size
     finish(budget=size)
-    with pytest.raises(VerificationError, match=r"has 0\.0 MB; its budget is 0\.0 MB") as caught:
+    with pytest.raises(VerificationError, match=r"has 0\.0 MB; its limit is 0\.0 MB") as caught:
         finish(budget=size - 1)
     assert "max_mb" in caught.value.remedy
     assert caught.value.exit_code == 7
@@ -245,7 +245,7 @@ def test_a_wheel_that_names_a_folder_of_this_machine_is_refused(
         "working folder": f"{tmp_path}/checkout/x",
         "fixed places": "/srv/toolkit",
     }[place]
-    with pytest.raises(VerificationError, match=r"llama_cpp/extra\.py holds a path of this machine"):
+    with pytest.raises(VerificationError, match=r"llama_cpp/extra\.py contains a path of this machine"):
         finish(lambda members: members | {"llama_cpp/extra.py": f"# {text}".encode()})
 
 
@@ -262,7 +262,7 @@ def check(members: Members, libraries: dict[bytes, Library], forbidden: tuple[st
 
 def test_a_wheel_without_a_licence_is_refused() -> None:
     members = {name: data for name, data in labelled({}).items() if "/licenses/" not in name}
-    with pytest.raises(VerificationError, match="holds no licence text"):
+    with pytest.raises(VerificationError, match="contains no licence text"):
         check(members, {})
 
 
@@ -270,7 +270,7 @@ def test_a_wheel_without_a_licence_is_refused() -> None:
     ("library", "problem"),
     [
         (Library(soname="libx.so", needed=(), runpath=(), stripped=False), r"libx\.so still has its symbol table"),
-        (Library(soname="liby.so", needed=(), runpath=()), r"libx\.so calls itself liby\.so"),
+        (Library(soname="liby.so", needed=(), runpath=()), r"libx\.so has the SONAME liby\.so"),
         (
             Library(soname="libx.so", needed=(), runpath=(), own_cxx=("_ZNSt1a", "_ZNSt1b")),
             r"libx\.so exports its own copy of libstdc\+\+ \(2 definitions, _ZNSt1a among them\)",
@@ -300,7 +300,7 @@ def test_a_second_copy_of_a_library_is_refused_and_of_a_text_is_not(libraries: d
 
 
 def test_a_path_is_found_in_any_file_and_any_of_the_forbidden(libraries: dict[bytes, Library]) -> None:
-    with pytest.raises(VerificationError, match=r"a\.bin holds a path of this machine \(/two/\)"):
+    with pytest.raises(VerificationError, match=r"a\.bin contains a path of this machine \(/two/\)"):
         check(labelled({"llama_cpp/a.bin": b"\0\xff/two/\0"}), libraries, ("/one/", "/two/"))
 
 

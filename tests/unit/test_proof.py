@@ -370,12 +370,12 @@ def test_a_child_that_takes_too_long_or_too_much_memory_proves_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     result = gpu_result(monkeypatch, tmp_path, FakeChild(tmp_path, code=-9, timed_out=True))
-    assert by_name(result)["numbers on the GPU"].detail.startswith("no end within 180 s; ")
+    assert by_name(result)["numbers on the GPU"].detail.startswith("did not finish within 180 s; ")
     assert (result.facts.timed_out, result.facts.finished) == (180.0, False)
     monkeypatch.setattr(FakeWatch, "stage", lambda self, _: setattr(self, "exceeded", True))
     result = gpu_result(monkeypatch, tmp_path, FakeChild(tmp_path, code=-9))
     assert result.facts.memory_exceeded
-    assert by_name(result)["numbers on the GPU"].detail.startswith("ended because it took too much memory")
+    assert by_name(result)["numbers on the GPU"].detail.startswith("stopped because it took too much memory")
 
 
 def test_the_gpus_name_is_told_to_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

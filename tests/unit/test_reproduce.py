@@ -119,7 +119,7 @@ def test_a_record_of_another_file_is_refused(tmp_path: Path, gcc: HostCompiler) 
     record = make_record(wheel, gcc)
     assert read_record(wheel) == record
     wheel.write_bytes(wheel.read_bytes() + b"x")
-    with pytest.raises(ConfigurationError, match="is the record of another file"):
+    with pytest.raises(ConfigurationError, match="is the record for another file"):
         read_record(wheel)
     record_path(wheel).write_text("{}")
     with pytest.raises(ConfigurationError, match="has no readable record"):
@@ -135,9 +135,9 @@ def test_a_wheel_without_record_is_one_sentence_and_exit_code_2(tmp_path: Path) 
 def test_another_recipe_is_refused_by_what_differs(tmp_path: Path, gcc: HostCompiler) -> None:
     record = make_record(make_wheel(tmp_path), gcc)
     require_same_recipe(record, "t", record.patches, {"A": "1"})
-    with pytest.raises(NotReproducibleError, match=r"other patches: 0001.patch, 0002.patch"):
+    with pytest.raises(NotReproducibleError, match=r"different patches: 0001.patch, 0002.patch"):
         require_same_recipe(record, "t", (AppliedPatch(name="0002.patch", sha256="2" * 64),), {"A": "1"})
-    with pytest.raises(NotReproducibleError, match=r"other flags: A, B"):
+    with pytest.raises(NotReproducibleError, match=r"different flags: A, B"):
         require_same_recipe(record, "t", record.patches, {"A": "2", "B": "1"})
 
 

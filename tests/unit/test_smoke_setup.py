@@ -189,7 +189,7 @@ def test_the_machine_code_inside_is_that_of_the_label(
     tmp_path: Path, store: Store, downloads: FakeDownloads, cuobjdump: FakeCuobjdump
 ) -> None:
     check = machine_code(tmp_path, store, downloads)
-    assert check == Check(name="cubins", passed=True, detail="label sm89, inside sm89")
+    assert check == Check(name="cubins", passed=True, detail="label: sm89; found: sm89")
     library = ("libggml-cuda.so", "\x7fELF .nv_fatbin")
     assert cuobjdump.asked == [("--list-elf", *library), ("--list-ptx", *library)]
     files = select_wheels(read_lock("inspect"))
@@ -222,7 +222,7 @@ def test_other_machine_code_than_the_label_claims_fails(
     cuobjdump.elf, cuobjdump.ptx = elf, ptx
     check = machine_code(tmp_path, store, downloads, label)
     codes = " ".join(label.split(".")[1:])
-    assert check == Check(name="cubins", passed=False, detail=f"label {codes}, inside {inside}")
+    assert check == Check(name="cubins", passed=False, detail=f"label: {codes}; found: {inside}")
 
 
 @pytest.mark.parametrize("line", [PTX, PTX.replace("sm_", "compute_"), PTX + "  "])
@@ -239,5 +239,7 @@ def test_a_cuobjdump_that_does_not_run_here_is_no_verdict(
     cuobjdump.code = 255
     assert machine_code(tmp_path, store, downloads).passed, "it says so too where there is no device code"
     cuobjdump.elf = ["Exec format error"]
-    with pytest.raises(MissingPrerequisiteError, match="cuobjdump --list-elf ended with 255: Exec format error"):
+    with pytest.raises(
+        MissingPrerequisiteError, match="cuobjdump --list-elf failed with exit code 255: Exec format error"
+    ):
         machine_code(tmp_path, store, downloads)

@@ -314,7 +314,7 @@ def test_a_place_that_cannot_be_resolved_is_named(
     with pytest.raises(StoreNotWritableError) as caught:
         Store(tmp_path / "place")
     assert str(tmp_path / "place") in str(caught.value)
-    why = {"x": "the current folder does not exist any more", "loop": os.strerror(errno.ELOOP)}
+    why = {"x": "the current folder no longer exists", "loop": os.strerror(errno.ELOOP)}
     assert why.get(str(error), "odd") in str(caught.value)
     assert caught.value.__cause__ is error
 
@@ -458,7 +458,7 @@ def test_room_that_is_just_enough_is_enough(tmp_path: Path, monkeypatch: pytest.
     usage = SimpleNamespace(free=2_500_000_000)
     monkeypatch.setattr(store_module.shutil, "disk_usage", lambda _: usage)
     require_room(tmp_path, 2_500_000_000)
-    with pytest.raises(DiskFullError, match=r"; 2\.6 GB are needed"):
+    with pytest.raises(DiskFullError, match=r"; 2\.6 GB is needed"):
         require_room(tmp_path, 2_600_000_000)
 
 

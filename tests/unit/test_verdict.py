@@ -74,7 +74,7 @@ def test_a_verdict_of_another_file_is_refused(tmp_path: Path, machine: Machine) 
     assert WheelFile(wheel).read_verdict() == verdict
     assert known_verdict(WheelFile(wheel), machine) is None, "of another machine"
     wheel.write_bytes(b"two")
-    with pytest.raises(ConfigurationError, match="is the verdict of another file"):
+    with pytest.raises(ConfigurationError, match="is the verdict for another file"):
         WheelFile(wheel).read_verdict()
 
 

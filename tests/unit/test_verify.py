@@ -138,7 +138,7 @@ def test_a_wheel_whose_checks_all_hold_on_a_gpu_is_proven(stages: Stages, judge,
     verdict = judge(target())
     assert stages.ran == ["cubins", "install", "cpu 0.3.16+cu130.sm89", "NVIDIA L4 GPU-l4"]
     assert (verdict.offload, verdict.cause, verdict.passed) == ("proven", None, True)
-    assert verdict.reason == "1 of 1 checks hold on NVIDIA L4"
+    assert verdict.reason == "1 of 1 checks passed on NVIDIA L4"
     assert [check.name for check in verdict.checks] == ["RECORD", "record", "x", "x", "x"]
     assert verdict.gpus == (
         GpuVerdict(
@@ -146,7 +146,7 @@ def test_a_wheel_whose_checks_all_hold_on_a_gpu_is_proven(stages: Stages, judge,
             uuid_sha256=hashlib.sha256(b"GPU-l4").hexdigest(),
             compute_capability="8.9",
             offload="proven",
-            reason="1 of 1 checks hold on NVIDIA L4",
+            reason="1 of 1 checks passed on NVIDIA L4",
             checks=(GOOD,),
         ),
     )
@@ -159,7 +159,7 @@ def test_a_wheel_whose_checks_all_hold_on_a_gpu_is_proven(stages: Stages, judge,
     assert text.endswith("\n}\n")
     assert [line.strip() for line in reporter.lines] == [
         f"verifying {judge.wheel.name}",
-        "running it with every GPU hidden",
+        "running it with all GPUs hidden",
         "running it on NVIDIA L4",
     ]
 
@@ -256,7 +256,7 @@ def test_a_gpu_that_a_rule_excludes_is_not_tried(stages: Stages, judge) -> None:
     assert stages.ran[-1] == "NVIDIA L4 GPU-l4"
     assert [gpu.offload for gpu in verdict.gpus] == ["impossible_here", "proven"]
     assert (verdict.offload, verdict.cause) == ("proven", None)
-    assert verdict.reason == "1 of 1 checks hold on NVIDIA L4; Tesla T4: no code for sm_75"
+    assert verdict.reason == "1 of 1 checks passed on NVIDIA L4; Tesla T4: no code for sm_75"
     alone = judge(target(T4, RULE))
     assert (alone.offload, alone.reason, alone.cause) == ("impossible_here", "no code for sm_75", RULE)
     assert alone.passed
@@ -304,10 +304,12 @@ def test_a_model_and_a_wheel_that_are_not_there_are_refused(stages: Stages, judg
 
 
 def test_a_record_of_this_file_is_accepted_and_none_is_too(stages: Stages, judge) -> None:  # type: ignore[no-untyped-def]
-    assert judge().checks[1] == Check(name="record", passed=True, detail="none beside the wheel: not built here")
+    assert judge().checks[1] == Check(
+        name="record", passed=True, detail="none next to the wheel: it was not built here"
+    )
     make_record(judge.wheel)
     check = judge().checks[1]
-    assert (check.passed, check.detail) == (True, f"{judge.wheel.name}.json is of this file")
+    assert (check.passed, check.detail) == (True, f"{judge.wheel.name}.json belongs to this file")
 
 
 @pytest.mark.parametrize("change", [{"sha256": "0" * 64}, {"filename": "other.whl"}])
@@ -316,7 +318,7 @@ def test_a_record_of_another_file_fails(stages: Stages, judge, change: dict[str,
     record_path(judge.wheel).write_bytes(msgspec.json.encode(record))
     verdict = judge(target())
     assert not verdict.checks[1].passed
-    assert "is of another file, with sha256 " + record.sha256 in verdict.checks[1].detail
+    assert "belongs to another file, with sha256 " + record.sha256 in verdict.checks[1].detail
     assert verdict.offload == "failed"
 
 
@@ -385,7 +387,9 @@ def test_a_verdict_beside_a_wheel_of_another_name_is_refused(stages: Stages, jud
     moved = judge.wheel.with_name("other.whl")
     moved.write_bytes(judge.wheel.read_bytes())
     verdict_path(moved).write_bytes(verdict_path(judge.wheel).read_bytes())
-    with pytest.raises(ConfigurationError, match=r"other\.whl\.verdict\.json is the verdict of another file") as caught:
+    with pytest.raises(
+        ConfigurationError, match=r"other\.whl\.verdict\.json is the verdict for another file"
+    ) as caught:
         WheelFile(moved).read_verdict()
     assert caught.value.remedy == f"Verify it: `nox -s verify -- {moved}`."
 
@@ -398,7 +402,7 @@ def verdict_with(**changes: Any) -> Verdict:
         filename="x.whl",
         sha256="0" * 64,
         offload="proven",
-        reason="3 of 3 checks hold",
+        reason="3 of 3 checks passed",
         checks=(GOOD,),
         python="3.11",
         tool="t",

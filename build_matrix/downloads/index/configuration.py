@@ -264,7 +264,7 @@ def _pip_config(environ: Mapping[str, str], *, needed: bool) -> Iterable[tuple[s
             if not needed:
                 return []
             raise ConfigurationError(
-                f"{sys.executable} has no pip, and pip knows which package index is configured.",
+                f"{sys.executable} has no pip, which is needed to read the configured package index.",
                 "Install it (`python -m ensurepip`), or name your index with UV_DEFAULT_INDEX.",
             )
         raise ConfigurationError(f"pip cannot read its own configuration: {lines[-1]}", remedy)

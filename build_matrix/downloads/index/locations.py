@@ -122,7 +122,7 @@ class Locations:
         wrong = self._wrong_endpoint() if absent else None
         if wrong:
             return FileMissingError(
-                f"The package index {host_of(wrong)} does not carry {file.filename}: it answers 404, also for its own "
+                f"The package index {host_of(wrong)} does not carry {file.filename}: it answers 404, even for its own "
                 f"address {wrong}.",
                 f"It is needed for {file.project} {file.version}. Check the URL of the index (pip's index-url, or "
                 "UV_DEFAULT_INDEX).",

@@ -107,8 +107,8 @@ def unreachable(url: str, why: str, proxy: str = "") -> IndexUnreachableError:
     if "CERTIFICATE_VERIFY_FAILED" in why:
         return IndexUnreachableError(
             problem,
-            "Name the certificates of your organisation with SSL_CERT_FILE, REQUESTS_CA_BUNDLE or pip's cert; pip's "
-            "trusted-host and UV_INSECURE_HOST leave one host unchecked.",
+            "Set your organisation's certificates with SSL_CERT_FILE, REQUESTS_CA_BUNDLE or pip's cert; pip's "
+            "trusted-host and UV_INSECURE_HOST turn off the check for one host.",
         )
     return IndexUnreachableError(
         problem,

@@ -100,7 +100,7 @@ def _compiler_version(root: Path) -> tuple[str, str]:
     if not match or match["cuda"] not in toolkits():
         known = ", ".join(toolkits())
         raise ConfigurationError(
-            f"--toolkit-root {root} holds no CUDA toolkit that is known.", f"Name a folder with bin/nvcc of {known}."
+            f"--toolkit-root {root} contains no known CUDA toolkit.", f"Name a folder with bin/nvcc of {known}."
         )
     return match["cuda"], match["version"]
 
@@ -110,7 +110,7 @@ def _cublas_version(root: Path) -> str:
     version = ".".join(_CUBLAS.findall(header.read_text(encoding="utf-8"))) if header.is_file() else ""
     if not version:
         raise MissingPrerequisiteError(
-            f"The toolkit in {root} has no cuBLAS headers.", "Install all of it, or leave out --toolkit-root."
+            f"The toolkit in {root} has no cuBLAS headers.", "Install the complete toolkit, or remove --toolkit-root."
         )
     return version
 

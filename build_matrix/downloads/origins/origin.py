@@ -90,7 +90,7 @@ class Origin(ABC):
         """The error for a file that is not there."""
         return self.lacks_error(
             f"{self.subject} does not carry {file.filename}.",
-            f"It is needed for {file.project} {file.version}. Let your mirror fetch it, or {self.mirror_setting}.",
+            f"It is needed for {file.project} {file.version}. Add it to your mirror, or {self.mirror_setting}.",
         )
 
     @property
