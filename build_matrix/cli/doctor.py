@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 def command(
     python: Annotated[
-        Path | None, typer.Option("--python", help="Also check the llama_cpp that is installed for this Python.")
+        Path | None,
+        typer.Option("--python", metavar="PROGRAM", help="Also check the llama_cpp that is installed for this Python."),
     ] = None,
     as_json: JsonOption = False,  # noqa: FBT002 - typer's way
     driver_cuda: DriverCudaOption = None,

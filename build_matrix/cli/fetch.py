@@ -52,6 +52,7 @@ PythonsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--python",
+        metavar="VERSION",
         help="Python of the target machine, such as 3.12. Can be given several times.",
         show_default="this one",
     ),

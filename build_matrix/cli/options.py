@@ -43,15 +43,23 @@ RequireGpuOption = Annotated[
     bool, typer.Option("--require-gpu", help="Fail (exit code 7) unless GPU offload is proven on this machine.")
 ]
 CudaOption = Annotated[
-    str, typer.Option("--cuda", help="CUDA version or family: 13.1, or 13.", show_default="what the driver supports")
+    str,
+    typer.Option(
+        "--cuda",
+        metavar="VERSION",
+        help="CUDA version or family: 13.1, or 13.",
+        show_default="what the driver supports",
+    ),
 ]
 LlamaOption = Annotated[
-    str, typer.Option("--llama", help="Version of llama-cpp-python.", show_default="newest in the locks")
+    str,
+    typer.Option("--llama", metavar="VERSION", help="Version of llama-cpp-python.", show_default="newest in the locks"),
 ]
 ArchOption = Annotated[
     list[str] | None,
     typer.Option(
         "--arch",
+        metavar="ARCH",
         help="CUDA architecture, such as 89, 8.9 or 90-virtual. Can be given several times.",
         show_default="this machine's GPU, or 89",
     ),
@@ -59,23 +67,35 @@ ArchOption = Annotated[
 DefineOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--define", help="CMake option of llama.cpp, as NAME=VALUE. Can be given several times.", show_default=False
+        "--define",
+        metavar="NAME=VALUE",
+        help="CMake option of llama.cpp, as NAME=VALUE. Can be given several times.",
+        show_default=False,
     ),
 ]
 ProfileOption = Annotated[
-    str, typer.Option("--profile", help="release, or check: compiles faster, and must not be released.")
+    str,
+    typer.Option(
+        "--profile",
+        metavar="NAME",
+        help="Build profile: release, or check, which compiles faster and must not be released.",
+    ),
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Use every cell of the release in matrix.toml.")]
 CellOption = Annotated[
     list[str] | None,
-    typer.Option("--cell", help="Use this cell of matrix.toml. Can be given several times.", show_default=False),
+    typer.Option(
+        "--cell", metavar="NAME", help="Use this cell of matrix.toml. Can be given several times.", show_default=False
+    ),
 ]
 IgnoreDriverOption = Annotated[
     bool, typer.Option("--ignore-driver", help="Build also what this machine's driver and GPU cannot run.")
 ]
 JobsOption = Annotated[
     int | None,
-    typer.Option("--jobs", min=1, max=MOST_JOBS, help="Number of parallel compile jobs.", show_default="CPU count"),
+    typer.Option(
+        "--jobs", metavar="N", min=1, max=MOST_JOBS, help="Number of parallel compile jobs.", show_default="CPU count"
+    ),
 ]
 SandboxOption = Annotated[
     bool,
@@ -85,19 +105,28 @@ SandboxOption = Annotated[
 ]
 WrapperOption = Annotated[
     str,
-    typer.Option("--wrapper", help="Run the compilation under this command, such as 'nice -n 19'.", show_default=False),
+    typer.Option(
+        "--wrapper",
+        metavar="COMMAND",
+        help="Run the compilation under this command, such as 'nice -n 19'.",
+        show_default=False,
+    ),
 ]
 CacheOption = Annotated[bool, typer.Option("--cache/--no-cache", help="Use the compile cache in the store.")]
 CacheProgramOption = Annotated[
     str | None,
     typer.Option(
-        "--cache-program", help="Use only this compile cache: ccache or sccache.", show_default="whichever fits"
+        "--cache-program",
+        metavar="NAME",
+        help="Use only this compile cache: ccache or sccache.",
+        show_default="whichever fits",
     ),
 ]
 RemoteCacheOption = Annotated[
     str,
     typer.Option(
         "--remote-cache",
+        metavar="URL",
         envvar="BUILD_MATRIX_REMOTE_CACHE",
         help="URL of a compile cache that machines share: redis, http, https or s3.",
         show_default="none",
@@ -106,7 +135,10 @@ RemoteCacheOption = Annotated[
 ToolkitRootOption = Annotated[
     Path | None,
     typer.Option(
-        "--toolkit-root", help="Build with the CUDA toolkit installed in this folder.", show_default="downloaded"
+        "--toolkit-root",
+        metavar="FOLDER",
+        help="Build with the CUDA toolkit installed in this folder.",
+        show_default="downloaded",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -115,6 +147,7 @@ DriverCudaOption = Annotated[
     str | None,
     typer.Option(
         "--driver-cuda",
+        metavar="VERSION",
         help="Assume a driver that supports CUDA up to this version, or 'none' for no driver.",
         show_default="detected",
     ),
@@ -123,6 +156,7 @@ CapabilityOption = Annotated[
     list[str] | None,
     typer.Option(
         "--compute-capability",
+        metavar="X.Y",
         help="Assume a GPU of this compute capability. Can be given several times.",
         show_default="detected",
     ),

@@ -18,7 +18,10 @@ def command(
     ] = None,
     folder: WheelsOption = WHEELS,
     model: Annotated[
-        Path | None, typer.Option("--model", help="Also load this GGUF model and compute with it.", show_default="none")
+        Path | None,
+        typer.Option(
+            "--model", metavar="FILE", help="Also load this GGUF model and compute with it.", show_default="none"
+        ),
     ] = None,
     require_gpu: RequireGpuOption = False,  # noqa: FBT002 - typer's way
     as_json: JsonOption = False,  # noqa: FBT002 - typer's way

@@ -126,7 +126,7 @@ def vary(context: Context, request: Request, jobs: int, folder: Path, show: Show
         variations = choose_variations(jobs, recipe.compiler.cc, scratch / "try", cached=cached)
         show(variations)
         other = disturbance(variations, scratch)
-        options = ["--jobs", "1", "--no-cache", "--no-sandbox", "--wrapper", shlex.join(other.under)]
+        options = ["--jobs", "1", "--no-cache", "--no-sandbox", "--wrapper", shlex.join(other.wrapper)]
         place = scratch / "another-folder-with-a-longer-name"
         first = _build(context, cell, _Run("first", scratch / "a", ["--jobs", str(jobs)]))
         second = _build(context, cell, _Run("second", place, options, other.variables, other.umask))

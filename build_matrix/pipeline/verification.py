@@ -23,7 +23,7 @@ def verify(context: Context, wheel: WheelFile, model: Path | None = None) -> Ver
 
 
 def verify_once(context: Context, wheel: WheelFile) -> Verdict:
-    """The passing verdict that is beside the wheel and still holds here, or a new one; raises what ``verify`` does."""
+    """The verdict next to the wheel if it passed and is still valid here, else a new one. Raises as ``verify``."""
     verdict = known_verdict(wheel, context.machine)
     return verdict if verdict and verdict.passed else verify(context, wheel)
 

@@ -43,6 +43,15 @@ class Platform(Protocol):
     def program(self, name: str) -> str:
         """The file name of a program, such as ``cuobjdump``."""
 
+    def link_library(self, name: str) -> str:
+        """The file that a linker looks for when it is given a library's name, such as ``cudart``."""
+
+    def unversioned(self, filename: str) -> str:
+        """The name by which a linker looks for this library, if it differs from ``filename``; empty for other files."""
+
+    def driver_variables(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """What of these environment variables leads a program to the driver's library, and to nothing else."""
+
     # --- compiling
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +13,10 @@ from build_matrix.model import Record, SystemNeeds
 from build_matrix.platforms import manylinux
 
 SECONDS = 30  # for the trial of the sandbox
+SEARCH_PATH = "LD_LIBRARY_PATH"  # ld.so(8)
+DRIVER_LIBRARY = "libcuda.so.1"
+
+_SONAME = re.compile(r"(?P<link>lib[A-Za-z]+\.so)\.\d+(?:\.0)?")
 
 
 class Linux(Record, frozen=True, kw_only=True):
@@ -48,6 +54,21 @@ class Linux(Record, frozen=True, kw_only=True):
     def program(self, name: str) -> str:
         """Programs have no suffix."""
         return name
+
+    def driver_variables(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """The folders of LD_LIBRARY_PATH that hold the driver's library."""
+        folders = environ.get(SEARCH_PATH, "").split(os.pathsep)
+        leading = [folder for folder in folders if folder and (Path(folder) / DRIVER_LIBRARY).exists()]
+        return {SEARCH_PATH: os.pathsep.join(leading)} if leading else {}
+
+    def link_library(self, name: str) -> str:
+        """``libcudart.so``: ld(1), option -l."""
+        return f"lib{name}.so"
+
+    def unversioned(self, filename: str) -> str:
+        """``libcudart.so`` of ``libcudart.so.13``; NVIDIA's packages hold a library by its SONAME alone."""
+        match = _SONAME.fullmatch(filename)
+        return match["link"] if match else ""
 
     def run_path(self, folder: str) -> str:
         """A folder relative to the library itself: ld.so(8), "Dynamic string tokens"."""

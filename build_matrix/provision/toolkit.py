@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import msgspec
@@ -13,9 +12,10 @@ from build_matrix.digests import code_digest, content_digest, note_content
 from build_matrix.downloads.origins import origin_of, origins_of, read_installed, unpack_toolkit
 from build_matrix.errors import BuildMatrixError, ConfigurationError
 from build_matrix.model import Cell, Component, Ingredients, Toolchain, digest_of
+from build_matrix.platforms import Platform, find_platform
 from build_matrix.store import require_room
 
-CODE = ("provision/toolkit.py", "downloads/origins", "downloads/install.py", "unpacking.py")
+CODE = ("provision/toolkit.py", "downloads/origins", "downloads/install.py", "platforms", "unpacking.py")
 ROOT = "toolkit"  # folder in the result
 UNPACKED_RATIO = 2.2  # measured: 13.0 is 520 MB packed, 1.1 GB unpacked
 
@@ -30,9 +30,7 @@ FILES = (
     "lib/libcudadevrt.a",
 )
 CUB = ("include/cccl/cub/cub.cuh", "include/cub/cub.cuh")  # since CUDA 13, and before
-LIBRARIES = ("libcudart.so", "libcublas.so", "libcublasLt.so")
-
-_SONAME = re.compile(r"(?P<link>lib[A-Za-z]+\.so)\.\d+(?:\.0)?")
+LIBRARIES = ("cudart", "cublas", "cublasLt")
 
 
 def resolve_toolkit(context: Context, cell: Cell, ingredients: Ingredients) -> Ingredients:
@@ -66,7 +64,7 @@ def take_installed(context: Context, cell: Cell, ingredients: Ingredients, root:
 
     def copy(folder: Path) -> None:
         origin_of(files[0]).unpack([root], folder / ROOT, _uv_cache(context))
-        _complete(folder / ROOT)
+        _complete(folder / ROOT, find_platform(cell.platform))
         note_content(folder, folder / ROOT)
 
     context.store.obtain("toolkit", _digest(files), copy)
@@ -84,7 +82,7 @@ def provision_toolkit(context: Context, cell: Cell, ingredients: Ingredients) ->
         paths = context.downloads.fetch(files, f"CUDA {cell.cuda} toolkit")
         require_room(context.store.root, int(sum(file.size for file in files) * UNPACKED_RATIO))
         unpack_toolkit(files, paths, folder / ROOT, _uv_cache(context))
-        _complete(folder / ROOT)
+        _complete(folder / ROOT, find_platform(cell.platform))
         note_content(folder, folder / ROOT)
 
     versions = {file.project: file.version for file in files}
@@ -109,19 +107,20 @@ def _uv_cache(context: Context) -> Path:
     return context.store.root / "uv-cache"
 
 
-def _complete(root: Path) -> None:
+def _complete(root: Path, platform: Platform) -> None:
     """Add the names that compilers and CMake look for, and check that nothing is missing."""
     lib = root / "lib"
-    for path in sorted(lib.glob("lib*.so.*")):
-        match = _SONAME.fullmatch(path.name)
-        if match and not (lib / match["link"]).exists():
-            (lib / match["link"]).symlink_to(path.name)
+    for path in sorted(lib.glob("*")):
+        name = platform.unversioned(path.name)
+        if name and not (lib / name).exists():
+            (lib / name).symlink_to(path.name)
     if not (root / "lib64").exists():
         (root / "lib64").symlink_to("lib")
-    for name in PROGRAMS:
+    programs = [platform.program(name) for name in PROGRAMS]
+    for name in programs:
         if (root / name).is_file():
             (root / name).chmod(0o755)
-    needed = [*PROGRAMS, *FILES, *(f"lib/{name}" for name in LIBRARIES)]
+    needed = [*programs, *FILES, *(f"lib/{platform.link_library(name)}" for name in LIBRARIES)]
     missing = [name for name in needed if not (root / name).is_file()]
     missing += [] if any((root / name).is_file() for name in CUB) else [CUB[-1]]
     if missing:

@@ -65,9 +65,9 @@ def _reverse(folder: Path) -> subprocess.Popen[bytes]:
     return process
 
 
-def _start(*words: str) -> subprocess.Popen[bytes]:
+def _start(*argv: str) -> subprocess.Popen[bytes]:
     """A process of which nothing is heard: whoever reads this one's output must not wait for it."""
-    return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _parse() -> argparse.Namespace:

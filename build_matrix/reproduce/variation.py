@@ -20,21 +20,24 @@ CLOCK = Path(__file__).with_name("clock.c")
 
 
 class Variation(NamedTuple):
-    """One thing: how it is in the first build and in the second; ``why_not`` where it stays the same."""
+    """One thing: how it is in the first build and in the second; ``why_not`` where it stays the same.
+
+    ``options`` are those of ``disturb`` that vary it.
+    """
 
     what: str
     first: str
     second: str
-    words: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     why_not: str = ""
 
 
 class Disturbance(NamedTuple):
-    """How the second build runs: environment variables and umask of the tool, the command that disturbs."""
+    """How the second build runs: the tool's environment variables and umask, the command that wraps the compilation."""
 
     variables: dict[str, str]
     umask: int
-    under: tuple[str, ...]
+    wrapper: tuple[str, ...]
 
 
 def choose_variations(cpus: int, cc: str, scratch: Path, *, cached: bool) -> tuple[Variation, ...]:
@@ -52,7 +55,7 @@ def choose_variations(cpus: int, cc: str, scratch: Path, *, cached: bool) -> tup
 
 def disturbance(variations: tuple[Variation, ...], folder: Path) -> Disturbance:
     """Those of the second build, with its own HOME and TMPDIR below ``folder``."""
-    words = [word for variation in variations if not variation.why_not for word in variation.words]
+    options = [option for variation in variations if not variation.why_not for option in variation.options]
     for name in ("another-home", "another-tmp"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     return Disturbance(
@@ -64,7 +67,7 @@ def disturbance(variations: tuple[Variation, ...], folder: Path) -> Disturbance:
             "PYTHONHASHSEED": "1",
         },
         umask=0o077,
-        under=(sys.executable, disturb.__file__, *words),
+        wrapper=(sys.executable, disturb.__file__, *options),
     )
 
 
@@ -93,7 +96,7 @@ def _inside(cpus: int, clock: Path, problem: str) -> Iterator[Variation]:
 def _tried(variation: Variation, folder: Path) -> Variation:
     if variation.why_not:
         return variation
-    words = [sys.executable, disturb.__file__, *variation.words, sys.executable, "-c", ""]
-    done = run(words, env=ENVIRONMENT, cwd=folder, timeout=SECONDS)
+    argv = [sys.executable, disturb.__file__, *variation.options, sys.executable, "-c", ""]
+    done = run(argv, env=ENVIRONMENT, cwd=folder, timeout=SECONDS)
     last = done.tail[-1] if done.tail else f"exit code {done.code}"
     return variation._replace(why_not=last) if done.code else variation

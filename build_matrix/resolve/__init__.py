@@ -262,8 +262,11 @@ def _parse_architecture(text: str) -> tuple[Architecture, ...]:
     if not match:
         raise ConfigurationError(f"{text!r} is not a CUDA architecture.", _spelling_remedy(text.lower()))
     number, feature = int(match["number"].replace(".", "")), match["feature"]
-    code = (match["prefix"] or "").rstrip("_")
-    kinds = {{"sm": "real", "compute": "virtual", "ptx": "virtual"}.get(code, ""), (match["kind"] or "").lstrip("-")}
+    code = (match["prefix"] or "").removesuffix("_")
+    kinds = {
+        {"sm": "real", "compute": "virtual", "ptx": "virtual"}.get(code, ""),
+        (match["kind"] or "").removeprefix("-"),
+    }
     kinds -= {""}
     if len(kinds) > 1 or (kinds and match["ptx"]):
         raise ConfigurationError(

@@ -40,7 +40,7 @@ def apply_patch(path: Path, root: Path) -> None:
     changed = {root / file.path: _patched(path, root / file.path, file) for file in patch}
     for target, text in changed.items():
         if not target.resolve().is_relative_to(root.resolve()):
-            raise PatchError(f"{path.name} changes {target.name} outside the sources.", "Mend its paths.")
+            raise PatchError(f"{path.name} changes {target.name} outside the sources.", "Fix its paths.")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8", newline="")
 
@@ -48,12 +48,12 @@ def apply_patch(path: Path, root: Path) -> None:
 def _patched(path: Path, target: Path, file: PatchedFile) -> str:
     if file.is_added_file:
         if target.exists():
-            raise PatchError(f"{path.name} does not apply: there is a {file.path} already.", "Mend its paths.")
+            raise PatchError(f"{path.name} does not apply: there is a {file.path} already.", "Fix its paths.")
         return "".join(line.value for hunk in file for line in hunk)
     try:
         lines = target.read_text(encoding="utf-8").splitlines(keepends=True)
     except OSError as error:
-        raise PatchError(f"{path.name} does not apply: there is no {file.path}.", "Mend its paths.") from error
+        raise PatchError(f"{path.name} does not apply: there is no {file.path}.", "Fix its paths.") from error
     result: list[str] = []
     position = 0
     for hunk in file:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from build_matrix.context import Context
 from build_matrix.downloads import create_environment, install_wheels
 from build_matrix.locks import locked_toolkits, read_lock, select_platform, select_wheels
 from build_matrix.model import Component, CudaVersion, Label, Record, digest_of
+from build_matrix.platforms import find_platform, platform_name
 from build_matrix.wheelfile.file import WheelFile
-
-DRIVER_LIBRARY = "libcuda.so.1"
 
 
 class Environment(Record, frozen=True, kw_only=True):
@@ -40,9 +38,7 @@ def child_variables(folder: Path) -> dict[str, str]:
     Nothing of the surroundings but the way to the driver: no toolkit of this machine can help the wheel.
     """
     kept = {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}
-    folders = list(_driver_folders(os.environ.get("LD_LIBRARY_PATH", "")))
-    if folders:
-        kept["LD_LIBRARY_PATH"] = os.pathsep.join(folders)
+    kept |= find_platform(platform_name()).driver_variables(os.environ)
     return kept | {"PATH": os.defpath, "HOME": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}
 
 
@@ -66,7 +62,3 @@ def _link(context: Context, files: tuple[Component, ...]) -> Path:
             (folder / name).symlink_to(target)
 
     return context.store.obtain("runtime-links", digest_of(targets), link)
-
-
-def _driver_folders(path: str) -> Iterator[str]:
-    return (folder for folder in path.split(os.pathsep) if folder and (Path(folder) / DRIVER_LIBRARY).exists())

@@ -82,11 +82,10 @@ class Watch:
 
 
 def _end(process: psutil.Process) -> None:
-    with contextlib.suppress(OSError, psutil.Error):
-        if os.name == "posix":
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
+    if os.name == "posix":
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
 
 
 @contextlib.contextmanager

@@ -48,6 +48,7 @@ __all__ = [
 
 CODE = (
     "verify", "trial", "wheelfile", "platforms", "diagnosis", "resolve", "pipeline/verification.py", "catalog", "locks",
+    "model/label.py", "model/cuda.py",
     "unpacking.py", "process/runner.py", "downloads/install.py",
 )  # fmt: skip
 LIBRARIES = ("auditwheel", "gguf", "lief", "numpy", "nvidia-ml-py", "packaging", "psutil")

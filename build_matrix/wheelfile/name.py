@@ -39,4 +39,5 @@ def parse_wheel_name(filename: str) -> WheelName:
         project, version, _, tags = parse_wheel_filename(filename)
     except InvalidWheelFilename as error:
         raise VerificationError(f"{error}.", "Give the file its own name again.") from error
-    return WheelName(project=project, version=version, tags=tags, label=parse_label(version.local or ""))
+    label = parse_label(version.local) if version.local else None
+    return WheelName(project=project, version=version, tags=tags, label=label)

@@ -53,7 +53,7 @@ def package(test: SmokeTest, text: str) -> None:
 def test_whatever_the_wheel_does_is_a_result(
     smoke_test: SmokeTest, machine: Machine, monkeypatch: pytest.MonkeyPatch, text: str, rule: str, words: str
 ) -> None:
-    monkeypatch.setattr(smoke, "SECONDS", 5.0)
+    monkeypatch.setattr(smoke, "SECONDS", 5.0 if rule == "no end" else 300.0)  # a machine may be busy
     monkeypatch.setattr(smoke, "MEMORY", 1 << 30)
     package(smoke_test, text)
     result = run_on_cpu(smoke_test, "0.3.16+cu130.sm89")

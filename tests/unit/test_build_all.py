@@ -65,6 +65,6 @@ def test_cells_that_fail_are_named_at_the_end_with_the_first_ones_exit_code(
         build_cells(in_context(None, reporter=reporter), asked, options)
     assert len(tried) == 3
     assert caught.value.exit_code == DownloadError.exit_code
-    said = capsys.readouterr().out
-    assert "failed (5): No archive." in said
-    assert "a.whl" in said
+    printed = capsys.readouterr().out
+    assert "failed (5): No archive." in printed
+    assert "a.whl" in printed

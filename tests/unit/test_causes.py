@@ -25,7 +25,7 @@ def test_every_row_is_whole(row: Cause) -> None:
     assert row.signature
     assert row.source
     re.compile(row.line_pattern)
-    if row.codes or row.pattern:
+    if row.codes or row.line_pattern:
         assert not row.placeholders, "a code or a line of a log gives no facts to fill them with"
 
 
@@ -125,13 +125,13 @@ def test_one_mark_alone_is_refused(text: str) -> None:
 def test_evidence_follows_the_sentence_after_a_colon_and_ends_with_one_stop(
     sentence: str, evidence: str, fact: str
 ) -> None:
-    row = Cause(name="a name", group="GPU", seen="", sentence=sentence, remedy="Look at {place}.", source="")
+    row = Cause(name="a name", group="GPU", signature="", sentence=sentence, remedy="Look at {place}.", source="")
     finding = row.finding(evidence, place="/X/")
     assert finding == Finding(rule="a name", kind="run", passed=False, fact=fact, remedy="Look at /X/.")
 
 
 def test_a_placeholder_of_the_sentence_or_of_the_remedy_needs_a_fact() -> None:
-    row = Cause(name="", group="GPU", seen="", sentence="{a} {{b}} {c!r}", remedy="{d} {a}", source="")
+    row = Cause(name="", group="GPU", signature="", sentence="{a} {{b}} {c!r}", remedy="{d} {a}", source="")
     assert row.placeholders == {"a", "c", "d"}
 
 
@@ -141,8 +141,8 @@ MANUAL_PAGE = re.compile(r"[a-z.]+\(\d\)(, \w+)?")
 DOCUMENTS = (
     "CUDA ", "NVML ", "UEFI ", "PEP ", "Core metadata", "glibc ", "ggml's log", "ggml-backend.h", "sysfs, /sys/",
     "build_matrix/catalog", "llama_cpp/", "llama_supports_gpu_offload", "ELF header", "DT_NEEDED",
-    "ModuleNotFoundError", "Python", "importlib.", "faulthandler", "zipimport", "sys.path", "PATH, CXX", "seen with ",
-    "the ", "packages of ",
+    "ModuleNotFoundError", "Python", "importlib.", "faulthandler", "zipimport", "sys.path", "PATH, CXX",
+    "observed with ", "the ", "packages of ",
 )  # fmt: skip
 
 
@@ -374,7 +374,7 @@ WORDED = {
 
 
 def test_every_cause_that_a_log_may_name_has_its_wordings_here() -> None:
-    assert {row.name for row in CAUSES if row.pattern} == set(WORDED)
+    assert {row.name for row in CAUSES if row.line_pattern} == set(WORDED)
 
 
 @pytest.mark.parametrize(("name", "line"), [(name, line) for name, lines in WORDED.items() for line in lines])

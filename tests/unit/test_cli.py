@@ -16,13 +16,13 @@ from build_matrix.cli import main
 from build_matrix.downloads import transport
 
 
-def tool(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return run_tool(words, os.environ | variables)
+def tool(*argv: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return run_tool(argv, os.environ | variables)
 
 
 @pytest.mark.compiler
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("argv", "code", "message"),
     [
         (("build", "--arch", "banana"), 2, "'banana' is not a CUDA architecture"),
         (("build", "--arch", "52", "--cuda", "13"), 4, "cannot compile for architecture 52"),
@@ -39,10 +39,12 @@ def tool(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         (("verify", "absent.whl"), 2, "no wheel absent.whl"),
     ],
 )
-def test_bad_input_is_a_sentence_and_an_exit_code(tmp_path: Path, words: tuple[str, ...], code: int, said: str) -> None:
-    done = tool(*words, BUILD_MATRIX_STORE=str(tmp_path / "store"))
+def test_bad_input_is_a_sentence_and_an_exit_code(
+    tmp_path: Path, argv: tuple[str, ...], code: int, message: str
+) -> None:
+    done = tool(*argv, BUILD_MATRIX_STORE=str(tmp_path / "store"))
     assert done.returncode == code, done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -73,10 +75,10 @@ def test_an_index_that_cannot_be_reached_is_exit_code_5(
     monkeypatch.setattr(sys, "argv", ["build-matrix", "build", "--store", str(tmp_path / "store")])
     with pytest.raises(SystemExit) as caught:
         main()
-    told = capsys.readouterr().err
-    assert caught.value.code == 5, told
-    assert "127.0.0.1 cannot be reached" in told
-    assert "Traceback" not in told
+    shown = capsys.readouterr().err
+    assert caught.value.code == 5, shown
+    assert "127.0.0.1 cannot be reached" in shown
+    assert "Traceback" not in shown
     assert not [p for p in (tmp_path / "store" / "work").iterdir() if p.name.endswith(".new")]
 
 

@@ -345,6 +345,12 @@ def test_a_filled_store_is_not_asked_for_what_other_code_made(
         monkeypatch.setattr(f"build_matrix.{module}.code_digest", lambda *_: "other code")
     after = {stage: ask(asked, stage, call) for stage, call in stages.items()}
     assert {stage for stage in stages if before[stage] == after[stage]} == set()
+    for module in ("source", "platforms.system_needs", "wheel", "verify.smoke"):
+        monkeypatch.setattr(f"build_matrix.{module}.library_versions", lambda *_: {"a library": "of another version"})
+    last = {stage: ask(asked, stage, call) for stage, call in stages.items()}
+    assert {stage for stage in stages if last[stage] != after[stage]} == {
+        "source", "system-needs", "wheel", "smoke-model",
+    }  # fmt: skip
 
 
 def ask(asked: list[tuple[str, str]], stage: str, call: Callable[[], object]) -> str:

@@ -61,22 +61,22 @@ def libraries(*paths: tuple[str, int]) -> tuple[DriverLibrary, ...]:
             finding("broken library", error="/x/libcuda.so.1: file too short"),
         ),
         (
-            {"library_error": MISSING, "found": libraries(("/a/libcuda.so.1", 32), ("/b/c/libcuda.so.1", 64))},
+            {"library_error": MISSING, "libraries": libraries(("/a/libcuda.so.1", 32), ("/b/c/libcuda.so.1", 64))},
             {},
             finding("library off the loader path", folder="/b/c"),
         ),
         (
-            {"library_error": MISSING, "found": libraries(("/a/libcuda.so.1", 64), ("/usr/lib/wsl/lib/l", 64))},
+            {"library_error": MISSING, "libraries": libraries(("/a/libcuda.so.1", 64), ("/usr/lib/wsl/lib/l", 64))},
             {"wsl": True},
             finding("WSL library off the loader path"),
         ),
         (
-            {"library_error": MISSING, "found": libraries(("/usr/lib/wsl2/l", 64))},
+            {"library_error": MISSING, "libraries": libraries(("/usr/lib/wsl2/l", 64))},
             {"wsl": True},
             finding("library off the loader path", folder="/usr/lib/wsl2"),
         ),
         (
-            {"library_error": MISSING, "found": libraries(("/a/libcuda.so.1", 32), ("/b/libcuda.so.1", 0))},
+            {"library_error": MISSING, "libraries": libraries(("/a/libcuda.so.1", 32), ("/b/libcuda.so.1", 0))},
             {},
             finding("32-bit library", path="/a/libcuda.so.1"),
         ),
@@ -297,7 +297,7 @@ def test_what_holds_is_a_finding_too(works: Machine) -> None:
     (row,) = diagnose(works)
     assert (row.rule, row.kind, row.passed) == ("driver", "run", True)
     assert row.fact.startswith("Driver 580.65.06 ")
-    assert row.fact.endswith(" CUDA 13.0.")
+    assert row.fact.endswith(" supports CUDA up to 13.0.")
     named = structs.replace(works, surroundings=Surroundings(visible_devices="0"))
     assert diagnose(named)[1:] == [
         Finding(rule="visible devices", kind="run", passed=True, fact="CUDA_VISIBLE_DEVICES=0")
@@ -331,8 +331,8 @@ def test_what_hides_gpus_is_shown_without_whole_uuids(works: Machine, value: str
 def test_every_part_of_a_machine_that_is_wrong_is_named(works: Machine) -> None:
     refused = Finding(rule="host compiler works", kind="build", passed=False, fact="CXX.", remedy="Unset.")
     toolkits = (
-        InstalledToolkit(root="/opt/cuda", version="12.8", found_by="CUDA_PATH"),
-        InstalledToolkit(root="/opt/old", version="", found_by="PATH", problem="it holds no nvcc"),
+        InstalledToolkit(root="/opt/cuda", version="12.8", source="CUDA_PATH"),
+        InstalledToolkit(root="/opt/old", version="", source="PATH", problem="it holds no nvcc"),
     )
     everything = structs.replace(
         works,
@@ -349,12 +349,12 @@ def test_every_part_of_a_machine_that_is_wrong_is_named(works: Machine) -> None:
         gpu_problems=("GPU 1: GPU is lost", "GPU 2: odd", "GPU 2: odd"),
         problems=("the disk",),
     )
-    versions = "CUDA 13.0 over a kernel module of unknown"
+    versions = "CUDA 13.0, with a kernel module for CUDA (unknown)"
     assert [row for row in diagnose(everything) if not row.passed] == [
         finding("cuda-compat on the loader path", folders="/a/compat, /b/compat", versions=versions),
-        finding("platform not supported", platform="linux aarch64-x"),
+        finding("platform not supported", platform="linux aarch64-x", supported_platform="x86-64 Linux with glibc"),
         refused,
-        finding("toolkit broken", found_by="PATH", root="/opt/old", problem="it holds no nvcc"),
+        finding("toolkit broken", source="PATH", root="/opt/old", problem="it holds no nvcc"),
         finding("GPU lost", "GPU 1: GPU is lost"),
         finding("GPU without answer", problem="GPU 2: odd"),
         finding("compute mode", gpu="L4", mode="prohibited"),
@@ -365,7 +365,7 @@ def test_every_part_of_a_machine_that_is_wrong_is_named(works: Machine) -> None:
 @pytest.mark.parametrize(
     ("driver", "versions"),
     [
-        (Driver(version="1", cuda="13.0", kernel_cuda="12.4"), "CUDA 13.0 over a kernel module of 12.4"),
+        (Driver(version="1", cuda="13.0", kernel_cuda="12.4"), "CUDA 13.0, with a kernel module for CUDA 12.4"),
         (None, "no driver"),
     ],
 )

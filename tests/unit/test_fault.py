@@ -46,13 +46,13 @@ def raised(error: Exception) -> Exception:
 def test_what_the_system_refuses_is_a_sentence_with_the_path_and_exit_code_3(name: str, argv: list[str]) -> None:
     number = getattr(errno, name)
     if name == "ENOLCK":
-        found: BuildMatrixError | None = explain_os_error(OSError(number, os.strerror(number)), Path("/some/where"))
+        result: BuildMatrixError | None = explain_os_error(OSError(number, os.strerror(number)), Path("/some/where"))
     else:
-        found = fault.explain(OSError(number, os.strerror(number), "/some/where"), argv)
-    assert isinstance(found, MissingPrerequisiteError)
-    assert found.exit_code == 3
-    assert "/some/where" in found.problem
-    assert found.remedy.endswith(".")
+        result = fault.explain(OSError(number, os.strerror(number), "/some/where"), argv)
+    assert isinstance(result, MissingPrerequisiteError)
+    assert result.exit_code == 3
+    assert "/some/where" in result.problem
+    assert result.remedy.endswith(".")
 
 
 def test_a_full_disk_names_its_folder_where_it_is_known() -> None:
@@ -68,9 +68,9 @@ def test_a_lack_of_memory_and_of_threads_are_no_faults_of_the_tool(argv: list[st
 
 
 def test_a_connection_that_fails_is_exit_code_5_and_tells_no_password(argv: list[str]) -> None:
-    found = fault.explain(ConnectionResetError("http://user:hunter2hunter2@127.0.0.1/simple reset"), argv)
-    assert isinstance(found, DownloadError)
-    assert "hunter2" not in str(found)
+    result = fault.explain(ConnectionResetError("http://user:hunter2hunter2@127.0.0.1/simple reset"), argv)
+    assert isinstance(result, DownloadError)
+    assert "hunter2" not in str(result)
 
 
 def test_a_failure_that_explains_itself_stays_as_it_is(argv: list[str]) -> None:
@@ -80,11 +80,11 @@ def test_a_failure_that_explains_itself_stays_as_it_is(argv: list[str]) -> None:
 
 @pytest.mark.parametrize("error", [ValueError("odd"), RecursionError("deep"), KeyError("k"), OSError("no number")])
 def test_the_rest_is_a_fault_with_its_place_in_the_code_and_a_report(error: Exception, argv: list[str]) -> None:
-    found = fault.explain(raised(error), argv)
-    assert isinstance(found, InternalError)
-    assert found.exit_code == 70
-    assert type(error).__name__ in found.problem
-    report = report_of(found)
+    result = fault.explain(raised(error), argv)
+    assert isinstance(result, InternalError)
+    assert result.exit_code == 70
+    assert type(error).__name__ in result.problem
+    report = report_of(result)
     assert report.parent == Path(argv[-1]) / "logs"
     text = report.read_text(encoding="utf-8")
     assert "Traceback" in text
@@ -113,9 +113,9 @@ def test_the_report_holds_names_of_variables_and_neither_values_nor_credentials(
     monkeypatch.setattr(redact, "_known", redact._Known())
     redact.remember_environment(os.environ)
     url = "https://user:hunter2hunter2@index.test/simple"
-    found = fault.explain(raised(ValueError(f"{url} tok-1234567890abcdef")), [*argv, "--remote-cache", url])
-    assert isinstance(found, InternalError)
-    text = report_of(found).read_text(encoding="utf-8") + str(found)
+    result = fault.explain(raised(ValueError(f"{url} tok-1234567890abcdef")), [*argv, "--remote-cache", url])
+    assert isinstance(result, InternalError)
+    text = report_of(result).read_text(encoding="utf-8") + str(result)
     assert "SOME_SERVICE_TOKEN" in text
     assert "ORDINARY_VARIABLE" in text
     for secret in ("tok-1234567890abcdef", "hunter2", "an-ordinary-value"):
@@ -128,9 +128,9 @@ def test_a_report_that_the_store_does_not_take_goes_to_the_temporary_folder(
     (tmp_path / "file").touch()
     monkeypatch.setenv("BUILD_MATRIX_STORE", str(tmp_path / "file"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    found = fault.explain(raised(ValueError("odd")), ["build-matrix", "doctor", f"--store={tmp_path / 'file' / 'x'}"])
-    assert isinstance(found, InternalError)
-    assert report_of(found).parent == tmp_path
+    result = fault.explain(raised(ValueError("odd")), ["build-matrix", "doctor", f"--store={tmp_path / 'file' / 'x'}"])
+    assert isinstance(result, InternalError)
+    assert report_of(result).parent == tmp_path
 
 
 def test_where_no_report_can_be_written_the_sentence_stands_alone(
@@ -139,10 +139,10 @@ def test_where_no_report_can_be_written_the_sentence_stands_alone(
     (tmp_path / "file").touch()
     monkeypatch.setenv("BUILD_MATRIX_STORE", str(tmp_path / "file"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
-    found = fault.explain(raised(ValueError("odd")), ["build-matrix", "doctor"])
-    assert isinstance(found, InternalError)
-    assert "ValueError: odd" in found.problem
-    assert "No report could be written" in found.remedy
+    result = fault.explain(raised(ValueError("odd")), ["build-matrix", "doctor"])
+    assert isinstance(result, InternalError)
+    assert "ValueError: odd" in result.problem
+    assert "No report could be written" in result.remedy
 
 
 @pytest.mark.parametrize(
@@ -195,5 +195,5 @@ def test_an_output_that_takes_nothing_has_its_own_exit_code(
     full.write("something")
     monkeypatch.setattr(sys, "stdout", full)
     assert cli._flush() == code
-    said = capsys.readouterr().err
-    assert ("cannot be written" in said) == (code == 3)
+    printed = capsys.readouterr().err
+    assert ("cannot be written" in printed) == (code == 3)

@@ -70,9 +70,9 @@ def test_every_locked_file_that_the_targets_python_accepts_is_taken(tmp_path: Pa
     )  # fmt: skip
     listed = [(name, "", sha256(name.encode())) for name in names]
     locked = read_tool_lock(lock(tmp_path, "thing==1" + "".join(f" --hash=sha256:{row[2]}" for row in listed)))
-    found = list(tool_files(locked, TARGET, lambda _: listed, lambda _: {names[1]: 7}))
-    assert [file.filename for file in found] == [*names[1:5]]
-    assert [file.size for file in found] == [7, 0, 0, 0]
+    files = list(tool_files(locked, TARGET, lambda _: listed, lambda _: {names[1]: 7}))
+    assert [file.filename for file in files] == [*names[1:5]]
+    assert [file.size for file in files] == [7, 0, 0, 0]
 
 
 def test_what_any_patch_release_of_the_targets_python_needs_is_taken(tmp_path: Path) -> None:

@@ -110,6 +110,26 @@ def test_a_page_without_its_marks_is_refused() -> None:
         rewritten("no marks", [])
 
 
+def test_the_table_stands_between_its_marks_and_nothing_does_where_there_is_no_figure() -> None:
+    figure = Figure(
+        filename="a.whl", sha256="b" * 64, size=12_340_000, commit="c" * 40, compiler="gcc 12", libc="glibc 2.36"
+    )
+    rows = [
+        "| wheel | sha256 | MB | commit | built with |",
+        "|---|---|---|---|---|",
+        f"| `a.whl` | `{'b' * 64}` | 12.3 | `cccccccccccc` | gcc 12; glibc 2.36 |",
+        f"| `d.whl` | `{'b' * 64}` | 12.3 | `cccccccccccc` | gcc 12; glibc 2.36 |",
+    ]
+    page = f"Before {START} what was there {END} after {START} {END}."
+    figures = [figure, msgspec.structs.replace(figure, filename="d.whl")]
+    table = "\n".join(rows)
+    assert rewritten(page, figures) == f"Before {START}\n\n{table}\n\n{END} after {START} {END}."
+    assert rewritten(page, []) == f"Before {START}\n{END} after {START} {END}."
+    for half in (START, END, f"{END}{START}"):
+        with pytest.raises(ValueError, match="generated"):
+            rewritten(half, figures)
+
+
 def test_the_page_shows_the_table_and_names_no_other_wheel() -> None:
     page = (ROOT / PAGE).read_text(encoding="utf-8")
     figures = read_figures(ROOT / TABLE).wheel

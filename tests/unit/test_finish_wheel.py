@@ -334,6 +334,14 @@ def test_the_bill_of_materials_names_every_ingredient_by_its_hash(work: BuildInp
         "12.2.0",
         "gcc",
     )
+    assert hashes["gcc"] == [{"alg": "SHA-256", "content": work.compiler.identity}]
+    assert parts["patches/0001.patch"]["type"] == "file"
+    assert {parts[name]["type"] for name in ("llama.cpp", "glibc", "nvidia-cublas", "llama-cpp-python")} == {"library"}
+    assert parts["llama.cpp"]["version"].endswith(" 0.3.16")
+    assert {name: part["bom-ref"] for name, part in parts.items()} == {
+        name: name if name in {"llama.cpp", "patches/0001.patch", "gcc"} else f"{name}@{part['version']}"
+        for name, part in parts.items()
+    }
     (whole,) = [row for row in bom["dependencies"] if row["ref"] == "wheel"]
     assert set(whole["dependsOn"]) == {part["bom-ref"] for part in bom["components"]}
 

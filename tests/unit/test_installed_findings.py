@@ -102,7 +102,7 @@ EDITABLE = distribution(editable="/src")
             {"distributions": (OTHER_NAME,)},
             finding(
                 "another module's name",
-                "pip lists other 1.0 (which brings other_cpp)",
+                "pip lists other 1.0 (which provides other_cpp)",
                 python="/p",
                 modules="other_cpp",
             ),
@@ -111,8 +111,8 @@ EDITABLE = distribution(editable="/src")
             {"distributions": (OTHER_NAME, OTHER_NAME, structs.replace(OTHER_NAME, module="third"))},
             finding(
                 "another module's name",
-                "pip lists other 1.0 (which brings other_cpp) and other 1.0 (which brings other_cpp) "
-                "and other 1.0 (which brings third)",
+                "pip lists other 1.0 (which provides other_cpp) and other 1.0 (which provides other_cpp) "
+                "and other 1.0 (which provides third)",
                 python="/p",
                 modules="other_cpp and third",
             ),
@@ -121,7 +121,7 @@ EDITABLE = distribution(editable="/src")
             {"distributions": (OTHER_NAME, DISTRIBUTION)},
             finding(
                 "not installed",
-                "pip lists other 1.0 (which brings other_cpp) and llama_cpp_python 0.3.16",
+                "pip lists other 1.0 (which provides other_cpp) and llama_cpp_python 0.3.16",
                 python="/p",
             ),
         ),
@@ -328,7 +328,7 @@ def brought(how: str, path: str = "") -> str:
 
 
 ADD = (
-    "; this package does not search NVIDIA's packages by itself, so add their folders (site-packages/nvidia/*/lib) "
+    ". This package does not search NVIDIA's packages by itself, so add their folders (site-packages/nvidia/*/lib) "
     "to LD_LIBRARY_PATH"
 )
 
@@ -343,7 +343,7 @@ ADD = (
                 "names": "libfoo.so.1",
                 "needed_by": "the package needs",
                 "are": "is",
-                "remedy": f"What brings it is not known here. {BUILD}",
+                "remedy": f"It is not known which package provides it. {BUILD}",
             },
         ),
         (
@@ -374,8 +374,7 @@ ADD = (
                 "needed_by": "libggml-cuda.so needs",
                 "are": "is",
                 "remedy": brought(
-                    "with pip, for the build's own CUDA version, nvidia-nccl-cu11 or nvidia-nccl-cu12 or "
-                    "nvidia-nccl-cu13",
+                    "nvidia-nccl-cu11 or nvidia-nccl-cu12 or nvidia-nccl-cu13, for the CUDA version of the build",
                     ADD,
                 ),
             },
@@ -412,16 +411,33 @@ def test_libraries_that_lie_elsewhere_are_told_by_the_first_folder_and_before_th
     assert [row.rule for row in found[2:]] == ["library missing"]
 
 
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        (["libcudart.so.12", "libcublas.so.12"], [["libcublas.so.12", "libcudart.so.12"]]),
+        (["libcudart.so.12", "libcublas.so.13"], [["libcudart.so.12"], ["libcublas.so.13"]]),
+        (["libcudart.so.12", "libnccl.so.2"], [["libcudart.so.12"], ["libnccl.so.2"]]),
+        (["libgomp.so.1", "libvulkan.so.1"], [["libgomp.so.1"], ["libvulkan.so.1"]]),
+        (["libfoo.so", "libbar.so", "libgomp.so.1"], [["libfoo.so"], ["libbar.so"], ["libgomp.so.1"]]),
+    ],
+)
+def test_libraries_are_one_cause_where_one_installation_brings_them(
+    machine: Machine, names: list[str], groups: list[list[str]]
+) -> None:
+    found = diagnose_installed(with_(missing_libraries=missing(*names), failure="cannot open", **FAILS), machine)
+    assert [row.fact.partition(", which ")[0].split(", ") for row in found] == groups
+
+
 # --- its import -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
-        ({}, finding("not judged", what="llama-cpp-python 0.3.16", why="its import gave no answer", remedy=REPORT)),
+        ({}, finding("not judged", what="llama-cpp-python 0.3.16", why="its import gave no result", remedy=REPORT)),
         (
             {"version": ""},
-            finding("not judged", what="llama-cpp-python", why="its import gave no answer", remedy=REPORT),
+            finding("not judged", what="llama-cpp-python", why="its import gave no result", remedy=REPORT),
         ),
         ({"failure": "ValueError: x"}, finding("import fails", "ValueError: x")),
         (
@@ -440,7 +456,7 @@ def test_libraries_that_lie_elsewhere_are_told_by_the_first_folder_and_before_th
         ),
         (
             {"failure": "OSError: file too short", "variable": "LLAMA_CPP_LIB"},
-            finding("damaged library", "the libraries are those where LLAMA_CPP_LIB leads; OSError: file too short"),
+            finding("damaged library", "the libraries are those that LLAMA_CPP_LIB selects; OSError: file too short"),
         ),
         (
             {"failure": "OSError: /lib/libc.so.6: version `GLIBC_2.38' not found (required by /x)"},
@@ -451,7 +467,7 @@ def test_libraries_that_lie_elsewhere_are_told_by_the_first_folder_and_before_th
             ),
         ),
         (
-            {"failure": "OSError: /lib/libc.so.6: version 'GLIBC_2.38' not found", "here": "GLIBC_2.36"},
+            {"failure": "OSError: /lib/libc.so.6: version 'GLIBC_2.38' not found", "symbol_version": "GLIBC_2.36"},
             finding(
                 "glibc too old",
                 "GLIBC_2.38 is not in /lib/libc.so.6 (it has up to GLIBC_2.36); "
@@ -514,7 +530,7 @@ def test_beside_a_known_cause_an_exception_is_told_that_no_library_can_be_the_re
         ),
         (
             ImportEnd(step="devices", signal="SIGILL", where="/a.py"),
-            {"lacks": ("avx2", "fma")},
+            {"missing_instructions": ("avx2", "fma")},
             finding("import by an older processor", "it lacks avx2, fma, at /a.py", what="The list of devices"),
         ),
         (
@@ -557,7 +573,7 @@ def test_beside_a_known_cause_an_exception_is_told_that_no_library_can_be_the_re
             {"log": ("x", "  CUDA error: out of memory ")},
             finding(
                 "out of GPU memory",
-                "`import llama_cpp` ended the process by SIGABRT (Aborted) after 'CUDA error: out of memory'",
+                "`import llama_cpp` ended the process with SIGABRT (Aborted) after 'CUDA error: out of memory'",
             ),
         ),
     ],
@@ -614,7 +630,7 @@ def test_every_gpu_of_the_list_is_named_by_what_is_known_of_it(driven: Machine) 
     for offload in (True, None):
         (row,) = diagnose_installed(with_(devices=devices, offload=offload), driven)
         assert (row.passed, row.fact) == (True, f"llama_cpp 0.3.16 registers {names}.")
-    why = f"it lists {names}, but says that it does not offload"
+    why = f"it lists {names}, but reports that it does not offload"
     assert diagnose_installed(with_(devices=devices, offload=False), driven) == [
         finding("not judged", what="llama-cpp-python 0.3.16", why=why, remedy=REPORT)
     ]
@@ -627,7 +643,7 @@ def not_judged(why: str, remedy: str) -> Finding:
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
-        ({"offload": None}, not_judged("this version does not say", "Update it.")),
+        ({"offload": None}, not_judged("this version does not report it", "Update it.")),
         (
             {"offload": None, "offload_failure": "OSError: x"},
             not_judged("llama_supports_gpu_offload() raised OSError: x", REPORT),
@@ -635,18 +651,20 @@ def not_judged(why: str, remedy: str) -> Finding:
         (
             {"cuda_family": 0},
             not_judged(
-                "it says so itself, but its CUDA version is not known, since the runtime is linked statically", HOW
+                "it reports so itself, but its CUDA version is not known, because the runtime is linked statically", HOW
             ),
         ),
         (
             {"backends": ("Vulkan", "CPU", "SYCL")},
             not_judged(
-                "it says so itself, but lists no devices, and the driver of Vulkan or SYCL is not asked here", HOW
+                "it reports so itself, but lists no devices, and the driver of Vulkan or SYCL is not queried here", HOW
             ),
         ),
         (
             {"backends": (), "libraries": ()},
-            not_judged("it says so itself, but lists no devices, and the driver of its GPU is not asked here", HOW),
+            not_judged(
+                "it reports so itself, but lists no devices, and the driver of its GPU is not queried here", HOW
+            ),
         ),
         (
             {},
@@ -654,7 +672,7 @@ def not_judged(why: str, remedy: str) -> Finding:
                 rule="installed",
                 kind="run",
                 passed=True,
-                fact="llama_cpp 0.3.16 says that it offloads, and the driver serves it a GPU.",
+                fact="llama_cpp 0.3.16 reports that it offloads, and the driver shows it a GPU.",
             ),
         ),
         (
@@ -667,16 +685,16 @@ def not_judged(why: str, remedy: str) -> Finding:
             finding(
                 "no GPU registered",
                 backends="Vulkan and CUDA",
-                remedy=f"Check that GPU's driver, and that it is not hidden. {REPORT}",
+                remedy=f"Check that GPU's driver, and that the GPU is not hidden. {REPORT}",
             ),
         ),
         (
-            {"offload": None, "devices": (CPU,), "said": "its own line"},
+            {"offload": None, "devices": (CPU,), "message": "its own line"},
             finding(
                 "no GPU registered",
                 "its own line",
                 backends="CUDA",
-                remedy=f"Check that GPU's driver, and that it is not hidden. {REPORT}",
+                remedy=f"Check that GPU's driver, and that the GPU is not hidden. {REPORT}",
             ),
         ),
         (
@@ -684,7 +702,7 @@ def not_judged(why: str, remedy: str) -> Finding:
             finding(
                 "no GPU registered",
                 backends="GPU",
-                remedy=f"Check that GPU's driver, and that it is not hidden. {REPORT}",
+                remedy=f"Check that GPU's driver, and that the GPU is not hidden. {REPORT}",
             ),
         ),
         (
@@ -700,7 +718,7 @@ def not_judged(why: str, remedy: str) -> Finding:
             finding(
                 "no GPU registered",
                 backends="CUDA",
-                remedy=f"Check that GPU's driver, and that it is not hidden. {REPORT}",
+                remedy=f"Check that GPU's driver, and that the GPU is not hidden. {REPORT}",
             ),
         ),
         (
@@ -732,20 +750,20 @@ DRIVER = finding("no driver")
         (
             {"offload": True, "devices": None},
             not_judged(
-                "it says so itself, but of this machine is known: CUDA programs cannot run: no NVIDIA driver",
+                "it reports so itself, but on this machine: CUDA programs cannot run: no NVIDIA driver",
                 DRIVER.remedy,
             ),
         ),
         (
             {"offload": True, "devices": None, "backends": (), "libraries": ()},
             not_judged(
-                "it says so itself, but of this machine is known: CUDA programs cannot run: no NVIDIA driver",
+                "it reports so itself, but on this machine: CUDA programs cannot run: no NVIDIA driver",
                 DRIVER.remedy,
             ),
         ),
         (
             {"offload": True, "devices": None, "backends": ("Vulkan",)},
-            not_judged("it says so itself, but lists no devices, and the driver of Vulkan is not asked here", HOW),
+            not_judged("it reports so itself, but lists no devices, and the driver of Vulkan is not queried here", HOW),
         ),
         ({"offload": True, "devices": (CPU,)}, finding("offload without a GPU", devices="CPU", remedy=DRIVER.remedy)),
         (
@@ -775,7 +793,7 @@ DRIVER = finding("no driver")
             finding(
                 "no GPU registered",
                 backends="Vulkan",
-                remedy=f"Check that GPU's driver, and that it is not hidden. {REPORT}",
+                remedy=f"Check that GPU's driver, and that the GPU is not hidden. {REPORT}",
             ),
         ),
         ({"log": ("libx.so: file too short",)}, finding("damaged library", "libx.so: file too short")),
@@ -797,5 +815,6 @@ def test_a_driver_that_was_not_asked_bears_nothing_out(driven: Machine) -> None:
     silent = structs.replace(driven, evidence=DriverEvidence())
     (row,) = diagnose_installed(with_(devices=None), silent)
     assert row == not_judged(
-        "it says so itself, but the driver library was not asked, or did not answer", "See what the driver rows say."
+        "it reports so itself, but the driver library was not queried, or did not respond",
+        "See the rows on the driver.",
     )

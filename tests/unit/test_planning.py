@@ -361,7 +361,7 @@ def test_89_is_not_compiled_from_the_ptx_of_80_where_the_sources_tell_them_apart
 
 
 @pytest.mark.parametrize(
-    ("word", "problem"),
+    ("define", "problem"),
     [
         ("FOO=1", "has no option FOO"), ("LLAMA_CUBLAS=ON", "has no option LLAMA_CUBLAS"),
         ("LLAMA_BUILD_NUMBER=7", "LLAMA_BUILD_NUMBER contradicts"), ("LLAMA_BUILD_COMMIT=x", "contradicts"),
@@ -371,8 +371,8 @@ def test_89_is_not_compiled_from_the_ptx_of_80_where_the_sources_tell_them_apart
         ("CMAKE_CUDA_FLAGS_RELEASE=-ccbin g++-9", "holds -ccbin"),
     ],
 )  # fmt: skip
-def test_plan_refuses_what_build_refuses(machine: Machine, word: str, problem: str) -> None:
-    request = parse_request("13", "", None, [word], ignore_driver=False)
+def test_plan_refuses_what_build_refuses(machine: Machine, define: str, problem: str) -> None:
+    request = parse_request("13", "", None, [define], ignore_driver=False)
     with pytest.raises(ConfigurationError, match=problem) as caught:
         make_checked_plan(request, machine, ALL)
     assert caught.value.exit_code == 2
@@ -380,23 +380,23 @@ def test_plan_refuses_what_build_refuses(machine: Machine, word: str, problem: s
 
 
 @pytest.mark.parametrize(
-    "word",
+    "define",
     ["GGML_CUDA_FA=off", "GGML_CUDA_FA=1", "GGML_CUDA_COMPRESSION_MODE=none", "CMAKE_CUDA_FLAGS=-lineinfo",
      "CMAKE_CXX_FLAGS=-march=x86-64-v3", "CMAKE_CUDA_FLAGS=-diag-suppress 1 --codebook"],
 )  # fmt: skip
 @pytest.mark.parametrize("llama", ["0.3.16", "0.3.36"])
-def test_what_the_sources_know_is_taken(llama: str, word: str) -> None:
-    check_request_defines(parse_request("", llama, None, [word], ignore_driver=False), llama)
+def test_what_the_sources_know_is_taken(llama: str, define: str) -> None:
+    check_request_defines(parse_request("", llama, None, [define], ignore_driver=False), llama)
 
 
 @pytest.mark.parametrize(
-    "words",
+    "defines",
     [["A"], ["=1"], ["A="], [""], ["="], ["GGML_CUDA_FA:BOOL=ON"], ["-DGGML_CUDA_FA=ON"], ["A B=1"], ["\xc9=1"],
      ["1A=1"],     ["A=1\n2"], ["A=\udcff"], ["A=\x1b[0m"], ["A=1", "A=2"]],
 )  # fmt: skip
-def test_a_define_that_is_not_one_name_and_one_value_is_one_sentence(words: list[str]) -> None:
+def test_a_define_that_is_not_one_name_and_one_value_is_one_sentence(defines: list[str]) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        parse_defines(words)
+        parse_defines(defines)
     assert str(caught.value).encode()
 
 

@@ -21,7 +21,7 @@ from fake_child import (
     write_cpu_logits,
 )
 
-from build_matrix.model import Check, Gpu
+from build_matrix.model import Check, Gpu, RunFacts
 from build_matrix.trial import child, harness
 from build_matrix.verify import child as program
 from build_matrix.verify.model_file import MODELS, Model, layer_bytes
@@ -350,6 +350,20 @@ def test_a_child_that_does_not_finish_proves_nothing(monkeypatch: pytest.MonkeyP
     (tmp_path / "b").mkdir()
     checks = on_gpu(monkeypatch, tmp_path / "b", half)
     assert checks["numbers on the GPU"].detail == "ended by signal 6 (SIGABRT); 17 of 23 computed"
+
+
+def test_a_child_that_computes_nothing_proves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    result = gpu_result(monkeypatch, tmp_path, FakeChild(tmp_path, code=-6, finished=False, logits=lambda _: None))
+    assert by_name(result)["numbers on the GPU"].detail == "ended by signal 6 (SIGABRT); 0 of 23 computed"
+    cpu = cpu_result(monkeypatch, tmp_path, FakeChild(tmp_path, code=-6, finished=False, logits=lambda _: None))
+    assert by_name(cpu)["numbers on the CPU"].detail == "ended by signal 6 (SIGABRT)"
+
+
+def test_of_a_child_that_says_nothing_only_its_end_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    silent: dict[str, Any] = dict.fromkeys(("version", "folder", "offload", "backends"))
+    answer = FakeChild(tmp_path, code=3, finished=False, logits=lambda _: None, layers=lambda _: None, **silent)
+    facts = cpu_result(monkeypatch, tmp_path, answer).facts
+    assert facts == RunFacts(code=3, job=f"cpu-{MODELS[-1].name}-0")
 
 
 def test_a_child_that_takes_too_long_or_too_much_memory_proves_nothing(

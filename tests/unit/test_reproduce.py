@@ -62,13 +62,13 @@ def test_a_text_that_differs_is_found_in_its_section_and_symbol(tmp_path: Path) 
         make_wheel(tmp_path / text.replace(" ", ""), {"libx.so": library(tmp_path / "c", text)})
         for text in ("Nov 24 2026", "Dec 29 2027")
     ]
-    found = compare_wheels(*wheels)
-    (rodata,) = [item for item in found if item.part == ".rodata"]
+    differences = compare_wheels(*wheels)
+    (rodata,) = [item for item in differences if item.part == ".rodata"]
     assert rodata.member == "llama_cpp/lib/libx.so"
     assert "in greeting" in rodata.detail
     assert "only in the first: 'Nov 24 2026'" in rodata.detail
     assert "only in the second: 'Dec 29 2027'" in rodata.detail
-    assert {item.part for item in found} <= {".rodata", ".note.gnu.build-id", "text"}
+    assert {item.part for item in differences} <= {".rodata", ".note.gnu.build-id", "text"}
 
 
 @pytest.mark.compiler
@@ -77,13 +77,13 @@ def test_a_build_id_that_differs_alone_is_explained(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.c").write_text("int f(void) { return 1; }\n")
-        words = [find_compilers()[0].cc, "-g", "-shared", "-fPIC", "-Wl,--build-id", "-o", "x.so", "x.c"]
-        subprocess.run(words, cwd=tmp_path / name, check=True)
+        argv = [find_compilers()[0].cc, "-g", "-shared", "-fPIC", "-Wl,--build-id", "-o", "x.so", "x.c"]
+        subprocess.run(argv, cwd=tmp_path / name, check=True)
         subprocess.run(["strip", "x.so"], cwd=tmp_path / name, check=True)
         sides.append(make_wheel(tmp_path / f"wheel-{name}", {"libx.so": (tmp_path / name / "x.so").read_bytes()}))
-    found, _ = compare_wheels(*sides)  # the second is RECORD, which follows
-    assert found.part == ".note.gnu.build-id"
-    assert "what differed was stripped" in found.detail
+    difference, _ = compare_wheels(*sides)  # the second is RECORD, which follows
+    assert difference.part == ".note.gnu.build-id"
+    assert "what differed was stripped" in difference.detail
 
 
 def test_a_member_that_is_in_one_wheel_only_and_a_line_that_differs_are_named(tmp_path: Path) -> None:
@@ -98,8 +98,8 @@ def test_a_container_that_differs_alone_is_a_difference(tmp_path: Path) -> None:
     members = relabel(raw_members(), "cu130.sm89", ())
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    found = compare_wheels(write_wheel(members, tmp_path / "a", 1), write_wheel(members, tmp_path / "b", 12))
-    assert [item.part for item in found] == ["archive"]
+    differences = compare_wheels(write_wheel(members, tmp_path / "a", 1), write_wheel(members, tmp_path / "b", 12))
+    assert [item.part for item in differences] == ["archive"]
 
 
 def test_a_difference_is_exit_code_8_and_leaves_both_wheels_and_a_report(tmp_path: Path, reporter) -> None:  # type: ignore[no-untyped-def]
@@ -165,9 +165,9 @@ def test_each_variation_is_tried_out_and_what_cannot_be_varied_says_why(tmp_path
     assert not by_name["load"].why_not
     assert not by_name["clock"].why_not
     assert not by_name["dates of the sources"].why_not
-    words = disturbance(variations, tmp_path).under
+    argv = disturbance(variations, tmp_path).wrapper
     for item in variations:
-        assert bool(item.words and set(item.words) <= set(words)) == bool(item.words and not item.why_not)
+        assert bool(item.options and set(item.options) <= set(argv)) == bool(item.options and not item.why_not)
 
 
 @pytest.mark.compiler
@@ -176,13 +176,13 @@ def test_what_is_disturbed_reaches_the_command(tmp_path: Path) -> None:
     variations = [
         item
         for item in choose_variations(1, find_compilers()[0].cc, tmp_path, cached=False)
-        if item.words and not item.why_not
+        if item.options and not item.why_not
     ]
     code = "import os, socket, time; print(int(os.stat('source.c').st_mtime), socket.gethostname(), time.time())"
-    words = [*disturbance(tuple(variations), tmp_path / "x").under, sys.executable, "-c", code]
-    said = subprocess.run(words, cwd=tmp_path / "sources", capture_output=True, text=True, check=True).stdout.split()
+    argv = [*disturbance(tuple(variations), tmp_path / "x").wrapper, sys.executable, "-c", code]
+    printed = subprocess.run(argv, cwd=tmp_path / "sources", capture_output=True, text=True, check=True).stdout.split()
     expected = {item.what: item.second for item in variations}
-    assert said[0] == "946684800"
-    assert 399 < (float(said[2]) - time.time()) / 86400 < 401
+    assert printed[0] == "946684800"
+    assert 399 < (float(printed[2]) - time.time()) / 86400 < 401
     if "host name" in expected:
-        assert said[1] == expected["host name"]
+        assert printed[1] == expected["host name"]

@@ -17,7 +17,7 @@ from build_matrix.errors import (
 )
 from build_matrix.locks import locked_llama_releases, locked_toolkits
 from build_matrix.model import Architecture, Cell, Driver, Gpu, HostCompiler, Machine, Plan, Request, digest_of
-from build_matrix.resolve import make_plan, require_cell
+from build_matrix.resolve import make_plan, require_cell, why_not_compiled
 
 
 def pick(machine: Machine, locked: tuple[str, ...] = locked_toolkits(), **wishes: object) -> Plan:
@@ -78,6 +78,19 @@ def test_bad_wishes_are_refused_with_their_exit_code(
     assert caught.value.remedy
 
 
+def test_what_may_be_chosen_instead_is_listed(machine: Machine) -> None:
+    releases, minors = locked_llama_releases(), ("12.4", "13.0")
+    with pytest.raises(ConfigurationError) as caught:
+        make_plan(Request(llama="0.0.1"), machine, (*releases, "9.9.9"), minors)
+    assert f"Choose one of {', '.join(releases)}, or add it" in caught.value.remedy
+    with pytest.raises(ConfigurationError) as caught:
+        make_plan(Request(cuda="14"), machine, releases, minors)
+    assert "Choose one of 12.4, 13.0, or a family" in caught.value.remedy
+    with pytest.raises(ConfigurationError) as caught:
+        why_not_compiled("14", llama_releases()[releases[-1]], [Architecture(number=89)])
+    assert caught.value.remedy == f"Choose one of {', '.join(ALL)}."
+
+
 @pytest.mark.parametrize("version", ["7.5.0", "17.1.0"])
 def test_a_compiler_that_is_too_old_or_too_new_is_refused(machine: Machine, gcc: HostCompiler, version: str) -> None:
     other = msgspec.structs.replace(machine, compilers=(msgspec.structs.replace(gcc, version=version),))
@@ -109,7 +122,7 @@ def test_the_order_of_architectures_does_not_change_the_cell(wanted: set[str], r
         python="3",
         libc="glibc",
         cpus=1,
-        memory=1,
+        memory=8 << 30,
         compilers=(HostCompiler(name="gcc", version="12.2", description="", cc="gcc", cxx="g++", identity=""),),
     )
     shuffled = list(wanted)
@@ -246,7 +259,9 @@ def test_over_the_whole_grid_no_accepted_plan_breaks_a_rule(
 )
 def test_any_machine_gets_a_plan_or_one_sentence(driver: tuple[str, str], capabilities: list[str], cuda: str) -> None:
     compiler = HostCompiler(name="gcc", version="11.4", description="", cc="gcc", cxx="g++", identity="")
-    bare = Machine(platform="linux-x86_64", python="3", libc="glibc 2.36", cpus=1, memory=1, compilers=(compiler,))
+    bare = Machine(
+        platform="linux-x86_64", python="3", libc="glibc 2.36", cpus=1, memory=8 << 30, compilers=(compiler,)
+    )
     machine = with_gpu(bare, ",".join(capabilities), driver[1], driver[0])
     plan = make_plan(Request(cuda=cuda), machine, locked_llama_releases(), ALL)
     if plan.cell is None:

