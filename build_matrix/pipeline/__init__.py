@@ -1,1 +1,1 @@
-"""Joins the stages, for one cell and for many; the command line is one of its users, and it knows nothing of it."""
+"""Joins the stages, for one cell and for many. Nothing here depends on the command line."""
