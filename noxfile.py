@@ -345,7 +345,7 @@ def unit(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run all tests, which build a wheel; about half an hour on two cores:  nox -s tests -- -m 'not build'"""
+    """Run all tests, which build a wheel; about 25 minutes on two cores:  nox -s tests -- -m 'not build'"""
     run_developers(session, ("-m", "pytest", *session.posargs))
 
 

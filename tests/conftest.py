@@ -227,6 +227,12 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("repeatable")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """One worker for each CPU that this process may use: pytest-xdist counts those of the machine, by cores."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     compiler = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
     for item in items:

@@ -21,7 +21,7 @@ from build_matrix.compile.progress import Step, Times, planned_steps, seconds_le
 from build_matrix.compile.remote import Remote
 from build_matrix.compile.sccache_server import FAILED
 from build_matrix.model import BuildFacts, BuildInputs, Conditions
-from build_matrix.process.runner import Completed, run
+from build_matrix.process.runner import Completed, log_to, run
 from build_matrix.report import Meter, Reporter
 
 MARK = "BUILD_MATRIX_WORK"  # names the work folder in the environment of every process that compiles in it
@@ -52,7 +52,7 @@ class Compilation(NamedTuple):
         with reporter.meter("compiling", "steps", None) as meter:
             watch = Watch(self, meter)
             argv, variables = self._argv(choice), self._variables(choice)
-            return run(argv, env=variables, cwd=self.folder / "src", log=log, on_line=watch.line), watch
+            return run(argv, env=variables, cwd=self.folder / "src", on_line=log_to(log, watch.line)), watch
 
     def _argv(self, choice: CacheChoice) -> list[str]:
         before = [*self.view.before, *self.conditions.wrapper, *server(choice, self.inputs, self.view.work)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -44,34 +44,18 @@ FIXED = frozenset(
 def definitions(inputs: BuildInputs, work: Path, runpath: Sequence[str]) -> dict[str, str]:
     """The CMake definitions of a cell, built below ``work``; ``runpath`` is where NVIDIA's packages put libraries."""
     cell, release, compiler = inputs.cell, inputs.release, inputs.compiler
-    toolchain, sysroot = inputs.toolchain, inputs.sysroot
     platform = find_platform(cell.platform)
     names = {f"{work}/src": "/src", f"{work}/build": "/build"}
-    folders = names | {str(toolchain.root): "/cuda", str(sysroot.root): "/sysroot"}
-    maps = [f"-ffile-prefix-map={real}={name}" for real, name in folders.items()]
     before = launcher(inputs.environment.python, names, random_seed=toolkits()[cell.cuda].random_seed)
-    cxx = [*maps, *cxx_flags(sysroot)]
-    cuda = [f"--generate-code={text}" for text in gencodes(release, cell.architectures)]
-    cuda += [f"-Xcompiler={flag}" for flag in cxx]
-    if cell.profile == "check" and toolkits()[cell.cuda].fast_compile:
-        cuda.insert(0, "-Ofc=max")
-    link = " ".join(link_flags(sysroot))
-    flags = {
-        "CMAKE_C_FLAGS": " ".join([*maps, *c_flags(sysroot)]),
-        "CMAKE_CXX_FLAGS": " ".join(cxx),
-        "CMAKE_CUDA_FLAGS": " ".join(cuda),
-        "CMAKE_CUDA_FLAGS_RELEASE": "-O1 -DNDEBUG",  # nvcc's -O is for the host's share, which only launches kernels
-        "CMAKE_SHARED_LINKER_FLAGS": link,
-        "CMAKE_MODULE_LINKER_FLAGS": link,
-    }
+    flags = compiler_flags(inputs, names)
     chosen = {
         "CMAKE_C_COMPILER": compiler.cc,
         "CMAKE_CXX_COMPILER": compiler.cxx,
-        "CMAKE_CUDA_COMPILER": str(toolchain.nvcc),
+        "CMAKE_CUDA_COMPILER": str(inputs.toolchain.nvcc),
         "CMAKE_CUDA_HOST_COMPILER": compiler.cxx,
         "CMAKE_CUDA_COMPILER_LAUNCHER": ";".join(before),
         "CMAKE_CUDA_ARCHITECTURES": "OFF",  # CMake cannot say that one's machine code comes from another's PTX
-        "CUDAToolkit_ROOT": str(toolchain.root),
+        "CUDAToolkit_ROOT": str(inputs.toolchain.root),
         "GGML_CUDA": "ON",
         "LLAMA_CUDA_RUNPATH": ";".join(map(platform.run_path, runpath)),
         "LLAMA_BUILD_NUMBER": "0",
@@ -83,6 +67,27 @@ def definitions(inputs: BuildInputs, work: Path, runpath: Sequence[str]) -> dict
     for name, value in flags.items():
         flags[name] = f"{value} {defines.pop(name, '')}".strip()
     return {**platform.options, **release.options, **defines, **chosen, **flags}
+
+
+def compiler_flags(inputs: BuildInputs, names: Mapping[str, str]) -> dict[str, str]:
+    """The definitions that hold flags of the compilers and the linker; ``names`` are those of the work's folders."""
+    cell, sysroot = inputs.cell, inputs.sysroot
+    folders = {**names, str(inputs.toolchain.root): "/cuda", str(sysroot.root): "/sysroot"}
+    maps = [f"-ffile-prefix-map={real}={name}" for real, name in folders.items()]
+    cxx = [*maps, *cxx_flags(sysroot)]
+    cuda = [f"--generate-code={text}" for text in gencodes(inputs.release, cell.architectures)]
+    cuda += [f"-Xcompiler={flag}" for flag in cxx]
+    if cell.profile == "check" and toolkits()[cell.cuda].fast_compile:
+        cuda.insert(0, "-Ofc=max")
+    link = " ".join(link_flags(sysroot))
+    return {
+        "CMAKE_C_FLAGS": " ".join([*maps, *c_flags(sysroot)]),
+        "CMAKE_CXX_FLAGS": " ".join(cxx),
+        "CMAKE_CUDA_FLAGS": " ".join(cuda),
+        "CMAKE_CUDA_FLAGS_RELEASE": "-O1 -DNDEBUG",  # nvcc's -O is for the host's share, which only launches kernels
+        "CMAKE_SHARED_LINKER_FLAGS": link,
+        "CMAKE_MODULE_LINKER_FLAGS": link,
+    }
 
 
 def gencodes(release: LlamaRelease, architectures: Iterable[Architecture]) -> tuple[str, ...]:

@@ -58,12 +58,11 @@ def run(
     *,
     env: Mapping[str, str],
     cwd: Path | None = None,
-    log: TextIO | None = None,
     on_line: Callable[[str], None] | None = None,
     on_start: Callable[[int], None] | None = None,
     timeout: float | None = None,
 ) -> Completed:
-    """Run a program to its end and return how it ended; its output goes line by line to ``log`` and ``on_line``.
+    """Run a program to its end and return how it ended; its output goes line by line to ``on_line``.
 
     ``env`` is the whole environment, ``timeout`` is in seconds, ``on_start`` gets the process id. Whatever interrupts
     the wait (Ctrl-C in any thread, an exception out of ``on_line``) ends the program and all that it started. What a
@@ -82,25 +81,28 @@ def run(
         start_new_session=True,
     )
     interrupt.add_group(process.pid)
-    tail = _Tail()
-
-    def take(line: str) -> None:
-        tail.append(line)
-        if log:
-            log.write(redact(line) + "\n")
-        if on_line:
-            on_line(line)
-
+    tail = _Tail(on_line)
     try:
         if on_start:
             on_start(process.pid)
-        timed_out = _follow(process, _Lines(take), time.monotonic() + timeout if timeout else math.inf)
+        timed_out = _follow(process, _Lines(tail.append), time.monotonic() + timeout if timeout else math.inf)
     except BaseException:
         _end(process)
         raise
     finally:
         interrupt.remove_group(process.pid)
     return Completed(command, process.returncode, tail.lines, timed_out=timed_out)
+
+
+def log_to(file: TextIO, then: Callable[[str], None] | None = None) -> Callable[[str], None]:
+    """For ``on_line``: writes each line to ``file``, without credentials, and passes it on to ``then``."""
+
+    def write(line: str) -> None:
+        file.write(redact(line) + "\n")
+        if then:
+            then(line)
+
+    return write
 
 
 def _follow(process: subprocess.Popen[bytes], lines: _Lines, deadline: float) -> bool:
@@ -180,11 +182,12 @@ class _Lines:
 
 
 class _Tail:
-    """The last lines: no more than TAIL_LINES, and TAIL_LENGTH characters."""
+    """The last lines, no more than TAIL_LINES and TAIL_LENGTH characters; each is passed on to ``on_line``."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_line: Callable[[str], None] | None) -> None:
         self.lines: deque[str] = deque()
         self._length = 0
+        self._on_line = on_line
 
     def append(self, line: str) -> None:
         """One more line; the oldest go."""
@@ -192,6 +195,8 @@ class _Tail:
         self._length += len(line)
         while len(self.lines) > TAIL_LINES or (self._length > TAIL_LENGTH and len(self.lines) > 1):
             self._length -= len(self.lines.popleft())
+        if self._on_line:
+            self._on_line(line)
 
 
 def end_leftovers(variable: str, value: str) -> None:

@@ -44,6 +44,7 @@ CODE = (
     "wheelfile/native.py", "wheelfile/sidecar.py", "platforms",
 )  # fmt: skip
 LIBRARIES = ("auditwheel", "cyclonedx-python-lib", "deflate", "lief", "packageurl-python")
+SYSTEM_DEPTH = 2  # parts of the paths of folders that every system has: /tmp
 TOOL = f"build-matrix {build_matrix.__version__}"
 LICENSES = ("LICENSE", "licenses/*")  # of llama.cpp, below its folder
 
@@ -139,8 +140,13 @@ def _licenses(source: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _private_paths(store: Store) -> tuple[str, ...]:
-    """Texts that must stand in no file of a wheel: they would tell where it was built."""
-    return (str(store.root), f"{Path.home()}/", str(Path.cwd()), f"{ROOT}/")
+    """Texts that must stand in no file of a wheel: they would tell where it was built.
+
+    A current folder that every system has (``/``, ``/tmp``) tells nothing, and libraries may name it.
+    """
+    here = Path.cwd()
+    private = (str(here),) if len(here.parts) > SYSTEM_DEPTH else ()
+    return (str(store.root), f"{Path.home()}/", *private, f"{ROOT}/")
 
 
 def _record(

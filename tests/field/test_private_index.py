@@ -40,7 +40,7 @@ from build_matrix.errors import (
     NotAnIndexError,
 )
 from build_matrix.model import Component, readable_json
-from build_matrix.process.runner import run
+from build_matrix.process.runner import log_to, run
 from build_matrix.report import LineReporter, RedactingConsole
 from build_matrix.store import Store
 
@@ -396,7 +396,7 @@ def test_a_log_file_holds_no_credential(tmp_path: Path) -> None:
     log = tmp_path / "log"
     code = "print('downloading http://user:s3cret@host/x', 'Authorization: Basic dXNlcjpzM2NyZXQ=', sep='\\n')"
     with log.open("w", encoding="utf-8") as out:
-        run([sys.executable, "-c", code], env={}, log=out)
+        run([sys.executable, "-c", code], env={}, on_line=log_to(out))
     assert log.read_text() == "downloading http://***@host/x\nAuthorization: ***\n"
 
 
@@ -670,7 +670,7 @@ from build_matrix.errors import RunInterruptedError
 from build_matrix.downloads import Downloads, IndexConfiguration
 from build_matrix.model import Component
 from build_matrix.report import make_reporter
-from build_matrix.process.runner import run
+from build_matrix.process.runner import log_to, run
 from build_matrix.store import Store
 endpoint, store, sha256 = sys.argv[1:]
 wanted = [Component(project="thing", version="1.0", filename="thing-1.0.zip", sha256=sha256, size=1000000)]

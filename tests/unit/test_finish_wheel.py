@@ -363,3 +363,12 @@ def test_the_serial_number_follows_from_the_inputs(work: BuildInputs, gcc: HostC
     cell = msgspec.structs.replace(work.cell, profile="check")
     others = {serial(msgspec.structs.replace(work, source=source)), serial(msgspec.structs.replace(work, cell=cell))}
     assert len({serial(work), *others}) == 3
+
+
+@pytest.mark.parametrize(("folder", "private"), [("/", False), ("/tmp", False), ("", True)])
+def test_a_current_folder_that_every_system_has_is_no_secret(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, private: bool
+) -> None:
+    monkeypatch.setattr(Path, "cwd", lambda: Path(folder or tmp_path))
+    assert (str(Path.cwd()) in stage._private_paths(store)) == private
+    assert str(store.root) in stage._private_paths(store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,9 @@ from build_matrix.catalog import platforms, toolkits
 from build_matrix.downloads import available_toolkits, ingredient_choices
 from build_matrix.errors import ConfigurationError
 from build_matrix.locks import (
+    DEV,
     FOLDER,
+    TOOL,
     locked_llama_releases,
     locked_toolkits,
     read_lock,
@@ -18,15 +21,34 @@ from build_matrix.locks import (
     select_wheels,
     wheel_platforms,
 )
+from build_matrix.locks.needed import read_tool_lock
 from build_matrix.model import Cell, Lock, LockedFile, LockedPackage
 from build_matrix.pipeline.lock import check_same_release
 
+ROOT = Path(__file__).parents[2]
 TOML_LOCKS = sorted(p.stem for p in FOLDER.glob("*.toml") if p.stem not in {"inputs", "options"})
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.*t*")), ids=lambda p: p.name)
 def test_no_lock_names_an_index_or_any_other_host(path) -> None:  # type: ignore[no-untyped-def]
     assert not re.search(r"https?:|[\w-]+\.(org|com|io|net)\b|index-url", path.read_text())
+
+
+def test_what_developers_install_holds_what_users_install_and_users_install_no_more_than_the_tool_needs() -> None:
+    tool, dev = read_tool_lock(TOOL), read_tool_lock(DEV)
+    assert set(tool) < set(dev)
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    own, extra = (re.findall(r'^    "([A-Za-z0-9-]+)', part, re.MULTILINE) for part in _dependencies(project))
+    names = {item.requirement.name for item in tool}
+    assert {name.lower() for name in own} <= names
+    assert not {"nox", "pytest", "pytest-xdist", "mypy", "ruff", "hypothesis", "mutmut"} & names
+    assert {name.lower() for name in extra} <= {item.requirement.name for item in dev}
+
+
+def _dependencies(project: str) -> tuple[str, str]:
+    """The lines of the project's dependencies, and of those of its development."""
+    own, _, rest = project.partition("dependencies = [")[2].partition("]\n")
+    return own, rest.partition("dev = [")[2].partition("]\n")[0]
 
 
 @pytest.mark.parametrize("name", TOML_LOCKS)

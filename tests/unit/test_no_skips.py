@@ -37,9 +37,8 @@ def test_a_skip_is_a_failure_where_skips_are_not_allowed(
     (tmp_path / "test_some.py").write_text(text)
     argv = [sys.executable, "-m", "pytest", "-ra", "-p", "conftest", "-p", "no:cacheprovider", *words, "test_some.py"]
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    done = subprocess.run(
-        argv, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
-    )
+    environ = os.environ | {"PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(argv, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert counts in done.stdout, done.stdout + done.stderr
     assert done.returncode == code
     for reason in ("no such thing", "never here") if text == TESTS else ("not on this system",):
