@@ -41,9 +41,7 @@ def diagnose_installed(installed: InstalledLlama, machine: Machine, by_label: Se
     findings += _import(installed, findings)
     findings += _build(installed, machine)
     findings += by_label
-    if not findings:
-        findings += _offload(installed, machine)
-    return findings
+    return findings or _offload(installed, machine)
 
 
 def _what(installed: InstalledLlama) -> str:

@@ -83,6 +83,22 @@ def test_the_commit_is_named_only_where_nothing_differs_from_it(
         clean_commit(tmp_path)
 
 
+def test_a_git_that_hangs_or_fails_names_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given: list[dict[str, object]] = []
+
+    def run(argv: list[str], **how: object) -> subprocess.CompletedProcess[str]:
+        given.append(how)
+        if len(given) > 2:
+            raise subprocess.TimeoutExpired(argv, 30)
+        return subprocess.CompletedProcess(argv, 0, stdout=" 1234\n" if argv[3] == "rev-parse" else "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert clean_commit(tmp_path) == "1234"
+    assert [(how["timeout"], how["check"], how["encoding"]) for how in given] == [(30, True, "utf-8")] * 2
+    with pytest.raises(ConfigurationError, match=r"git finds no commit here: .*30 seconds"):
+        clean_commit(tmp_path)
+
+
 def test_a_wheel_is_noted_in_the_table_and_on_the_page_once(checkout: Path, record: WheelRecord) -> None:
     note(record, "1" * 40, "glibc 2.36", checkout)
     other = msgspec.structs.replace(record, filename="llama_cpp_python-0.3.36.whl", sha256="b" * 64)

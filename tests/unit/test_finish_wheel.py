@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -28,6 +28,7 @@ from build_matrix.model import (
     WheelRecord,
     file_sha256,
 )
+from build_matrix.platforms import Platform
 from build_matrix.store import Store
 from build_matrix.wheel import finish_wheel
 from build_matrix.wheel.hygiene import check_members
@@ -69,8 +70,25 @@ def libraries(monkeypatch: pytest.MonkeyPatch) -> dict[bytes, Library]:
         BASE: Library(soname="libggml-base.so", needed=("libc.so.6",), runpath=("$ORIGIN",)),
     }
     monkeypatch.setattr(file, "read_library", known.get)
-    monkeypatch.setattr(stage, "known_system_needs", lambda *_: NEEDS)
+    monkeypatch.setattr(stage, "known_system_needs", known_needs)
     return known
+
+
+def known_needs(
+    platform: Platform,
+    libraries: Mapping[str, bytes],
+    provided: Iterable[str],
+    store: Store,
+    write: Callable[[Path], Path],
+) -> SystemNeeds:
+    """In the place of auditwheel, which gets the finished wheel in all but its tag, and its libraries' packages."""
+    assert platform.name == "linux-x86_64"
+    assert {"libcudart.so.13", "libcublas.so.13"} <= set(provided)
+    with store.scratch("needs") as folder:
+        written = read_members(write(folder))
+    assert {CUDA, BASE} == set(libraries.values())
+    assert libraries.items() <= written.items()
+    return NEEDS
 
 
 @pytest.fixture
@@ -192,7 +210,7 @@ def test_the_same_build_is_finished_once_and_another_again(
     finish, work: BuildInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     asked = []
-    monkeypatch.setattr(stage, "known_system_needs", lambda *_: asked.append(1) or NEEDS)
+    monkeypatch.setattr(stage, "known_system_needs", lambda *given: asked.append(1) or known_needs(*given))
     first = finish()
     assert finish() == first
     assert len(asked) == 1

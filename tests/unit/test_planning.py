@@ -127,9 +127,13 @@ def test_a_gpu_that_cannot_be_read_is_not_taken_for_none(
 
 def test_a_driver_without_a_gpu_asks_for_the_architecture_with_what_is_wrong(machine: Machine) -> None:
     here = with_gpus(machine, "", "12.8", "570.1")
-    lost = msgspec.structs.replace(here, gpu_problems=("GPU 0: GPU is lost",))
+    lost = msgspec.structs.replace(here, gpu_problems=("GPU 0: GPU is lost", "GPU 1: it is odd."))
     broken = msgspec.structs.replace(here, driver_problem="cuInit answers error 803")
-    for machine_, why in ((here, "no GPU responds"), (lost, "GPU is lost"), (broken, "error 803")):
+    for machine_, why in (
+        (here, "no GPU responds"),
+        (lost, r"^GPU 0: GPU is lost; GPU 1: it is odd\. "),
+        (broken, "error 803"),
+    ):
         with pytest.raises(ConfigurationError, match=why):
             plan_of(machine_)
 

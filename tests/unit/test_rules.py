@@ -482,6 +482,7 @@ def test_a_finding_is_of_its_rule_shows_the_numbers_that_decided_and_has_a_remed
     assert numbers(re.sub(r"\bC\+\+", "", found.fact)) == shown
     assert bool(found.remedy) != found.passed
     assert isinstance(found.remedy, str)
+    assert isinstance(found.passed, bool)
 
 
 def test_a_prediction_asks_each_rule_about_this_machine(machine: Machine) -> None:

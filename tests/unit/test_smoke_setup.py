@@ -16,7 +16,7 @@ from build_matrix.process.runner import Completed
 from build_matrix.store import Store
 from build_matrix.trial import environment as installing
 from build_matrix.trial.environment import Environment, install_wheel
-from build_matrix.verify import cubins, model_file, reference
+from build_matrix.verify import cubins, model_file, reference, smoke
 from build_matrix.verify.cubins import check_cubins
 from build_matrix.verify.model_file import MODELS, Model, prompt
 from build_matrix.verify.smoke import SmokeTest, prepare_smoke_test
@@ -132,9 +132,37 @@ def test_models_and_their_answers_are_made_once_and_used_by_every_smoke_test(
     assert SmokeTest(environment=environment, threads=1, references={}).model is None
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "stages"),
+    [
+        ("TOKENS", 529, {"smoke-reference"}),
+        ("REFERENCE_TOKENS", 49, {"smoke-reference"}),
+        ("library_versions", lambda *_: {"numpy": "another"}, {"smoke-model", "smoke-reference"}),
+        ("code_digest", lambda *_: "other code", {"smoke-model", "smoke-reference"}),
+        ("MOST_THREADS", 1, set()),
+    ],
+)
+def test_what_the_models_must_answer_is_computed_anew_where_what_it_follows_from_is_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: Store, name: str, value: object, stages: set[str]
+) -> None:
+    asked: list[dict[str, str]] = []
+
+    def obtain(_: Store, stage: str, digest: str, __: object) -> Path:
+        asked[-1][stage] = digest
+        return _folder(tmp_path)
+
+    monkeypatch.setattr(Store, "obtain", obtain)
+    for _ in range(2):
+        asked.append({})
+        prepare_smoke_test(in_context(store, cpus=1), Environment(python=Path("python"), folder=tmp_path), None)
+        monkeypatch.setattr(smoke, name, value)
+    assert set(asked[0]) == set(asked[1]) == {"smoke-model", "smoke-reference"}
+    assert {stage for stage, digest in asked[0].items() if asked[1][stage] != digest} == stages
+
+
 def _folder(tmp_path: Path) -> Path:
     folder = tmp_path / "another"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     return folder
 
 

@@ -212,6 +212,22 @@ def test_who_waits_for_a_lock_learns_which_process_has_it(store: Store) -> None:
     assert said == [f"x, process {os.getpid()}"]
 
 
+@pytest.mark.parametrize(
+    ("signed", "told"),
+    [
+        (b"process 7", "x, process 7"),
+        (b" process 7\n", "x, process 7"),
+        (b"", "x"),
+        (b"\xff7", "x, \N{REPLACEMENT CHARACTER}7"),
+        (b"y" * 41, f"x, {'y' * 40}"),
+    ],
+)
+def test_whatever_stands_in_a_lock_file_is_told_as_text(tmp_path: Path, signed: bytes, told: str) -> None:
+    (tmp_path / "x.lock").write_bytes(signed)
+    assert store_module._holder(tmp_path / "x.lock", "x") == told
+    assert store_module._holder(tmp_path / "absent.lock", "x") == "x"
+
+
 def test_a_thread_that_waits_for_a_lock_gives_up_when_the_process_is_asked_to_end(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,6 +88,7 @@ class Stages:
 
     def _prepare_smoke_test(self, context: Context, environment: Environment, model: Path | None) -> SmokeTest:
         cpus = context.machine.cpus
+        assert environment.folder == self.installed[2]
         self.prepared = {"python": environment.python, "cpus": cpus, "model": model}
         return SmokeTest(environment=environment, threads=cpus, references={}, model=model)
 
