@@ -169,6 +169,14 @@ def libraries(*paths: tuple[str, int]) -> tuple[FoundLibrary, ...]:
             )
             for code in (3, 100, 304, 500, 800, 999)
         ),
+        *(
+            ({"init_error": 101}, {"device_order": order}, finding("invalid GPU number"))
+            for order in ("", "FASTEST_FIRST", "PCI_BUS_ID")
+        ),
+        *(
+            ({"init_error": 101}, {"device_order": order}, finding("unknown device order", order=order))
+            for order in ("fastest_first", "pci_bus_id", "X")
+        ),
         ({"init_error": 101, "library": LIBRARY}, {"wsl": True}, finding("invalid GPU number")),
         ({"init_error": 999, "library": LIBRARY}, {"wsl": True, "container": "docker"}, finding("unknown error")),
         ({"init_error": 804, "library": "/c/compat/l"}, {}, finding("forward compatibility", "/c/compat/l")),

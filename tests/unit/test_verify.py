@@ -83,6 +83,8 @@ class Stages:
 
     def _prepare_bench(self, python: Path, scratch: Path, cpus: int, model: Path | None, store: Store) -> Bench:
         self.bench = {"python": python, "cpus": cpus, "model": model}
+        assert scratch == self.installed[2]
+        assert isinstance(store, Store)
         return Bench(python=python, scratch=scratch, threads=cpus, references={}, model=model)
 
     def _run_on_cpu(self, bench: Bench, version: str) -> CpuResult:
