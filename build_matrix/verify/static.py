@@ -83,7 +83,7 @@ def parse_label(local: str) -> Label | None:
 
 def _cuda_version(word: str, rest: list[str]) -> tuple[str, list[str]]:
     """The version in ``cu130``, ``cu1310``, ``cu92``, ``cu12``, ``cuda12.8``, ``cuda.13.0``, and the words after it."""
-    if word in {"cu", "cuda"} and rest:
+    if word == "cuda" and rest:
         word, rest = word + rest[0], rest[1:]
     match = _CUDA.fullmatch(word)
     if not match:
