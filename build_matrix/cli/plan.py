@@ -88,7 +88,7 @@ def print_plan(plan: Plan) -> None:
 def _shared(plan: Plan) -> list[str]:
     """What rules out every toolkit, such as a missing compiler: printed once, not in each row."""
     facts = [[finding.fact for finding in candidate.failed()] for candidate in plan.candidates]
-    return [fact for fact in facts[0] if len(facts) > 1 and all(fact in others for others in facts)]
+    return [fact for fact in facts[0] if len(facts) > 1 and all(fact in row for row in facts)]
 
 
 def _not_known(plan: Plan) -> list[str]:
