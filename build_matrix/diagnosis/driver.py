@@ -110,7 +110,7 @@ def _not_loaded(evidence: DriverEvidence, surroundings: Surroundings) -> Finding
 
 
 def _off_the_path(evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
-    folders = [one.path.rpartition("/")[0] for one in evidence.libraries if one.bits == PROGRAM_BITS]
+    folders = [library.path.rpartition("/")[0] for library in evidence.libraries if library.bits == PROGRAM_BITS]
     if surroundings.wsl and any(f"{folder}/".startswith(WSL_FOLDER) for folder in folders):
         return cause("WSL library off the loader path").finding()
     return cause("library off the loader path").finding(folder=folders[0]) if folders else None
@@ -125,8 +125,8 @@ def _absent(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
         return cause("WSL without a GPU").finding(evidence=_wsl_evidence(evidence))
     if evidence.libraries:
         return cause("32-bit library").finding(path=evidence.libraries[0].path)
-    if what := _other_parts(evidence):
-        return cause("driver half installed").finding(what=what)
+    if parts := _other_parts(evidence):
+        return cause("driver half installed").finding(what=parts)
     return _no_driver(evidence)
 
 
@@ -228,8 +228,8 @@ def _no_gpu(evidence: DriverEvidence, surroundings: Surroundings, listed: Sequen
         return cause("WSL without a GPU").finding(evidence=_wsl_evidence(evidence))
     if device_files := _device_files(code, evidence, surroundings):
         return device_files
-    control_is_there = evidence.nodes.get("nvidiactl") != "missing"
-    if surroundings.container and control_is_there and evidence.nvml_error in CONTROL_REFUSED:
+    control_exists = evidence.nodes.get("nvidiactl") != "missing"
+    if surroundings.container and control_exists and evidence.nvml_error in CONTROL_REFUSED:
         return _lost(surroundings, node="nvidiactl", error=f"NVML error {evidence.nvml_error}")
     return _not_operated(code, evidence, listed)
 

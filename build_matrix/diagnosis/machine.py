@@ -60,8 +60,8 @@ def why_driver_fails(machine: Machine) -> Finding | None:
     if driver:
         row = by_code(driver.init_error)
         return row.finding() if row else _unknown_code(driver.init_error)
-    here = machine.surroundings.container and not claimed
-    missing = without_driver(machine.surroundings) if here else cause("no driver").finding()
+    in_container = machine.surroundings.container and not claimed
+    missing = without_driver(machine.surroundings) if in_container else cause("no driver").finding()
     return _no_driver(missing, machine.driver_problem)
 
 

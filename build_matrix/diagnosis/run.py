@@ -77,9 +77,9 @@ def _matched(lines: Sequence[str], machine: Machine) -> Finding | None:
     if not matched:
         return None
     row, line = matched
-    own = why_no_gpu(machine) if row.group == "driver" else None
-    if own:
-        return structs.replace(own, fact=f"{own.fact.rstrip('.')}: {line.rstrip('.')}.")
+    specific = why_no_gpu(machine) if row.group == "driver" else None
+    if specific:
+        return structs.replace(specific, fact=f"{specific.fact.rstrip('.')}: {line.rstrip('.')}.")
     return row.finding(evidence=line)
 
 

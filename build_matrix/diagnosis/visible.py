@@ -62,7 +62,7 @@ class Named(Record, frozen=True, kw_only=True):
 def select(value: str | None, gpus: Sequence[Gpu], *, ordered: bool) -> Selection:
     """Apply CUDA's rules to ``gpus``, which are in CUDA's own order if ``ordered``."""
     if value is None:
-        return Selection(choices=tuple(_alone(gpu) for gpu in gpus))
+        return Selection(choices=tuple(_single(gpu) for gpu in gpus))
     entries = value.split(",")
     read = _reader(entries[0], gpus, ordered=ordered)
     choices: list[Choice] = []
@@ -79,11 +79,11 @@ def select(value: str | None, gpus: Sequence[Gpu], *, ordered: bool) -> Selectio
         if named.identity in identities:
             return Selection(choices=tuple(choices), repeated=entry, known=known)
         identities.add(named.identity)
-        choices.append(Choice(gpu=named.gpu, value=entry) if mig else _alone(named.gpu))
+        choices.append(Choice(gpu=named.gpu, value=entry) if mig else _single(named.gpu))
     return Selection(choices=tuple(choices), known=known)
 
 
-def _alone(gpu: Gpu) -> Choice:
+def _single(gpu: Gpu) -> Choice:
     """With a MIG GPU nothing is set: its own UUID would not reach an instance of it."""
     return Choice(gpu=gpu, value="" if gpu.mig and not gpu.uuid.startswith(MIG_PREFIX) else gpu.uuid)
 
@@ -131,19 +131,19 @@ def _by_uuid(entry: str, gpus: Sequence[Gpu]) -> Named:
 def _by_mig(entry: str, gpus: Sequence[Gpu]) -> Named:
     if not entry.startswith(MIG_PREFIX):
         return Named(why="is not a MIG UUID like the first entry")
-    wanted = entry.lower()
+    requested = entry.lower()
     for gpu in gpus:
-        if wanted in {uuid.lower() for uuid in (gpu.uuid, *gpu.mig_devices)}:
-            return Named(gpu=gpu, identity=wanted)
+        if requested in {uuid.lower() for uuid in (gpu.uuid, *gpu.mig_devices)}:
+            return Named(gpu=gpu, identity=requested)
     parents = [gpu for gpu in gpus if gpu.mig]
     why = "is not the UUID of a MIG instance"
-    if wanted.startswith((MIG_PREFIX + GPU_PREFIX).lower()):  # MIG-GPU-<uuid>/<instance>/<compute instance>
-        named = wanted.removeprefix(MIG_PREFIX.lower()).partition("/")[0]
+    if requested.startswith((MIG_PREFIX + GPU_PREFIX).lower()):  # MIG-GPU-<uuid>/<instance>/<compute instance>
+        named = requested.removeprefix(MIG_PREFIX.lower()).partition("/")[0]
         parents = [gpu for gpu in parents if gpu.uuid.lower() == named]
-        return Named(gpu=parents[0], identity=wanted, known=False) if parents else Named(why=why, known=bool(gpus))
+        return Named(gpu=parents[0], identity=requested, known=False) if parents else Named(why=why, known=bool(gpus))
     if not parents or all(gpu.mig_devices for gpu in parents):
         return Named(why=why, known=bool(gpus))
-    return Named(gpu=parents[0], identity=wanted, known=False)
+    return Named(gpu=parents[0], identity=requested, known=False)
 
 
 def selection(machine: Machine) -> Selection:

@@ -38,8 +38,8 @@ def targets(wheel: WheelFile, machine: Machine) -> tuple[Target, ...]:
     defines = MAY_RUN if recorded is None else recorded
     result = []
     for gpu, visible in visible_gpus(machine):
-        alone = structs.replace(machine, gpus=(gpu,))
-        findings = predict(label.cuda, label.architectures, alone, defines) if label else []
+        single_gpu = structs.replace(machine, gpus=(gpu,))
+        findings = predict(label.cuda, label.architectures, single_gpu, defines) if label else []
         failed = next((finding for finding in findings if finding.failed), None)
         result.append(Target(gpu=gpu, visible=visible, impossible=failed))
     return tuple(result)

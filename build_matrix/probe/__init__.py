@@ -70,14 +70,14 @@ def probe(store: Path, environ: Mapping[str, str] | None = None) -> Machine:
     return apply_overrides(msgspec.structs.replace(machine, problems=tuple(problems)), environ)
 
 
-def _part(problems: list[str], what: str, ask: Callable[[], T], otherwise: T) -> T:
+def _part(problems: list[str], title: str, ask: Callable[[], T], otherwise: T) -> T:
     """The answer, or ``otherwise`` with a line in ``problems`` that says why there is none."""
     try:
         return ask()
     except BuildMatrixError:
         raise
     except Exception as error:  # noqa: BLE001 - an unexpected failure is data here: doctor must show the rest
-        problems.append(f"{what} ({f'{type(error).__name__}: {error}'.rstrip(': ')})")
+        problems.append(f"{title} ({f'{type(error).__name__}: {error}'.rstrip(': ')})")
         return otherwise
 
 

@@ -23,7 +23,7 @@ SECONDS = 10.0
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 NVML_MISSING = frozenset({9, 12})  # NVML_ERROR_DRIVER_NOT_LOADED, NVML_ERROR_LIBRARY_NOT_FOUND
 # What the loader and the driver read; the children get nothing else.
-KEPT = (
+PASSED_ON = (
     "PATH",
     "LD_LIBRARY_PATH",
     "HOME",
@@ -136,9 +136,9 @@ def _gpus(answer: object) -> tuple[Gpu, ...]:
     return msgspec.convert(answer or [], tuple[Gpu, ...])
 
 
-def _ask(child: str, who: str, environ: Mapping[str, str]) -> dict[str, Any]:
+def _ask(child: str, subject: str, environ: Mapping[str, str]) -> dict[str, Any]:
     """The facts that a child printed, line by line, up to where it ended; ``problem`` says how it ended."""
-    kept = {name: environ[name] for name in KEPT if name in environ}
+    variables = {name: environ[name] for name in PASSED_ON if name in environ}
     facts: dict[str, Any] = {}
 
     def collect(line: str) -> None:
@@ -149,10 +149,10 @@ def _ask(child: str, who: str, environ: Mapping[str, str]) -> dict[str, Any]:
         if isinstance(fact, dict):
             facts.update(fact)
 
-    done = run([sys.executable, "-I", child], env=kept | {"LC_ALL": "C"}, on_line=collect, timeout=SECONDS)
-    if done.timed_out:
-        facts["problem"] = f"{who} did not respond within {SECONDS:.0f} s"
-    elif done.code:
-        how = f"signal {-done.code}" if done.code < 0 else f"exit code {done.code}"
-        facts["problem"] = f"{who} crashed the process that called it ({how})"
+    result = run([sys.executable, "-I", child], env=variables | {"LC_ALL": "C"}, on_line=collect, timeout=SECONDS)
+    if result.timed_out:
+        facts["problem"] = f"{subject} did not respond within {SECONDS:.0f} s"
+    elif result.code:
+        how = f"signal {-result.code}" if result.code < 0 else f"exit code {result.code}"
+        facts["problem"] = f"{subject} crashed the process that called it ({how})"
     return facts

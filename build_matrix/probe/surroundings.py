@@ -67,7 +67,7 @@ def _marks(environ: Mapping[str, str], root: Path) -> Iterator[str]:
         yield "snap"
     yield from filter(None, _named_by_manager(environ, root))
     control_group = read_text(root / "proc/1/cgroup")
-    engines = [word for word in ("docker", "containerd", "kubepods", "libpod") if word in control_group]
+    engines = [engine for engine in ("docker", "containerd", "kubepods", "libpod") if engine in control_group]
     if "lxc" in control_group and not engines:
         yield "lxc"
     for path, name in ((".dockerenv", "docker"), ("run/.containerenv", "podman"), (".singularity.d", "apptainer")):

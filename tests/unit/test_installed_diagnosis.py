@@ -269,7 +269,7 @@ def test_files_for_one_platform_are_one_cause(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("facts", "rule"),
     [
-        ({"variable": "LLAMA_CPP_LIB_PATH", "variable_leads": False}, "library folder absent"),
+        ({"variable": "LLAMA_CPP_LIB_PATH", "variable_target_exists": False}, "library folder absent"),
         ({"variable": "LLAMA_CPP_LIB_PATH", "libraries": (), "places": ("/own",)}, "library folder empty"),
         ({"variable": "LLAMA_CPP_LIB_PATH"}, "no GPU registered"),
         ({"libraries": (), "places": ("/own",)}, "no GPU registered"),

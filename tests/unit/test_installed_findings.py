@@ -197,7 +197,7 @@ SECOND = distribution(name="other", version="2.0")
             ),
         ),
         (
-            {"variable": "LLAMA_CPP_LIB", "variable_leads": False},
+            {"variable": "LLAMA_CPP_LIB", "variable_target_exists": False},
             finding("library folder absent", variable="LLAMA_CPP_LIB"),
         ),
         (
@@ -243,7 +243,7 @@ def test_causes_of_the_package_are_told_in_the_order_in_which_they_are_to_be_fix
         module_version="0.3.15",
         distributions=(distribution(requires_python=">=3.12"),),
         variable="LLAMA_CPP_LIB",
-        variable_leads=False,
+        variable_target_exists=False,
         foreign_libraries=(ForeignLibrary(file="/m", platform="macOS"),),
         strays=("/usr/lib/libllama.so", "/opt/libggml.so"),
         missing_libraries=(MissingLibrary(name="libx.so"),),

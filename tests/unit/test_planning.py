@@ -29,7 +29,12 @@ from build_matrix.model import (
     Surroundings,
 )
 from build_matrix.pipeline.matrix import read_matrix
-from build_matrix.pipeline.planning import check_request_defines, make_checked_plan, require_wanted, visible_machine
+from build_matrix.pipeline.planning import (
+    check_request_defines,
+    make_checked_plan,
+    require_requested_cuda,
+    visible_machine,
+)
 from build_matrix.platforms import find_platform
 from build_matrix.resolve import make_plan, parse_architectures, predict, require_cell
 from build_matrix.resolve.rules import sources_compile, toolkit_targets
@@ -347,10 +352,10 @@ def test_of_two_accepted_compilers_the_first_is_taken(machine: Machine) -> None:
 
 def test_an_installed_toolkit_must_be_what_cuda_asks_for() -> None:
     for wanted in ("", "12", "12.8", " 12 "):
-        require_wanted(wanted, "12.8", Path("/opt/cuda"))
+        require_requested_cuda(wanted, "12.8", Path("/opt/cuda"))
     for wanted in ("13", "12.80", "1", "12.9"):
         with pytest.raises(ConfigurationError, match=r"is CUDA 12\.8, but --cuda"):
-            require_wanted(wanted, "12.8", Path("/opt/cuda"))
+            require_requested_cuda(wanted, "12.8", Path("/opt/cuda"))
 
 
 @pytest.mark.parametrize("llama", ["0.3.16", "0.3.36"])
