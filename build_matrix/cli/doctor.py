@@ -87,8 +87,8 @@ def rows(machine: Machine) -> list[tuple[str, str]]:
 
 
 def _system(machine: Machine) -> str:
-    places = ["WSL"] if machine.surroundings.wsl else []
-    places += [f"in a container ({machine.surroundings.container})"] if machine.surroundings.container else []
+    places = ["WSL"] if machine.environment.wsl else []
+    places += [f"in a container ({machine.environment.container})"] if machine.environment.container else []
     return ", ".join([machine.platform, machine.libc, f"Python {machine.python}", *places])
 
 
@@ -117,7 +117,7 @@ def _gpu_rows(machine: Machine) -> Iterator[tuple[str, str]]:
 
     uuids = {choice.gpu.uuid for choice in usable(machine)}
     identified = "" not in uuids and all(gpu.uuid for gpu in machine.gpus)
-    restricted = machine.surroundings.visible_devices is not None and identified
+    restricted = machine.environment.visible_devices is not None and identified
     for gpu in machine.gpus:
         mig = ", MIG" if gpu.mig else ""
         is_hidden = restricted and not uuids.intersection((gpu.uuid, *gpu.mig_devices)) and not gpu.mig
@@ -138,7 +138,7 @@ def _toolkit_rows(machine: Machine) -> Iterator[tuple[str, str]]:
 
 
 def _variable_rows(machine: Machine) -> Iterator[tuple[str, str]]:
-    if ignored := machine.surroundings.ignored:
+    if ignored := machine.environment.ignored:
         yield "variables", f"set, but ignored by this tool: {', '.join(ignored)}"
     for name, value in machine.overrides.items():
         yield "claimed", f"{name}={value}"

@@ -176,7 +176,7 @@ def portable(values: dict[str, str], inputs: BuildInputs, work: Path) -> dict[st
 
 
 def environment(build: BuildEnvironment, compiler: HostCompiler, work: Path, jobs: int) -> dict[str, str]:
-    """The whole environment of the compilation: nothing of the surroundings but the host compiler's folder."""
+    """The whole environment of the compilation: nothing of the user's but the host compiler's folder."""
     folders = [str(build.bin), str(Path(compiler.cxx).parent)]
     folders += [folder for folder in ("/usr/bin", "/bin") if folder not in folders and Path(folder).is_dir()]
     return {

@@ -148,15 +148,15 @@ def _by_mig(entry: str, gpus: Sequence[Gpu]) -> Named:
 
 def selection(machine: Machine) -> Selection:
     """What CUDA_VISIBLE_DEVICES leaves on this machine, by the rules, over the best order that is known."""
-    value = machine.surroundings.visible_devices
+    value = machine.environment.visible_devices
     if numbered := _evidence(machine).numbered:
         return select(value, _with_details(numbered, machine.gpus), ordered=True)
-    return select(value, machine.gpus, ordered=machine.surroundings.device_order == PCI_ORDER)
+    return select(value, machine.gpus, ordered=machine.environment.device_order == PCI_ORDER)
 
 
 def hides_every_gpu(machine: Machine) -> bool:
     """Whether CUDA_VISIBLE_DEVICES leaves this process no GPU of those that there are."""
-    value, evidence = machine.surroundings.visible_devices, _evidence(machine)
+    value, evidence = machine.environment.visible_devices, _evidence(machine)
     if value is None or not (machine.gpus or evidence.numbered):
         return False
     refused = evidence.init_error not in {0, None} or (evidence.init_error == 0 and not evidence.visible)
@@ -181,7 +181,7 @@ def _evidence(machine: Machine) -> DriverEvidence:
 
 def _as_listed(machine: Machine) -> tuple[Choice, ...]:
     """The driver's list; a GPU of which it gives no UUID is named by its entry: the n-th entry is the n-th GPU."""
-    value, visible = machine.surroundings.visible_devices, machine.evidence.visible
+    value, visible = machine.environment.visible_devices, machine.evidence.visible
     entries = [str(number) for number in range(len(visible))] if value is None else value.split(",")
     gpus = _with_details(visible, machine.gpus)
     return tuple(

@@ -54,7 +54,7 @@ def visible_machine(machine: Machine) -> tuple[Machine, str]:
     """
     from build_matrix.diagnosis import usable
 
-    value = machine.surroundings.visible_devices
+    value = machine.environment.visible_devices
     if value is None or machine.overrides or not machine.gpus:
         return machine, ""
     uuids = {choice.gpu.uuid for choice in usable(machine)}

@@ -51,7 +51,7 @@ def visible_gpus(machine: Machine) -> list[tuple[Gpu, str]]:
     The driver library's own list and order if it answered, otherwise CUDA's rules (build_matrix.diagnosis.visible).
     """
     chosen = usable(machine) or usable(
-        structs.replace(machine, surroundings=structs.replace(machine.surroundings, visible_devices=None))
+        structs.replace(machine, environment=structs.replace(machine.environment, visible_devices=None))
     )
     return [(choice.gpu, choice.value) for choice in chosen]
 

@@ -16,7 +16,7 @@ from build_matrix.diagnosis.driver import explain, unknown_order
 from build_matrix.model import NO_DRIVER, UNKNOWN, Driver, DriverEvidence, Gpu, Record
 from build_matrix.probe import cuda_child, nvml_child
 from build_matrix.probe.evidence import as_text, library_version, read_evidence
-from build_matrix.probe.surroundings import find_surroundings
+from build_matrix.probe.host_environment import find_host_environment
 from build_matrix.process.runner import run
 
 SECONDS = 10.0
@@ -75,10 +75,10 @@ def probe_nvidia(environ: Mapping[str, str], root: Path = Path("/")) -> NvidiaAn
 
 def _problem(evidence: DriverEvidence, listed: tuple[Gpu, ...], environ: Mapping[str, str], root: Path) -> str:
     """Why CUDA does not work, as a clause that may follow "this machine has" where there is no driver."""
-    surroundings = find_surroundings(environ, root)
-    if evidence.numbered and not (evidence.visible or unknown_order(evidence, surroundings)):
+    environment = find_host_environment(environ, root)
+    if evidence.numbered and not (evidence.visible or unknown_order(evidence, environment)):
         return f"{VISIBLE}={as_text(environ.get(VISIBLE, ''))!r} hides every GPU"
-    finding = explain(evidence, surroundings, listed)
+    finding = explain(evidence, environment, listed)
     return finding.fact.rstrip(".").removeprefix("There is ") if finding else ""
 
 

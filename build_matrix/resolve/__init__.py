@@ -210,7 +210,7 @@ def _architectures(requested: Sequence[str], machine: Machine, notes: list[str])
             "wrong with the driver.",
         )
     default = default_architecture()
-    where = " in this container" if machine.surroundings.container else ""
+    where = " in this container" if machine.environment.container else ""
     why = "no GPU is claimed" if _claimed(machine) else f"there is {NO_DRIVER}{where}"
     notes.append(f"architecture {default}: the default, because {why} (--arch changes it)")
     return (Architecture.parse(default),)

@@ -188,7 +188,7 @@ def _inputs(wheel: WheelFile, machine: Machine) -> str:
     tool = (code_digest(*CODE), library_versions(*LIBRARIES), machine.python, msgspec.json.schema(Verdict))
     record = file_sha256(path) if (path := record_path(wheel.path)).is_file() else ""
     gpus = tuple((gpu.uuid, gpu.compute_capability, gpu.mig) for gpu in machine.gpus)
-    host = (machine.driver, machine.driver_problem, gpus, machine.surroundings, machine.libc, machine.cpus)
+    host = (machine.driver, machine.driver_problem, gpus, machine.environment, machine.libc, machine.cpus)
     variables = {name: _value(name) for name in ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")}
     return digest_of("verify", tool, wheel.sha256, record, host, variables)
 

@@ -22,11 +22,11 @@ from build_matrix.model import (
     DriverEvidence,
     Finding,
     Gpu,
+    HostEnvironment,
     Machine,
     PciGpu,
     Plan,
     Request,
-    Surroundings,
 )
 from build_matrix.pipeline.matrix import read_matrix
 from build_matrix.pipeline.planning import (
@@ -42,7 +42,7 @@ from build_matrix.resolve.rules import sources_compile, toolkit_targets
 ALL = tuple(toolkits())
 
 
-def with_gpus(machine: Machine, capabilities: str, cuda: str, version: str, **surroundings: str) -> Machine:
+def with_gpus(machine: Machine, capabilities: str, cuda: str, version: str, **environment: str) -> Machine:
     gpus = tuple(
         Gpu(name=f"GPU {word}", uuid=f"GPU-{word}", compute_capability=word) for word in capabilities.split(",") if word
     )
@@ -52,7 +52,7 @@ def with_gpus(machine: Machine, capabilities: str, cuda: str, version: str, **su
         driver_problem="",
         gpus=gpus,
         evidence=DriverEvidence(init_error=0),
-        surroundings=Surroundings(**surroundings),  # type: ignore[arg-type]
+        environment=HostEnvironment(**environment),  # type: ignore[arg-type]
     )
 
 
@@ -144,19 +144,19 @@ def test_a_driver_without_a_gpu_asks_for_the_architecture_with_what_is_wrong(mac
 
 
 @pytest.mark.parametrize(
-    ("surroundings", "where"),
+    ("environment", "where"),
     [({}, ""), ({"container": "docker"}, " in this container"), ({"container": "lxc"}, " in this container")],
 )
 @pytest.mark.parametrize(
     "problem", ["", "no NVIDIA driver", "Windows gives this WSL distribution no NVIDIA driver and no GPU"]
 )
 def test_where_nothing_hints_at_a_gpu_the_default_is_taken_and_the_note_is_true(
-    machine: Machine, problem: str, surroundings: dict[str, Any], where: str
+    machine: Machine, problem: str, environment: dict[str, Any], where: str
 ) -> None:
     missing = "libcuda.so.1: cannot open shared object file: No such file or directory"
     evidence = DriverEvidence(library_error=missing, nodes={"nvidiactl": "missing", "dxg": "ok"}, pci=())
     here = msgspec.structs.replace(
-        machine, driver_problem=problem, evidence=evidence, surroundings=Surroundings(**surroundings)
+        machine, driver_problem=problem, evidence=evidence, environment=HostEnvironment(**environment)
     )
     plan = plan_of(here, cuda="13")
     assert plan.cell is not None
