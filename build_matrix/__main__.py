@@ -28,7 +28,7 @@ def main():  # type: () -> None
     except KeyboardInterrupt:
         os._exit(EXIT_INTERRUPTED)
     except ImportError as error:
-        _refuse("This environment lacks what build-matrix needs: %s." % error, REMEDY)
+        _refuse("This environment lacks packages that build-matrix needs: %s." % error, REMEDY)
     except Exception as error:  # noqa: BLE001 - a module that takes the place of another one
         _refuse("build-matrix cannot start: %s: %s." % (type(error).__name__, error), REMEDY)
     command_line()

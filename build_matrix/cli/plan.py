@@ -76,7 +76,7 @@ def print_plan(plan: Plan) -> None:
     for fact in shared:
         console.print(f"none of them: {fact}", highlight=False, markup=False)
     for fact in _not_known(plan):
-        console.print(f"not known: {fact}", highlight=False, markup=False)
+        console.print(fact, highlight=False, markup=False)
     for note in plan.notes:
         console.print(note, highlight=False, markup=False)
     if plan.cell:

@@ -378,16 +378,16 @@ def _claimed(installed: InstalledLlama, machine: Machine) -> Finding:
         remedy = why.remedy if why else "Check the driver of that GPU."
         return cause("offload without a GPU").finding(devices=devices, remedy=remedy)
     if why:
-        reason, remedy = f"it reports so itself, but on this machine: {why.fact.rstrip('.')}", why.remedy
+        reason, remedy = f"it reports that it does, but on this machine: {why.fact.rstrip('.')}", why.remedy
     elif backends != ["CUDA"]:
         gpu = " or ".join(backends) or "its GPU"
-        reason = f"it reports so itself, but lists no devices, and the driver of {gpu} is not queried here"
+        reason = f"it reports that it does, but lists no devices, and the driver of {gpu} is not queried here"
         remedy = "Load a model with n_gpu_layers=-1 and verbose=True: its log names the device."
     elif not evidence_of_use(machine):
-        reason = f"it reports so itself, but {why_not_judged(machine) or 'no GPU is known here'}"
+        reason = f"it reports that it does, but {why_not_judged(machine) or 'no GPU is known here'}"
         remedy = "See the rows on the driver."
     elif not installed.cuda_family:
-        reason = "it reports so itself, but its CUDA version is not known, because the runtime is linked statically"
+        reason = "it reports that it does, but its CUDA version is not known, because the runtime is linked statically"
         remedy = "Load a model with n_gpu_layers=-1 and verbose=True: its log names the device."
     else:
         return good(
