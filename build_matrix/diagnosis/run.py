@@ -14,7 +14,7 @@ from build_matrix.diagnosis.machine import why_no_gpu
 from build_matrix.model import Check, Finding, Gpu, Machine, RunFacts
 
 EXCERPT = 3  # lines of a log in a finding
-TELLING = re.compile(r"\berror\b|Error:|assert|abort|what\(\)", re.IGNORECASE)
+ERROR_LINE = re.compile(r"\berror\b|Error:|assert|abort|what\(\)", re.IGNORECASE)
 ILLEGAL_INSTRUCTION = signal.SIGILL if sys.platform != "win32" else None
 
 
@@ -98,6 +98,6 @@ def _wrong(facts: RunFacts, failed: Mapping[str, str]) -> Finding | None:
 
 
 def _unknown(facts: RunFacts) -> Finding:
-    telling = [line.strip() for line in facts.log if TELLING.search(line)]
-    excerpt = " | ".join((telling or facts.log[-EXCERPT:])[:EXCERPT]) or "it printed nothing"
+    errors = [line.strip() for line in facts.log if ERROR_LINE.search(line)]
+    excerpt = " | ".join((errors or facts.log[-EXCERPT:])[:EXCERPT]) or "it printed nothing"
     return cause("unknown").finding(end=facts.end, evidence=excerpt)

@@ -374,8 +374,8 @@ def _trial() -> str:
 
 def _first_error(result: Completed) -> str:
     lines = [line.strip() for line in result.tail]
-    telling = (line for line in lines if re.search(r"error|undefined reference|cannot find", line))
-    text = next(telling, next((line for line in lines if line), f"exit code {result.code}"))
+    errors = (line for line in lines if re.search(r"error|undefined reference|cannot find", line))
+    text = next(errors, next((line for line in lines if line), f"exit code {result.code}"))
     return re.sub(r"^\S*trial\.cpp:[\d:]*\s*", "", text).replace("#error ", "").rstrip(".")
 
 

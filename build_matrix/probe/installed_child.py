@@ -265,10 +265,10 @@ def try_import(seconds: float, seconds_of_a_question: float) -> None:
         return
     report(imported=True, module_version=str(getattr(module, "__version__", "")), loaded=mapped())
     steps = (("load", load_modules), ("offload", ask_offload), ("devices", ask_devices), ("system", ask_system))
-    for step, ask in steps:
+    for step, query in steps:
         begin(step, seconds_of_a_question)
         try:
-            ask(module)
+            query(module)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
             report(**{step + "_failure": describe(error)})
     faulthandler.cancel_dump_traceback_later()

@@ -88,9 +88,9 @@ def _named(environ: Mapping[str, str]) -> list[str]:
 
 def _roots(value: str) -> Iterator[Path]:
     """The folders that a variable names: one, or several joined as in PATH."""
-    whole = expand(Path(value.strip()))
-    if exists(whole):
-        yield whole
+    folder = expand(Path(value.strip()))
+    if exists(folder):
+        yield folder
         return
     yield from (expand(Path(entry.strip())) for entry in value.split(os.pathsep) if entry.strip())
 

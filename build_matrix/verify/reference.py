@@ -21,9 +21,9 @@ def write_references(folder: Path, tokens: int, first: int) -> None:
 
     That is for a prompt of ``tokens`` tokens, or the ``first`` of them where a token depends on those before it.
     """
-    whole = prompt(tokens)
+    all_tokens = prompt(tokens)
     for model in MODELS:
-        logits = reference_logits(model, whole if model.product else whole[:first])
+        logits = reference_logits(model, all_tokens if model.product else all_tokens[:first])
         logits.astype("<f4").tofile(folder / f"{model.name}.f32")
 
 

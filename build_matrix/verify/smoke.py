@@ -151,20 +151,20 @@ def run_on_gpu(test: SmokeTest, gpu: Gpu, visible: str) -> SmokeResult:
     ``visible`` is what CUDA_VISIBLE_DEVICES is set to; it is not set when that is empty.
     """
     partial = [_inference(test, "gpu", PARTIAL, layers, flash=False) for layers in PARTS]
-    whole = [
+    full = [
         _inference(test, "gpu", model, ALL_LAYERS, flash=flash)
         for model in MODELS
         for flash in ((False,) if model.product else (False, True))
     ]
-    jobs = [*partial, *whole]
+    jobs = [*partial, *full]
     if test.model:
         jobs += [_users_inference(test, "gpu", ALL_LAYERS, flash=flash) for flash in (False, True)]
     result = _run(test, jobs, {"CUDA_VISIBLE_DEVICES": visible} if visible else {}, gpu.uuid)
     every = _name("gpu", PARTIAL.name, ALL_LAYERS, flash=False)
     checks = [
-        _check_layers(result, [*partial, *whole]),
+        _check_layers(result, [*partial, *full]),
         _check_memory(result.job(partial[1].name), result.job(every)),
-        _check_numbers(test, result, [*partial, *whole]),
+        _check_numbers(test, result, [*partial, *full]),
     ]
     if test.model:
         checks.append(_check_users_model(test, result, test.model.name))
