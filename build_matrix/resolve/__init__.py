@@ -244,7 +244,7 @@ _SPELLING = re.compile(
 
 
 def parse_architectures(requested: Sequence[str], native: Sequence[Architecture] = ()) -> tuple[Architecture, ...]:
-    """Architectures as people write them, each once, in the order given; ``native`` is what ``native`` stands for.
+    """Architectures as people write them, each once, in the order given; the text "native" stands for ``native``.
 
     CMake's ``89``, ``89-real``, ``90-virtual``; nvcc's ``sm_89`` and ``compute_90``; PyTorch's ``8.9`` and ``8.9+PTX``.
     Raises ConfigurationError for anything else.

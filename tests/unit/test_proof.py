@@ -252,7 +252,7 @@ def test_a_layer_that_is_not_where_it_was_asked_for_fails(
 
 
 @pytest.mark.parametrize("grown", [WEIGHTS, WEIGHTS - 1, 0])
-@pytest.mark.parametrize("whose", ["own", "device"])
+@pytest.mark.parametrize("whose", ["process", "device"])
 def test_the_memory_must_grow_by_the_weights_of_the_layers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, grown: int, whose: str
 ) -> None:
@@ -260,7 +260,7 @@ def test_the_memory_must_grow_by_the_weights_of_the_layers(
     monkeypatch.setattr(FakeWatch, f"{whose}_memory", {SOME: 5, EVERY: 5 + grown})
     check = on_gpu(monkeypatch, tmp_path, FakeChild(tmp_path))["GPU memory"]
     assert check.passed == (grown == WEIGHTS)
-    name = {"own": "the process's own memory", "device": "the GPU's memory in use"}[whose]
+    name = {"process": "the process's own memory", "device": "the GPU's memory in use"}[whose]
     assert check.detail == f"{name} grew by {grown / 1e6:.0f} MB from 8 layers to all, weights {WEIGHTS / 1e6:.0f} MB"
 
 
