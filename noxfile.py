@@ -51,8 +51,8 @@ def backend() -> str:
 
 def configuration_files(usual: tuple[str, ...]) -> list[str]:
     """These files, with XDG_CONFIG_HOME in the place of ``~/.config`` where it is set."""
-    own = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return [os.path.expanduser(path.replace("~/.config", own)) for path in usual]  # noqa: PTH111 - it never raises
+    config_home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return [os.path.expanduser(path.replace("~/.config", config_home)) for path in usual]  # noqa: PTH111 - it never raises
 
 
 def is_news(record: logging.LogRecord) -> bool:

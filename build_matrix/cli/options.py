@@ -193,10 +193,10 @@ def parse_request(
     )
 
 
-def parse_defines(given: list[str]) -> dict[str, str]:
+def parse_defines(definitions: list[str]) -> dict[str, str]:
     """``NAME=VALUE`` texts as a mapping; raises ConfigurationError, also for a name with two different values."""
     defines: dict[str, str] = {}
-    for text in given:
+    for text in definitions:
         name, equals, value = text.partition("=")
         if not (equals and value and DEFINE_NAME.fullmatch(name)):
             raise ConfigurationError(f"--define {text!r} is not NAME=VALUE.", "Write it as --define GGML_AVX512=ON.")

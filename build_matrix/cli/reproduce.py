@@ -64,5 +64,5 @@ def print_variations(variations: tuple[Variation, ...]) -> None:
     for name in ("varied", "first build", "second build"):
         table.add_column(name, overflow="fold")
     for item in variations:
-        table.add_row(item.what, item.first, f"the same: {item.why_not}" if item.why_not else item.second)
+        table.add_row(item.name, item.first, f"the same: {item.why_not}" if item.why_not else item.second)
     standard_output().print(table)

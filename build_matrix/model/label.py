@@ -60,7 +60,7 @@ def write_label(
 
     ``parse_label`` reads it again.
     """
-    parts = [cuda.label, *(one.label for one in architectures)]
+    parts = [cuda.label, *(architecture.label for architecture in architectures)]
     if defines:
         parts.append("d" + digest_of(defines)[:8])
     if profile != RELEASE:
