@@ -28,9 +28,9 @@ from build_matrix.model import (
     Component,
     Driver,
     Gpu,
+    HostEnvironment,
     Machine,
     RawWheel,
-    Surroundings,
 )
 from build_matrix.platforms import find_platform
 from build_matrix.platforms.system_needs import known_system_needs
@@ -428,7 +428,7 @@ def test_a_verdict_depends_on_the_wheel_its_record_the_machine_and_all_that_veri
             {"python": "3.99"},
             {"cpus": 99},
             {"driver": Driver(version="1", cuda="13.0")},
-            {"surroundings": Surroundings(container="docker")},
+            {"environment": HostEnvironment(container="docker")},
             {"gpus": (gpu,)},
             {"gpus": (gpu, gpu)},
             {"gpus": (replace(gpu, uuid="GPU-2"),)},
