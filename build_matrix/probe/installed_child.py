@@ -119,8 +119,8 @@ def distribution(found: Any) -> Iterator[dict[str, Any]]:
         fields = header(found)
         name = first(fields, "Name") or directory.partition("-")[0]
         normalized = re.sub(r"[-_.]+", "-", name).lower()
-        record = found.read_text("RECORD") or ""
-        top_level = found.read_text("top_level.txt") or ""
+        record = metadata_file(found, "RECORD")
+        top_level = metadata_file(found, "top_level.txt")
         listing = record + "\n" + top_level
         claims = re.search(r'(?m)^"?llama_cpp(/|$)', listing)
         place = os.path.abspath(str(found.locate_file("")))
@@ -134,9 +134,9 @@ def distribution(found: Any) -> Iterator[dict[str, Any]]:
             "folder": place,
             "homepage": homepage(fields),
             "requires_python": first(fields, "Requires-Python"),
-            "editable": editable(found.read_text("direct_url.json")),
+            "editable": editable(metadata_file(found, "direct_url.json")),
             "module": other,
-            "tags": re.findall(r"(?m)^Tag: *(\S+)", found.read_text("WHEEL") or ""),
+            "tags": re.findall(r"(?m)^Tag: *(\S+)", metadata_file(found, "WHEEL")),
         }
     except Exception as error:  # noqa: BLE001 - see above
         report(metadata_problem=describe(error))
@@ -166,7 +166,7 @@ def holds_libraries(folder: str) -> bool:
 
 def header(found: Any) -> list[tuple[str, str]]:
     """The fields of METADATA: it may be empty or cut off."""
-    text = found.read_text("METADATA") or found.read_text("PKG-INFO") or ""
+    text = metadata_file(found, "METADATA") or metadata_file(found, "PKG-INFO")
     return re.findall(r"(?m)^([A-Za-z-]+): *(.*?)\s*$", text.partition("\n\n")[0])
 
 
@@ -180,6 +180,14 @@ def homepage(fields: list[tuple[str, str]]) -> str:
     urls = [value.partition(",") for field, value in fields if field.lower() == "project-url"]
     pages = [url.strip() for label, _, url in urls if label.strip().lower() in {"homepage", "home-page", "source"}]
     return first(fields, "Home-page") or next(iter(pages), "")
+
+
+def metadata_file(found: Any, name: str) -> str:
+    """A file of a distribution's metadata, or an empty text; bytes that are not UTF-8 are replaced."""
+    try:
+        return found.read_text(name) or ""
+    except UnicodeDecodeError:
+        return read(os.path.join(str(getattr(found, "_path", "")), name))
 
 
 def editable(text: str | None) -> str:
