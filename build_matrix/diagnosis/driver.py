@@ -122,7 +122,7 @@ def _absent(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
     if surroundings.container and not (surroundings.container == "lxc" and _other_parts(evidence)):
         return _container_without_library(evidence, surroundings)
     if surroundings.wsl:
-        return cause("WSL without a GPU").finding(evidence=_wsl_evidence(evidence))
+        return _wsl(evidence, surroundings)
     if evidence.libraries:
         return cause("32-bit library").finding(path=evidence.libraries[0].path)
     if what := _other_parts(evidence):
@@ -225,7 +225,7 @@ def _no_gpu(evidence: DriverEvidence, surroundings: Surroundings, listed: Sequen
     if surroundings.container and not _gpu_nodes(evidence):
         return _without_gpu(surroundings)
     if surroundings.wsl:
-        return cause("WSL without a GPU").finding(evidence=_wsl_evidence(evidence))
+        return _wsl(evidence, surroundings)
     if device_files := _device_files(code, evidence, surroundings):
         return device_files
     control_is_there = evidence.nodes.get("nvidiactl") != "missing"
@@ -310,8 +310,11 @@ def _runtime_evidence(surroundings: Surroundings) -> str:
     return f"NVIDIA_VISIBLE_DEVICES={devices!r}"
 
 
-def _wsl_evidence(evidence: DriverEvidence) -> str:
-    return "/dev/dxg is missing" if evidence.nodes and "dxg" not in evidence.nodes else ""
+def _wsl(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
+    if surroundings.wsl_1:
+        return cause("WSL 1").finding()
+    dxg_missing = evidence.nodes and "dxg" not in evidence.nodes
+    return cause("WSL without a GPU").finding("/dev/dxg is missing" if dxg_missing else "")
 
 
 # --- NVML ----------------------------------------------------------------------------------------------
