@@ -58,7 +58,8 @@ class DiskFullError(MissingPrerequisiteError):
         need = f"; {needed / 1e9:.1f} GB is needed" if needed else ""
         super().__init__(
             f"The disk that holds {folder} is full{need}.",
-            "Free some space there, or choose a folder on another disk with --store.",
+            "Free some space there, or choose a folder on another disk with --store. If there is space, its inodes "
+            "(`df -i`) or your quota (`quota -s`) are used up.",
         )
 
 

@@ -122,7 +122,7 @@ def _absent(evidence: DriverEvidence, environment: HostEnvironment) -> Finding:
     if environment.container and not (environment.container == "lxc" and _other_parts(evidence)):
         return _container_without_library(evidence, environment)
     if environment.wsl:
-        return cause("WSL without a GPU").finding(evidence=_wsl_evidence(evidence))
+        return _wsl(evidence, environment)
     if evidence.libraries:
         return cause("32-bit library").finding(path=evidence.libraries[0].path)
     if parts := _other_parts(evidence):
@@ -225,7 +225,7 @@ def _no_gpu(evidence: DriverEvidence, environment: HostEnvironment, listed: Sequ
     if environment.container and not _gpu_nodes(evidence):
         return _without_gpu(environment)
     if environment.wsl:
-        return cause("WSL without a GPU").finding(evidence=_wsl_evidence(evidence))
+        return _wsl(evidence, environment)
     if device_files := _device_files(code, evidence, environment):
         return device_files
     control_exists = evidence.nodes.get("nvidiactl") != "missing"
@@ -310,8 +310,11 @@ def _runtime_evidence(environment: HostEnvironment) -> str:
     return f"NVIDIA_VISIBLE_DEVICES={devices!r}"
 
 
-def _wsl_evidence(evidence: DriverEvidence) -> str:
-    return "/dev/dxg is missing" if evidence.nodes and "dxg" not in evidence.nodes else ""
+def _wsl(evidence: DriverEvidence, environment: HostEnvironment) -> Finding:
+    if environment.wsl_1:
+        return cause("WSL 1").finding()
+    dxg_missing = evidence.nodes and "dxg" not in evidence.nodes
+    return cause("WSL without a GPU").finding("/dev/dxg is missing" if dxg_missing else "")
 
 
 # --- NVML ----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 
 from build_matrix.diagnosis.causes import by_code, cause
 from build_matrix.diagnosis.driver import NVML_CAUSES, explain, explain_nvml, unknown_order, without_driver
@@ -12,6 +13,9 @@ from build_matrix.model import Finding, Machine
 from build_matrix.platforms import supported_platforms
 
 UUID = re.compile(r"\b((?:GPU|MIG)-[0-9A-Fa-f]{8})-[0-9A-Fa-f-]+")
+# Of strerror for EMFILE, ENFILE and EAGAIN, and of Python's threading.
+LIMIT_REACHED = re.compile("Too many open files|Resource temporarily unavailable|can't start new thread")
+UNANSWERED = cause("driver without answer").name
 FORWARD_COMPATIBILITY = cause("forward compatibility").name
 
 
@@ -35,7 +39,17 @@ def diagnose(machine: Machine) -> list[Finding]:
         if gpu.compute_mode == "prohibited"
     ]
     findings += [cause("part not examined").finding(problem=text) for text in machine.problems]
-    return list(dict.fromkeys(finding for finding in findings if finding))  # one cause, one sentence
+    return list(dict.fromkeys(_without_consequences(finding for finding in findings if finding)))
+
+
+def _without_consequences(findings: Iterable[Finding]) -> list[Finding]:
+    """One cause, one sentence: where a limit of this system is reached, it is why parts could not be examined."""
+    known = list(findings)
+    reached = [match[0] for finding in known if (match := LIMIT_REACHED.search(finding.fact))]
+    if not reached:
+        return known
+    others = [f for f in known if f.rule != UNANSWERED and not LIMIT_REACHED.search(f.fact)]
+    return [*others, cause("system limit").finding(limit=reached[0])]
 
 
 def why_no_gpu(machine: Machine) -> Finding | None:

@@ -76,7 +76,10 @@ class Authentication(AuthBase):
             return self._find(url)
         if entry and (entry.username or entry.password):
             return entry.username, entry.password
-        return get_netrc_auth(url)
+        try:
+            return get_netrc_auth(url)
+        except UnicodeDecodeError:  # requests passes over a netrc file that is wrong in any other way
+            return None
 
     def _match(self, url: str) -> Credential | None:
         """The credentials of the index with the longest path above ``url``, else of any on the same server."""

@@ -113,8 +113,10 @@ class Download:
                 have = 0
             with disk_errors(self._part.parent), self._part.open("ab" if have else "wb") as out:
                 have = self._write(chain((first,), pieces), out.write, have)
-            expected = size or int(response.headers.get("Content-Length") or 0)
-        if have < expected:
+            sent = int(response.headers.get("Content-Length") or 0)
+        if size and have == sent < size:  # by its own account it has sent the whole file
+            raise requests.ConnectionError(f"the server has a file of {have} bytes, and {size} are locked")
+        if have < (size or sent):
             raise requests.ConnectionError(f"the server closed the connection after {have} bytes")
 
     def _write(self, pieces: Iterable[bytes], write: Callable[[bytes], int], have: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import ipaddress
 import os
 import ssl
 from functools import cached_property
@@ -24,6 +26,7 @@ CONNECT_SECONDS = 10.0  # for each address of a host
 BACKOFF = 0.5  # seconds, doubled each time
 TRANSIENT = (429, 500, 502, 503, 504)
 PROXY_AUTHENTICATION = 407
+NO_NETWORK = "is set, so the network is not used"
 FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
 
@@ -68,11 +71,12 @@ class Transport:
 
     def proxies(self, url: str, environment: dict[str, str]) -> dict[str, str]:
         """Pip's ``proxy`` setting before the environment's proxies; neither for what NO_PROXY names."""
-        if should_bypass_proxies(url, no_proxy=None):
+        if should_bypass_proxies(url, no_proxy=None) or _in_no_proxy(url):
             return {}
-        if proxy := self._configuration.proxy:
-            return {"http": proxy, "https": proxy}
-        return environment
+        proxy = self._configuration.proxy
+        chosen = {"http": proxy, "https": proxy} if proxy else environment
+        # As curl and uv read it; requests would take the user of USER:PASSWORD@HOST for the scheme.
+        return {name: value if "://" in value else f"http://{value}" for name, value in chosen.items() if value}
 
     def proxy_of(self, url: str) -> str:
         """HOST:PORT of the proxy that ``url`` is asked through, or nothing."""
@@ -81,6 +85,11 @@ class Transport:
         except ValueError:  # NO_PROXY or a proxy is no address
             return ""
         return (proxy or "").rpartition("@")[2].rpartition("//")[2].rstrip("/")
+
+    @property
+    def offline(self) -> str:
+        """The setting that forbids the network, or nothing."""
+        return self._configuration.offline
 
     @property
     def client_certificate(self) -> str | None:
@@ -128,6 +137,8 @@ class _Adapter(HTTPAdapter):
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
         url = request.url or ""
+        if setting := self._transport.offline:
+            raise requests.ConnectionError(f"{setting} {NO_NETWORK}")
         options["proxies"] = self._transport.proxies(url, dict(options.get("proxies") or {}))
         if url.lower().startswith("https:"):
             options["verify"] = self._transport.verify(url)
@@ -170,6 +181,8 @@ def reason(error: BaseException) -> str:
         error = inner
     if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason:
         error = error.reason
+    if isinstance(error, http.client.IncompleteRead):  # the base class of urllib3's as well
+        return "the connection was closed before everything had arrived"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip()
     return (text or type(error).__name__).rstrip(".")
 
@@ -180,6 +193,12 @@ def proxy_failure(error: BaseException, url: str, transport: Transport) -> Downl
     proxy = transport.proxy_of(url)
     if f"{PROXY_AUTHENTICATION} " in text and proxy:
         return proxy_refused(proxy)
+    if "proxy appears to only use HTTP" in text:  # urllib3's ProxyError for WRONG_VERSION_NUMBER
+        return IndexUnreachableError(
+            f"The proxy {proxy} does not use TLS, although its address begins with https://.",
+            "Begin it with http:// in HTTPS_PROXY, HTTP_PROXY, ALL_PROXY or pip's proxy: this is how the proxy itself "
+            "is reached, also for https addresses.",
+        )
     if "SOCKS support" in text:
         return IndexUnreachableError(
             f"The proxy {proxy} is a SOCKS proxy, and this environment has no SOCKS support.",
@@ -195,6 +214,22 @@ def proxy_refused(proxy: str) -> CredentialsError:
         f"Check your credentials for {proxy}: HTTPS_PROXY, HTTP_PROXY and ALL_PROXY take USER:PASSWORD, "
         "with an @ after it, before the host.",
     )
+
+
+def _in_no_proxy(url: str) -> bool:
+    """Whether NO_PROXY names the IPv6 address in ``url``, in brackets or by its network: requests knows neither."""
+    host = urlsplit(url).hostname or ""
+    if ":" not in host:
+        return False
+    names = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(",")
+    return any(_network_has(name.strip().replace("[", "").replace("]", ""), host) for name in names)
+
+
+def _network_has(network: str, address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False)
+    except ValueError:  # a name, or an address with a zone
+        return False
 
 
 def _host_and_port(text: str) -> tuple[str, int | None]:

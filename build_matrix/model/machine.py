@@ -128,6 +128,7 @@ class HostEnvironment(Record, frozen=True, kw_only=True):
     visible_devices: str | None = None
     device_order: str = ""
     wsl: bool = False
+    wsl_1: bool = False
     container: str = ""
     container_devices: str | None = None
     container_capabilities: str | None = None

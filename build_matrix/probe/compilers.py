@@ -207,10 +207,12 @@ def _named_program(named: str, folders: Sequence[Path], notes: list[str]) -> Pat
     if not argv:
         raise _RefusedError("it names no compiler")
     if len(argv) > 1:
-        program = argv[0] if argv[1].startswith("-") else "the compiler"  # not env, zig, or another launcher
+        more = f"it has more than a program in it ({shlex.join(argv[1:])})"
+        if not argv[1].startswith("-"):  # env, zig, or another launcher: alone it is no compiler
+            raise _RefusedError(more)
         raise _RefusedError(
-            f"it has more than a program in it ({shlex.join(argv[1:])}), and this tool sets the options itself",
-            f"Set CXX to {program} alone, and add options with --define CMAKE_CXX_FLAGS=VALUE.",
+            f"{more}, and this tool sets the options itself",
+            f"Set CXX to {argv[0]} alone, and add options with --define CMAKE_CXX_FLAGS=VALUE.",
         )
     if os.sep in argv[0]:
         return _without_masquerade(Path(argv[0]).absolute(), folders, notes)
@@ -286,7 +288,7 @@ def _name(banner: str) -> Literal["gcc", "clang"]:
         return "clang"
     if "Free Software Foundation" in banner:
         return "gcc"
-    first = next(iter(banner.splitlines()), "")
+    first = next((line.strip() for line in banner.splitlines() if line.strip()), "")  # nvc++ begins with an empty line
     output = f"it prints {first!r} for --version" if first else "it prints nothing for --version"
     raise _RefusedError(f"{output}; only g++ and clang++ are supported")
 

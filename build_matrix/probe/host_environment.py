@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from build_matrix.probe.evidence import DRIVER_LIBRARY, as_text, exists, read_te
 
 # What other builds of llama-cpp-python read, and a build of this tool does not: it has an environment of its own.
 IGNORED = (
+    "CC",
     "CMAKE_ARGS",
     "CMAKE_GENERATOR",
     "CMAKE_BUILD_TYPE",
@@ -36,16 +38,19 @@ IGNORED = (
     "FORCE_CMAKE",
     "LD_PRELOAD",
 )
+WSL_1 = re.compile(r"Linux version \S+-Microsoft\b")  # WSL 2 has a Linux kernel: -microsoft-standard
 IGNORED_PREFIXES = ("GGML_", "LLAMA_", "SKBUILD_", "CMAKE_CUDA_", "CMAKE_CXX_", "CMAKE_C_")
 
 
 def find_host_environment(environ: Mapping[str, str], root: Path = Path("/")) -> HostEnvironment:
     """Read from the environment and, below ``root``, from /proc and /run."""
     environ = {as_text(name): as_text(value) for name, value in environ.items()}
+    kernel = read_text(root / "proc/version")
     return HostEnvironment(
         visible_devices=environ.get("CUDA_VISIBLE_DEVICES"),
         device_order=environ.get("CUDA_DEVICE_ORDER", ""),
-        wsl="microsoft" in read_text(root / "proc/version").lower(),
+        wsl="microsoft" in kernel.lower(),
+        wsl_1=bool(WSL_1.match(kernel)),
         container=_container(environ, root),
         container_devices=environ.get("NVIDIA_VISIBLE_DEVICES"),
         container_capabilities=environ.get("NVIDIA_DRIVER_CAPABILITIES"),

@@ -125,8 +125,8 @@ def distribution(installed: Any) -> Iterator[dict[str, Any]]:
         fields = header(installed)
         name = first(fields, "Name") or directory.partition("-")[0]
         normalized = re.sub(r"[-_.]+", "-", name).lower()
-        record = installed.read_text("RECORD") or ""
-        top_level = installed.read_text("top_level.txt") or ""
+        record = metadata_file(installed, "RECORD")
+        top_level = metadata_file(installed, "top_level.txt")
         listing = record + "\n" + top_level
         claims = re.search(r'(?m)^"?llama_cpp(/|$)', listing)
         place = os.path.abspath(str(installed.locate_file("")))
@@ -140,9 +140,9 @@ def distribution(installed: Any) -> Iterator[dict[str, Any]]:
             "folder": place,
             "homepage": homepage(fields),
             "requires_python": first(fields, "Requires-Python"),
-            "editable": editable(installed.read_text("direct_url.json")),
+            "editable": editable(metadata_file(installed, "direct_url.json")),
             "module": other,
-            "tags": re.findall(r"(?m)^Tag: *(\S+)", installed.read_text("WHEEL") or ""),
+            "tags": re.findall(r"(?m)^Tag: *(\S+)", metadata_file(installed, "WHEEL")),
         }
     except Exception as error:  # noqa: BLE001 - see above
         report(metadata_problem=describe(error))
@@ -172,7 +172,7 @@ def has_libraries(folder: str) -> bool:
 
 def header(installed: Any) -> list[tuple[str, str]]:
     """The fields of METADATA: it may be empty or cut off."""
-    text = installed.read_text("METADATA") or installed.read_text("PKG-INFO") or ""
+    text = metadata_file(installed, "METADATA") or metadata_file(installed, "PKG-INFO")
     return re.findall(r"(?m)^([A-Za-z-]+): *(.*?)\s*$", text.partition("\n\n")[0])
 
 
@@ -186,6 +186,14 @@ def homepage(fields: list[tuple[str, str]]) -> str:
     urls = [value.partition(",") for field, value in fields if field.lower() == "project-url"]
     pages = [url.strip() for label, _, url in urls if label.strip().lower() in {"homepage", "home-page", "source"}]
     return first(fields, "Home-page") or next(iter(pages), "")
+
+
+def metadata_file(found: Any, name: str) -> str:
+    """A file of a distribution's metadata, or an empty text; bytes that are not UTF-8 are replaced."""
+    try:
+        return found.read_text(name) or ""
+    except UnicodeDecodeError:
+        return read(os.path.join(str(getattr(found, "_path", "")), name))
 
 
 def editable(text: str | None) -> str:

@@ -483,10 +483,12 @@ def test_code_of_another_version_than_recorded_is_named(stub: Stub, machine: Mac
     assert findings(stub, machine)[0].rule == "code of another version"
 
 
-@pytest.mark.parametrize("metadata", ["", "\x00\x01", "Name\nVersion\n\n"])
-def test_broken_metadata_is_no_end(stub: Stub, metadata: str) -> None:
+@pytest.mark.parametrize(
+    "metadata", [b"", b"\x00\x01", b"Name\nVersion\n\n", b"Author: Andr\xe9\nName: llama_cpp_python\n"]
+)
+def test_broken_metadata_is_no_end(stub: Stub, metadata: bytes) -> None:
     package = stub.package(TRUE)
-    (stub.distribution() / "METADATA").write_text(metadata)
+    (stub.distribution() / "METADATA").write_bytes(metadata)
     stub.distribution("1.0", "unrelated", record="", direct_url__json="[")
     answer = examine(stub)
     assert (answer.folder, answer.version) == (str(package), "0.3.16")

@@ -29,6 +29,7 @@ from build_matrix import redact
 from build_matrix.downloads import Downloads, IndexConfiguration, download, read_configuration
 from build_matrix.downloads.index import configuration, locations, pages
 from build_matrix.downloads.install import resolve
+from build_matrix.downloads.transport import Transport
 from build_matrix.errors import (
     ArchiveUnreachableError,
     BuildMatrixError,
@@ -595,6 +596,146 @@ def test_an_authority_that_nobody_names_is_not_trusted(tmp_path: Path, monkeypat
         with pytest.raises(InstallError, match="certificate"):
             resolve("other", variables, tmp_path / "uv")
     assert "REQUESTS_CA_BUNDLE" in caught.value.remedy
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_certificate_for_another_name_is_not_a_missing_authority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configuration, "_pip_config", pip_settings)
+    monkeypatch.setenv("SSL_CERT_FILE", str(AUTHORITY))
+    with serving(index, certificate=SERVER) as server:
+        monkeypatch.setenv("PIP_INDEX_URL", f"https://localhost:{server.port}/simple")
+        with pytest.raises(IndexUnreachableError, match="certificate is not valid for 'localhost'") as caught:
+            fetch(tmp_path)
+    assert caught.value.remedy.startswith("Use the host name for which the server's certificate is made")
+
+
+def test_https_for_a_server_without_tls_says_so(tmp_path: Path) -> None:
+    with serving(index) as server:
+        given = IndexConfiguration(endpoints=(f"https://{server.host}/simple",))
+        with pytest.raises(IndexUnreachableError, match="WRONG_VERSION_NUMBER") as caught:
+            fetch(tmp_path, given=given)
+    assert "does not use TLS on this port" in caught.value.remedy
+    assert "http://" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("why", "remedy"),
+    [
+        ("certificate verify failed: certificate is not yet valid", "Check the clock of this machine"),
+        ("certificate verify failed: certificate has expired", "Check the clock of this machine"),
+        ("certificate verify failed: unable to get local issuer certificate", "Set your organisation's certificates"),
+        ("Connection refused", "Check the network and the proxy"),
+    ],
+)
+def test_each_reason_of_a_failed_connection_has_its_remedy(why: str, remedy: str) -> None:
+    code = "[SSL: CERTIFICATE_VERIFY_FAILED] " if "certificate" in why else ""
+    error = pages.unreachable("https://mirror.test/simple/", f"{code}{why}")
+    assert why in error.problem
+    assert error.remedy.startswith(remedy)
+
+
+def test_https_before_the_address_of_a_proxy_that_takes_http_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(index) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"https://user:s3cret@{proxy.host}")
+        with pytest.raises(IndexUnreachableError, match=f"The proxy {proxy.host} does not use TLS") as caught:
+            fetch(tmp_path, given=IndexConfiguration(endpoints=("https://mirror.test/simple",)))
+    assert "Begin it with http:// in HTTPS_PROXY" in caught.value.remedy
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["user:s3cret@{}", "{}", "http://user:s3cret@{}"])
+def test_a_proxy_may_be_named_without_a_scheme(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(index) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", address.format(proxy.host))
+        monkeypatch.setenv("http_proxy", address.format(proxy.host))
+        given = IndexConfiguration(endpoints=("http://mirror.test/simple",))
+        assert fetch(tmp_path, given=given).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("names", ["::1", "[::1]", "::/64", "10.0.0.0/8, ::1/128", "[::1]:80,fe80::1%eth0,::1"])
+def test_no_proxy_names_an_ipv6_address_in_every_form(names: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", names)
+    transport = Transport(IndexConfiguration(endpoints=(), proxy="http://proxy.test:3128"))
+    assert transport.proxies("http://[::1]:8080/simple/", {}) == {}
+    assert transport.proxies("http://[2001:db8::1]/simple/", {})["http"] == "http://proxy.test:3128"
+
+
+def test_a_page_that_breaks_off_is_told_in_plain_words(tmp_path: Path) -> None:
+    def breaks_off(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/html")
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        handler.wfile.write(page())
+
+    with serving(breaks_off) as server, pytest.raises(IndexUnreachableError) as caught:
+        fetch(tmp_path, given=at(server))
+    assert caught.value.problem.endswith("cannot be reached: the connection was closed before everything had arrived.")
+
+
+def test_a_file_of_another_size_is_not_called_a_broken_connection(tmp_path: Path) -> None:
+    def other(handler: BaseHTTPRequestHandler) -> None:
+        if "/files/" in handler.path:
+            reply(handler, 200, b"PK other", "application/octet-stream")
+        else:
+            reply(handler, 200, page())
+
+    with serving(other) as server, pytest.raises(IndexUnreachableError) as caught:
+        fetch(tmp_path, given=at(server))
+    assert f"the server has a file of 8 bytes, and {len(CONTENT)} are locked" in caught.value.problem
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_netrc_that_is_not_utf_8_does_not_look_like_a_network_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_bytes(b"machine 127.0.0.1 login user password s3cr\xe9t\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with serving(guarded) as server, pytest.raises(CredentialsError, match="no credentials are configured") as caught:
+        fetch(tmp_path, given=at(server))
+    assert "~/.netrc" in caught.value.remedy
+    with serving(index) as server:
+        assert fetch(tmp_path, given=at(server)).read_bytes() == CONTENT
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize("by_file", [False, True])
+def test_uvs_offline_setting_keeps_the_tool_off_the_network(
+    by_file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configuration, "_pip_config", pip_settings)
+    (tmp_path / "uv.toml").write_text("offline = true\n", encoding="utf-8")
+    monkeypatch.setenv(*("UV_CONFIG_FILE", str(tmp_path / "uv.toml")) if by_file else ("UV_OFFLINE", "1"))
+    setting = f"offline in {tmp_path / 'uv.toml'}" if by_file else "UV_OFFLINE"
+    with serving(index) as server:
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"{server.url}/simple")
+        with pytest.raises(IndexUnreachableError) as caught:
+            fetch(tmp_path)
+        assert f"{setting} is set, so the network is not used" in caught.value.problem
+        assert not server.log
+        (tmp_path / "links").mkdir()
+        (tmp_path / "links" / NAME).write_bytes(CONTENT)
+        monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path / "links"))
+        assert fetch(tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize(
+    ("variable", "setting"), [("PIP_NO_INDEX", "pip's no-index"), ("UV_NO_INDEX", "UV_NO_INDEX or no-index in uv.toml")]
+)
+def test_that_no_index_is_asked_is_named(
+    variable: str, setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configuration, "_pip_config", pip_settings)
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(FileMissingError) as caught:
+        fetch(tmp_path)
+    assert caught.value.problem.startswith(f"No package index is asked for {NAME} ({setting})")
 
 
 def test_an_index_that_lists_nothing_lacks_the_package(tmp_path: Path) -> None:

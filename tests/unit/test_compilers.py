@@ -244,10 +244,25 @@ def test_a_cxx_that_names_no_compiler_is_refused_with_why(cxx: str, why: str) ->
 
 
 @pytest.mark.parametrize(
-    ("cxx", "better"), [("g++ -m64", "g++"), ("env A=1 g++", "the compiler"), ("zig c++", "the compiler")]
+    ("cxx", "remedy"),
+    [
+        ("g++ -m64", "Set CXX to g++ alone, "),
+        ("clang++ -stdlib=libc++", "Set CXX to clang++ alone, "),
+        ("env A=1 g++", "Unset CXX, or set it to g++ or clang++."),
+        ("zig c++", "Unset CXX, or set it to g++ or clang++."),
+        ("ccache zig c++", "Unset CXX, or set it to g++ or clang++."),
+    ],
 )
-def test_the_remedy_for_options_names_the_program_alone(cxx: str, better: str) -> None:
-    assert named(cxx).problems[0].remedy.startswith(f"Set CXX to {better} alone, ")
+def test_the_remedy_for_options_names_the_program_alone_where_that_is_a_compiler(cxx: str, remedy: str) -> None:
+    assert named(cxx).problems[0].remedy.startswith(remedy)
+
+
+def test_a_compiler_that_begins_with_an_empty_line_is_named_by_the_next(tmp_path: Path) -> None:
+    banner = "nvc++ 23.11-0 64-bit target on x86-64 Linux -tp znver3"
+    program = tmp_path / "nvc++"
+    program.write_text(f"#!/bin/sh\necho; echo '{banner}'\n", encoding="utf-8")
+    program.chmod(0o755)
+    assert f"it prints {banner!r} for --version; only g++ and clang++" in refusal(named(str(program)))
 
 
 @pytest.mark.parametrize("launchers", ["ccache", "sccache", "distcc", "ccache distcc", "/opt/bin/ccache"])

@@ -73,6 +73,8 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "/usr/lib/wsl/lib,",
     ),
     ({"library_error": MISSING}, {"wsl": True}, "WSL without a GPU", "no NVIDIA driver and no GPU."),
+    ({"library_error": MISSING, "nodes": NONE}, {"wsl": True, "wsl_1": True}, "WSL 1", "no GPU support"),
+    ({"init_error": 100}, {"wsl": True, "wsl_1": True}, "WSL 1", "no GPU support"),
     ({"library_error": MISSING, "nodes": NONE}, {"wsl": True}, "WSL without a GPU", "/dev/dxg is missing"),
     ({"library_error": MISSING, "nodes": NONE | {"dxg": "ok"}}, {"wsl": True}, "WSL without a GPU", "no GPU."),
     ({"library_error": MISSING}, {"wsl": True, "container": "docker"}, "container without driver", "container"),

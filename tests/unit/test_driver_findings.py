@@ -370,6 +370,24 @@ def test_every_part_of_a_machine_that_is_wrong_is_named(works: Machine) -> None:
     ]
 
 
+@pytest.mark.parametrize("limit", ["Too many open files", "Resource temporarily unavailable", "can't start new thread"])
+def test_a_limit_of_the_system_is_the_one_cause_of_what_it_kept_from_being_examined(limit: str, works: Machine) -> None:
+    refused = Finding(rule="host compiler works", kind="build", passed=False, fact=f"g++ cannot be run ({limit}).")
+    unanswered = "the driver cannot be examined"
+    machine = structs.replace(
+        works,
+        driver=None,
+        driver_problem=unanswered,
+        evidence=DriverEvidence(cuda_problem=unanswered),
+        compilers=(),
+        compiler_problems=(refused,),
+        gpus=(),
+        gpu_problems=("GPU 1: GPU is lost",),
+        problems=(f"the driver and the GPUs (OSError: {limit})",),
+    )
+    assert diagnose(machine) == [finding("GPU lost", "GPU 1: GPU is lost"), finding("system limit", limit=limit)]
+
+
 @pytest.mark.parametrize(
     ("driver", "versions"),
     [

@@ -222,11 +222,21 @@ def test_a_mark_that_an_image_keeps_counts_less_than_a_more_specific_one(
 
 def test_wsl_is_known_by_its_kernel(tmp_path: Path) -> None:
     write(tmp_path, "proc/version", "Linux version 5.15.167.4-microsoft-standard-WSL2 #1 SMP")
-    assert find_host_environment({}, tmp_path).wsl
+    environment = find_host_environment({}, tmp_path)
+    assert environment.wsl
+    assert not environment.wsl_1
+
+
+def test_wsl_1_is_known_by_its_kernel_too(tmp_path: Path) -> None:
+    write(tmp_path, "proc/version", "Linux version 4.4.0-19041-Microsoft (Microsoft@Microsoft.com) #1-Microsoft")
+    environment = find_host_environment({}, tmp_path)
+    assert environment.wsl
+    assert environment.wsl_1
 
 
 def test_variables_without_effect_are_named_without_their_values() -> None:
     environ = {
+        "CC": "clang",
         "CMAKE_ARGS": "-DGGML_CUDA=on",
         "CUDAARCHS": "89",
         "GGML_CUDA_FORCE_MMQ": "1",
@@ -238,6 +248,7 @@ def test_variables_without_effect_are_named_without_their_values() -> None:
     }
     ignored = find_host_environment(environ).ignored
     assert ignored == (
+        "CC",
         "CMAKE_ARGS",
         "CMAKE_CUDA_ARCHITECTURES",
         "CUDAARCHS",

@@ -34,7 +34,7 @@ class IndexConfiguration(Record, frozen=True, kw_only=True):
     """Simple repository endpoints and folders of files, in the order in which they are asked; no URL has credentials.
 
     ``bundles`` are all certificate bundles that are configured, with the setting that names each, the strongest first;
-    a server is trusted whose authority is in any of them.
+    a server is trusted whose authority is in any of them. ``offline`` is the setting that forbids the network.
     """
 
     endpoints: tuple[str, ...]
@@ -46,6 +46,7 @@ class IndexConfiguration(Record, frozen=True, kw_only=True):
     trusted_hosts: tuple[str, ...] = ()
     proxy: str = ""
     stall_seconds: float = STALL_SECONDS
+    offline: str = ""
     origin: str = "built-in default"
     variables: dict[str, str] = msgspec.field(default_factory=dict)
 
@@ -141,6 +142,7 @@ def read_configuration(environ: Mapping[str, str] | None = None) -> IndexConfigu
         trusted_hosts=uv.insecure_hosts or tuple(pip.get("trusted-host", "").split()),
         proxy=pip.get("proxy", ""),
         stall_seconds=_seconds(environ, pip),
+        offline=uv.offline,
         origin=origin,
         variables={name: environ[name] for name in PASSED_ON if environ.get(name)},
     )

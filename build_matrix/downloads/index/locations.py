@@ -119,6 +119,12 @@ class Locations:
             self._dead.setdefault(place.key, answer.failure)
 
     def _missing(self, file: Component, *, absent: bool) -> DownloadError:
+        if not self._configuration.endpoints:
+            setting = "UV_NO_INDEX or no-index in uv.toml" if self._configuration.origin == "uv" else "pip's no-index"
+            return FileMissingError(
+                f"No package index is asked for {file.filename} ({setting}), and no find-links folder has it.",
+                f"It is needed for {file.project} {file.version}. Add it to such a folder, or remove that setting.",
+            )
         wrong = self._wrong_endpoint() if absent else None
         if wrong:
             return FileMissingError(

@@ -17,6 +17,7 @@ from build_matrix.downloads.tasks import Watch
 from build_matrix.downloads.transport import (
     CONNECT_SECONDS,
     FAILURES,
+    NO_NETWORK,
     PROXY_AUTHENTICATION,
     Transport,
     proxy_failure,
@@ -43,6 +44,46 @@ _INDEX_TITLE = re.compile(
     rb"<(title|h1)[^>]*>[^<]*(links for|index of|simple (package )?index|directory listing)", re.IGNORECASE
 )
 _TITLE = re.compile(r"<title[^>]*>([^<]{1,80})", re.IGNORECASE)
+
+
+_CLOCK = (
+    "Check the clock of this machine (`date`): certificates are valid from one date to another. If it is right, the "
+    "server needs another certificate."
+)
+# What in a reason tells the remedy, the most specific first. Source: OpenSSL, crypto/x509/x509_txt.c, and Python's ssl.
+REMEDIES = (
+    (NO_NETWORK, "Unset it, or put the files into a find-links folder: `nox -s fetch` lists and downloads them."),
+    ("certificate is not yet valid", _CLOCK),
+    ("certificate has expired", _CLOCK),
+    (
+        "certificate is not valid for",
+        (
+            "Use the host name for which the server's certificate is made in the URL of the index (pip's index-url, or "
+            "UV_DEFAULT_INDEX)."
+        ),
+    ),
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        (
+            "Set your organisation's certificates with SSL_CERT_FILE, REQUESTS_CA_BUNDLE or pip's cert; pip's "
+            "trusted-host and UV_INSECURE_HOST turn off the check for one host."
+        ),
+    ),
+    (
+        "WRONG_VERSION_NUMBER",
+        (
+            "The server does not use TLS on this port: check the port, or begin the URL of the index with http:// "
+            "instead of https://."
+        ),
+    ),
+    (
+        "",
+        (
+            "Check the network and the proxy, or configure your mirror (pip's index-url, or UV_DEFAULT_INDEX); what "
+            "was downloaded already is kept."
+        ),
+    ),
+)
 
 
 class File(NamedTuple):
@@ -104,17 +145,7 @@ def unreachable(url: str, why: str, proxy: str = "") -> IndexUnreachableError:
     """The error for an index that does not answer."""
     through = f" through the proxy {proxy}" if proxy else ""
     problem = f"The package index {urlsplit(url).hostname or url} cannot be reached{through}: {why}."
-    if "CERTIFICATE_VERIFY_FAILED" in why:
-        return IndexUnreachableError(
-            problem,
-            "Set your organisation's certificates with SSL_CERT_FILE, REQUESTS_CA_BUNDLE or pip's cert; pip's "
-            "trusted-host and UV_INSECURE_HOST turn off the check for one host.",
-        )
-    return IndexUnreachableError(
-        problem,
-        "Check the network and the proxy, or configure your mirror (pip's index-url, or UV_DEFAULT_INDEX); what was "
-        "downloaded already is kept.",
-    )
+    return IndexUnreachableError(problem, next(remedy for sign, remedy in REMEDIES if sign in why))
 
 
 def credentials_error(problem: str, host: str, *, sent: bool) -> CredentialsError:

@@ -30,7 +30,10 @@ class Index(NamedTuple):
 
 
 class UvSettings(NamedTuple):
-    """``indexes`` in the order in which uv asks them, the default one last; empty where uv names none."""
+    """``indexes`` in the order in which uv asks them, the default one last; empty where uv names none.
+
+    ``offline`` is the setting that forbids the network, empty where none does.
+    """
 
     indexes: tuple[Index, ...] = ()
     default: Index | None = None
@@ -38,6 +41,7 @@ class UvSettings(NamedTuple):
     insecure_hosts: tuple[str, ...] = ()
     keyring: str = ""
     no_index: bool = False
+    offline: str = ""
 
 
 class _IndexTable(msgspec.Struct, frozen=True, rename="kebab"):
@@ -59,6 +63,7 @@ class _Sources(msgspec.Struct, frozen=True, rename="kebab"):
 class _File(_Sources, frozen=True, rename="kebab"):
     index: list[_IndexTable] = msgspec.field(default_factory=list)
     allow_insecure_host: list[str] = msgspec.field(default_factory=list)
+    offline: bool = False
     pip: _Sources = _Sources()
 
 
@@ -88,6 +93,7 @@ def _environment_settings(environ: Mapping[str, str]) -> UvSettings:
         insecure_hosts=_split(environ.get("UV_INSECURE_HOST", "").replace(",", " ")),
         keyring=environ.get("UV_KEYRING_PROVIDER", ""),
         no_index=environ.get("UV_NO_INDEX", "").lower() in TRUE,
+        offline="UV_OFFLINE" if environ.get("UV_OFFLINE", "").lower() in TRUE else "",
     )
 
 
@@ -117,6 +123,7 @@ def _file_settings(path: Path) -> UvSettings:
         insecure_hosts=tuple(file.allow_insecure_host),
         keyring=file.keyring_provider or file.pip.keyring_provider or "",
         no_index=file.no_index or file.pip.no_index,
+        offline=f"offline in {source}" if file.offline else "",
     )
 
 
@@ -128,6 +135,7 @@ def _merged(strong: UvSettings, weak: UvSettings) -> UvSettings:
         insecure_hosts=strong.insecure_hosts + weak.insecure_hosts,
         keyring=strong.keyring or weak.keyring,
         no_index=strong.no_index or weak.no_index,
+        offline=strong.offline or weak.offline,
     )
 
 
