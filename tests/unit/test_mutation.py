@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -146,3 +147,13 @@ def test_a_mutant_is_killed_by_a_failing_test_and_the_copy_is_as_it_was(
 
     assert (tried("test_edge.py"), tried("test_far.py")) == (True, False)
     assert not trial.try_mutant(copy, one, trial.Reach({}, {})).killed, "no test reaches it"
+
+
+def test_what_may_survive_is_in_the_code_as_it_is() -> None:
+    decisions = msgspec.toml.decode((ROOT / "tests/mutation/accepted.toml").read_bytes())
+    for row in decisions["excluded"]:
+        assert (ROOT / row["path"]).is_file(), row["path"]
+    for row in decisions["accepted"]:
+        lines = {line.strip() for line in (ROOT / row["path"]).read_text(encoding="utf-8").splitlines()}
+        assert set(row["before"].splitlines()) <= lines, row
+        assert row["reason"].strip()
