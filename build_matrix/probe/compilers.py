@@ -249,27 +249,27 @@ def _examine(cxx: Path) -> HostCompiler:
     name = _name(banner)
     if match := _INSTRUMENTING.search(f"{cxx.name}\n{banner}"):
         raise _RefusedError(f"it instruments what it compiles ({match[0].strip('-')})")
-    target = _ask(cxx, "-dumpmachine").strip()
-    platform = supported_platforms().get(platform_name())
-    if platform and not re.fullmatch(platform.compiler_target, target):
-        raise _RefusedError(f"it compiles for {target or 'an unknown target'}, not for {platform.title}")
-    version = _version(cxx, name, banner)
-    cc = _c_sibling(cxx)
-    try:
-        programs = _programs(cxx)
-    except OSError as error:
-        raise _RefusedError(f"{error.filename} cannot be read, so it cannot be recorded") from error
+    with ThreadPoolExecutor() as pool:  # the trial takes longest: the questions are asked meanwhile
+        trial = pool.submit(_try_out, cxx, cxx.stat().st_mtime_ns)
+        target, numbers = pool.submit(_ask, cxx, "-dumpmachine"), pool.submit(_version, cxx, name, banner)
+        contents = pool.submit(_programs, cxx)
+        _check_target(target.result().strip())
+        version, cc = numbers.result(), _c_sibling(cxx)
+        try:
+            programs = contents.result()
+        except OSError as error:
+            raise _RefusedError(f"{error.filename} cannot be read, so it cannot be recorded") from error
+        libstdcxx = trial.result()
     description = banner.splitlines()[0].partition(" ")[2]  # without the name that it was called by
-    identity = digest_of(description, programs)
     return HostCompiler(
         name=name,
         version=version,
         description=description,
         cc=str(cc),
         cxx=str(cxx),
-        identity=identity,
+        identity=digest_of(description, programs),
         programs=programs,
-        libstdcxx=_try_out(cxx, identity),
+        libstdcxx=libstdcxx,
     )
 
 
@@ -281,6 +281,12 @@ def _check_name(cxx: Path) -> None:
     if match := _C_COMPILER.fullmatch(cxx.name):
         sibling = f"{match['prefix'] or ''}{_CXX_OF[match['name']]}{match['suffix'] or ''}"
         raise _RefusedError("it is a C compiler, which does not link the C++ library", f"Set CXX to {sibling}.")
+
+
+def _check_target(target: str) -> None:
+    platform = supported_platforms().get(platform_name())
+    if platform and not re.fullmatch(platform.compiler_target, target):
+        raise _RefusedError(f"it compiles for {target or 'an unknown target'}, not for {platform.title}")
 
 
 def _name(banner: str) -> Literal["gcc", "clang"]:
@@ -343,7 +349,7 @@ def _hash(path: Path, _size: int, _mtime: int) -> str:
 
 
 @lru_cache
-def _try_out(cxx: Path, _identity: str) -> int:
+def _try_out(cxx: Path, _mtime: int) -> int:
     """Compile and link a small C++17 program; the release of libstdc++ that it uses (0: there is no place to try).
 
     A Clang takes the headers of the newest GCC folder, whether they are installed or not. Raises _RefusedError with
