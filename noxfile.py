@@ -3,7 +3,7 @@
 # requires-python = ">=3.10"
 # dependencies = ["filelock>=3.16", "nox>=2025.5.1"]
 # ///
-"""Sessions: what people type. Each is its help text and a call into the package; options follow after ``--``."""
+"""Builds llama-cpp-python wheels that really use the GPU. Put options after ``--``."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def backend() -> str:
 
 def configuration_files(usual: tuple[str, ...]) -> list[str]:
     """These files, with XDG_CONFIG_HOME in the place of ``~/.config`` where it is set."""
-    own = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return [os.path.expanduser(path.replace("~/.config", own)) for path in usual]  # noqa: PTH111 - it never raises
+    config_home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return [os.path.expanduser(path.replace("~/.config", config_home)) for path in usual]  # noqa: PTH111 - it never raises
 
 
 def is_news(record: logging.LogRecord) -> bool:
@@ -280,7 +280,7 @@ def is_free(path: Path) -> bool:
 
 @nox.session
 def doctor(session: nox.Session) -> None:
-    """Say what is on this machine, what is wrong, and how to fix it:  nox -s doctor -- --python VENV/bin/python"""
+    """Show what is on this machine, what is wrong, and how to fix it:  nox -s doctor -- --python VENV/bin/python"""
     run_tool(session, "doctor")
 
 
@@ -328,7 +328,7 @@ def reproduce(session: nox.Session) -> None:
 
 @nox.session
 def fetch(session: nox.Session) -> None:
-    """Download all that a build needs into a folder, for a machine without network:  nox -s fetch -- FOLDER"""
+    """Download everything a build needs into a folder, for a machine without network:  nox -s fetch -- FOLDER"""
     run_tool(session, "fetch")
 
 
@@ -358,7 +358,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """See whether the unit tests notice small wrong changes; under half an hour:  nox -s mutants -- resolve"""
+    """Check that the unit tests notice small wrong changes; under half an hour:  nox -s mutants -- resolve"""
     run_developers(session, ("tests/mutation", *session.posargs))
 
 
@@ -370,7 +370,7 @@ def lock(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def figures(session: nox.Session) -> None:
-    """Build a wheel from a clean checkout and note its sha256 with the commit:  nox -s figures -- --llama 0.3.36"""
+    """Build a wheel from a clean checkout and record its sha256 with the commit:  nox -s figures -- --llama 0.3.36"""
     run_tool(session, "figures")
 
 

@@ -23,25 +23,25 @@ def main():  # type: () -> None
                 "build-matrix needs Python 3.10 or newer; this is %s (%s)." % (version, sys.executable),
                 "Install a newer Python, and make the environment with it: python3.12 -m venv .venv",
             )
-        _put_own_packages_first()
+        _prefer_environment_packages()
         from build_matrix.cli import main as command_line
     except KeyboardInterrupt:
         os._exit(EXIT_INTERRUPTED)
     except ImportError as error:
-        _refuse("This environment lacks what build-matrix needs: %s." % error, REMEDY)
+        _refuse("This environment lacks packages that build-matrix needs: %s." % error, REMEDY)
     except Exception as error:  # noqa: BLE001 - a module that takes the place of another one
         _refuse("build-matrix cannot start: %s: %s." % (type(error).__name__, error), REMEDY)
     command_line()
 
 
-def _put_own_packages_first():  # type: () -> None
+def _prefer_environment_packages():  # type: () -> None
     """Ask PYTHONPATH, and the current folder that ``-m`` puts first, only for what this environment does not have.
 
     A folder there may hold a ``numpy.py``, or the packages of another Python. This package has been found already.
     """
-    given = [_absolute(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    given += [_absolute(os.curdir), os.path.dirname(os.path.dirname(_absolute(__file__)))]
-    behind = [entry for entry in sys.path if not entry or _absolute(entry) in given]
+    added = [_absolute(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    added += [_absolute(os.curdir), os.path.dirname(os.path.dirname(_absolute(__file__)))]
+    behind = [entry for entry in sys.path if not entry or _absolute(entry) in added]
     sys.path[:] = [entry for entry in sys.path if entry not in behind] + behind
 
 

@@ -44,16 +44,16 @@ def library_versions(*projects: str) -> dict[str, str]:
 
 def tree_digest(root: Path) -> str:
     """Sha256 (hex) of a folder's content: names, files with whether they can be run, links; not dates or owners."""
-    found: dict[str, tuple[str, str]] = {}
+    entries: dict[str, tuple[str, str]] = {}
     for folder, folders, files in os.walk(root):
         for name in (*folders, *files):
             path = Path(folder, name)
             key = path.relative_to(root).as_posix()
             if path.is_symlink():
-                found[key] = ("link", str(path.readlink()))
+                entries[key] = ("link", str(path.readlink()))
             elif path.is_file() and key != CONTENT:
-                found[key] = ("program" if path.stat().st_mode & 0o100 else "file", file_sha256(path))
-    return digest_of(found)
+                entries[key] = ("program" if path.stat().st_mode & 0o100 else "file", file_sha256(path))
+    return digest_of(entries)
 
 
 def note_content(result: Path, root: Path) -> None:

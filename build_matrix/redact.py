@@ -90,8 +90,8 @@ class _Known:
         } - self._patterns.keys()
         for form in new:
             exact = re.escape(form)
-            alone = exact if len(form) >= CERTAIN else rf"(?<![A-Za-z0-9]){exact}(?![A-Za-z0-9])"
-            self._patterns[form] = re.compile(alone)
+            bounded = exact if len(form) >= CERTAIN else rf"(?<![A-Za-z0-9]){exact}(?![A-Za-z0-9])"
+            self._patterns[form] = re.compile(bounded)
         if new:
             self.longest_first = tuple(sorted(self._patterns.items(), key=lambda item: -len(item[0])))
 

@@ -30,10 +30,10 @@ class RedactingConsole(Console):
 class Meter(Protocol):
     """A running count of bytes or steps."""
 
-    def update(self, done: float, total: float | None = None, left: float | None = None) -> None:
-        """Show that ``done`` of ``total`` is done (both absolute), and ``left``: seconds, where they are known.
+    def update(self, completed: float, total: float | None = None, remaining: float | None = None) -> None:
+        """Show that ``completed`` of ``total`` is done (both absolute), and the ``remaining`` seconds, where known.
 
-        Without ``left`` it is what the rest takes if each step takes the same time.
+        Without ``remaining`` it is what the rest takes if each step takes the same time.
         """
 
 
@@ -89,16 +89,16 @@ class _BarMeter:
         self._task = task
         self._start = time.monotonic()
 
-    def update(self, done: float, total: float | None = None, left: float | None = None) -> None:
-        text = time_left(left, time.monotonic() - self._start, done, total)
-        self._bar.update(self._task, completed=done, total=total, left=text)
+    def update(self, completed: float, total: float | None = None, remaining: float | None = None) -> None:
+        text = time_left(remaining, time.monotonic() - self._start, completed, total)
+        self._bar.update(self._task, completed=completed, total=total, left=text)
 
 
-def time_left(left: float | None, elapsed: float, done: float, total: float | None) -> str:
-    """As people read it; where ``left`` is None as if all steps took the same time. Both times are in seconds."""
-    if left is None and total and done:
-        left = elapsed * (total / done - 1)
-    return "" if left is None else f"about {left / 60:.0f} min left"
+def time_left(remaining: float | None, elapsed: float, completed: float, total: float | None) -> str:
+    """As people read it; where ``remaining`` is None as if all steps took the same time. Both times are in seconds."""
+    if remaining is None and total and completed:
+        remaining = elapsed * (total / completed - 1)
+    return "" if remaining is None else f"about {remaining / 60:.0f} min left"
 
 
 class LineReporter:
@@ -129,18 +129,18 @@ class _LineMeter:
         self._total = total
         self._start = self._last = time.monotonic()
 
-    def update(self, done: float, total: float | None = None, left: float | None = None) -> None:
+    def update(self, completed: float, total: float | None = None, remaining: float | None = None) -> None:
         self._total = total or self._total
         now = time.monotonic()
         if now - self._last < QUIET_SECONDS:
             return
         self._last = now
         if self._unit == "bytes":
-            whole = f" of {self._total / 1e6:.0f}" if self._total else ""
-            self._reporter.say(f"  {self._label}: {done / 1e6:.0f}{whole} MB")
+            of_total = f" of {self._total / 1e6:.0f}" if self._total else ""
+            self._reporter.say(f"  {self._label}: {completed / 1e6:.0f}{of_total} MB")
         else:
-            tail = time_left(left, now - self._start, done, self._total)
-            steps = f"  {self._label} [{done:.0f}/{self._total or 0:.0f}]"
+            tail = time_left(remaining, now - self._start, completed, self._total)
+            steps = f"  {self._label} [{completed:.0f}/{self._total or 0:.0f}]"
             self._reporter.say(f"{steps}, {tail}" if tail else steps)
 
 

@@ -18,7 +18,7 @@ BUNDLED = PACKAGE / "bundled"
 
 def matrix_file() -> Path:
     """The ``matrix.toml`` of the current folder, or the one that comes with this tool."""
-    return MATRIX if MATRIX.exists() else _own() / MATRIX
+    return MATRIX if MATRIX.exists() else _installation() / MATRIX
 
 
 def patches_folder() -> Path:
@@ -28,14 +28,14 @@ def patches_folder() -> Path:
     """
     if MATRIX.exists() and PATCHES.is_dir():
         return PATCHES
-    own = _own() / PATCHES
-    if not own.is_dir():
+    folder = _installation() / PATCHES
+    if not folder.is_dir():
         raise ConfigurationError(
-            f"This installation of build-matrix has no {PATCHES} folder ({own}).",
+            f"This installation of build-matrix has no {PATCHES} folder ({folder}).",
             "Install build-matrix again, or run it from a checkout.",
         )
-    return own
+    return folder
 
 
-def _own() -> Path:
+def _installation() -> Path:
     return BUNDLED if BUNDLED.is_dir() else PACKAGE.parent

@@ -127,14 +127,14 @@ class Store:
         ``make`` fills an empty folder, which becomes the result in one rename.
         Raises what ``make`` raises; DiskFullError, StoreNotWritableError.
         """
-        if found := self.find(stage, digest):
-            return found
+        if result := self.find(stage, digest):
+            return result
         with self.locked(f"{stage}-{digest[:KEY_LENGTH]}"), disk_errors(self.root):
-            if found := self.find(stage, digest):
-                return found
-            with self._aside(f"{stage}-{digest[:KEY_LENGTH]}") as aside:
-                make(aside)
-                return self.keep(stage, digest, aside)
+            if result := self.find(stage, digest):
+                return result
+            with self._staging(f"{stage}-{digest[:KEY_LENGTH]}") as staging:
+                make(staging)
+                return self.keep(stage, digest, staging)
 
     def keep(self, stage: str, digest: str, folder: Path) -> Path:
         """Make ``folder`` (on the store's disk) the result of ``stage`` for these inputs, atomically."""
@@ -154,7 +154,7 @@ class Store:
     @contextlib.contextmanager
     def scratch(self, name: str) -> Iterator[Path]:
         """An empty folder for as long as the context lasts; what killed runs left of that name is removed first."""
-        with self.locked(name), disk_errors(self.root), self._aside(name) as folder:
+        with self.locked(name), disk_errors(self.root), self._staging(name) as folder:
             yield folder
 
     @contextlib.contextmanager
@@ -200,7 +200,7 @@ class Store:
                     _remove([folder])
 
     @contextlib.contextmanager
-    def _aside(self, name: str) -> Iterator[Path]:
+    def _staging(self, name: str) -> Iterator[Path]:
         """An empty folder that no other process has had, removed at the end; the caller holds the lock of ``name``.
 
         A run that is killed can leave a program of its behind, which goes on to write for a moment (uv, unpacking an
@@ -305,28 +305,28 @@ def _remove(folders: Iterable[Path]) -> None:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a whole file or nothing: aside, fsync, rename."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        with aside.open("wb") as file:
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+        temporary.replace(path)
         sync_folder(path.parent)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def copy_atomically(source: Path, target: Path) -> None:
     """Copy a whole file or nothing."""
-    aside = target.with_name(f".{target.name}.{os.getpid()}.new")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
     try:
-        shutil.copyfile(source, aside)
-        with aside.open("rb+") as file:
+        shutil.copyfile(source, temporary)
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        aside.replace(target)
+        temporary.replace(target)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def sync_tree(folder: Path) -> None:

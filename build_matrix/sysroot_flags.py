@@ -20,7 +20,7 @@ def link_flags(sysroot: Sysroot) -> tuple[str, ...]:
     return (f"-L{sysroot.root}/lib", "-Wl,-z,defs", "-Wl,--exclude-libs,ALL")
 
 
-def _headers(sysroot: Sysroot, own: tuple[str, ...]) -> tuple[str, ...]:
-    folders = (f"{sysroot.root}/first", *own, f"{sysroot.root}/include")
+def _headers(sysroot: Sysroot, compiler_includes: tuple[str, ...]) -> tuple[str, ...]:
+    folders = (f"{sysroot.root}/first", *compiler_includes, f"{sysroot.root}/include")
     minor = sysroot.glibc.partition(".")[2]
     return ("-nostdinc", *(f"-isystem{folder}" for folder in folders), f"-D__GLIBC_MINOR__={minor}")

@@ -70,23 +70,23 @@ def everything(_name: str) -> bool:
     return True
 
 
-def unpack_archive(path: Path, folder: Path, wanted: Callable[[str], bool] = everything) -> None:
+def unpack_archive(path: Path, folder: Path, select: Callable[[str], bool] = everything) -> None:
     """Unpack the tar file (of any compression) or zip file ``path`` into ``folder``, which is new or empty.
 
-    Only the members that are ``wanted`` by name are looked at; ``./`` before a name does not count. The archive is read
-    to its end, so that its own checksums are checked. Files get mode 755 or 644.
+    Only the members whose name ``select`` accepts are looked at; ``./`` before a name does not count. The archive is
+    read to its end, so that its own checksums are checked. Files get mode 755 or 644.
     Raises UnsafeArchiveError, DiskFullError, StoreNotWritableError.
     """
     with _explained(path), disk_errors(folder):
         if zipfile.is_zipfile(path) and not tarfile.is_tarfile(path):
             with zipfile.ZipFile(path) as archive:
-                _write(path.name, (_zip_member(archive, info) for info in archive.infolist()), folder, wanted)
+                _write(path.name, (_zip_member(archive, info) for info in archive.infolist()), folder, select)
             return
         with tarfile.open(path) as tar:
-            _unpack_tar(path.name, tar, folder, wanted)
+            _unpack_tar(path.name, tar, folder, select)
 
 
-def unpack_deb(path: Path, folder: Path, wanted: Callable[[str], bool] = everything) -> None:
+def unpack_deb(path: Path, folder: Path, select: Callable[[str], bool] = everything) -> None:
     """Unpack the files of a Debian package in the same way; raises what ``unpack_archive`` raises."""
     from debian.arfile import ArError
     from debian.debfile import DebError, DebFile
@@ -94,7 +94,7 @@ def unpack_deb(path: Path, folder: Path, wanted: Callable[[str], bool] = everyth
     with _explained(path), disk_errors(folder):
         try:
             with DebFile(path).data.tgz() as tar:
-                _unpack_tar(path.name, tar, folder, wanted)
+                _unpack_tar(path.name, tar, folder, select)
         except (DebError, ArError) as error:
             raise _broken(path, error) from error
 
@@ -139,8 +139,8 @@ def _folded(path: PurePosixPath) -> str:
     return unicodedata.normalize("NFC", str(path)).casefold()
 
 
-def _unpack_tar(name: str, tar: tarfile.TarFile, folder: Path, wanted: Callable[[str], bool]) -> None:
-    _write(name, (_tar_member(tar, info) for info in tar), folder, wanted)
+def _unpack_tar(name: str, tar: tarfile.TarFile, folder: Path, select: Callable[[str], bool]) -> None:
+    _write(name, (_tar_member(tar, info) for info in tar), folder, select)
     while tar.fileobj and tar.fileobj.read(1 << 20):  # tarfile stops before the compression's own checksum
         pass
 
@@ -176,12 +176,12 @@ def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
     return Member(name=name, kind=kind, size=info.file_size, mode=mode, target=target, read=lambda: archive.open(info))
 
 
-def _write(archive: str, members: Iterator[Member], folder: Path, wanted: Callable[[str], bool]) -> None:
+def _write(archive: str, members: Iterator[Member], folder: Path, select: Callable[[str], bool]) -> None:
     names = Names()
     size = count = 0
     for member in members:
         name = member.name.removeprefix("./").rstrip("/")
-        if not name or name == "." or not wanted(name):
+        if not name or name == "." or not select(name):
             continue
         size, count = size + member.size, count + 1
         if size > MOST_BYTES or count > MOST_MEMBERS:
@@ -211,24 +211,24 @@ def _problem(member: Member, name: str, names: Names) -> str:
 
 
 def _link_problem(member: Member, path: PurePosixPath, names: Names) -> str:
-    if member.kind == "link" and not _leads_inside(path, member.target):
+    if member.kind == "link" and not _target_is_inside(path, member.target):
         return "a link that would lead outside its folder"
     if member.copy_of and names.kind(PurePosixPath(member.copy_of)) != "file":
         return "a hard link to something other than an earlier file of its own"
     return ""
 
 
-def _leads_inside(path: PurePosixPath, target: str) -> bool:
+def _target_is_inside(path: PurePosixPath, target: str) -> bool:
     """Whether a link at ``path`` stays in the folder, whatever the other links of the archive are.
 
     ``..`` may only stand in front: there it leaves real folders, since no member lies below a link; behind a name it
     could leave what another link leads to.
     """
-    words = PurePosixPath(target)
-    if not target or words.is_absolute() or "\\" in target or _CONTROL.search(target) or _DRIVE.match(target):
+    parsed = PurePosixPath(target)
+    if not target or parsed.is_absolute() or "\\" in target or _CONTROL.search(target) or _DRIVE.match(target):
         return False
-    up = sum(word == ".." for word in words.parts)
-    return up < len(path.parts) and ".." not in words.parts[up:]
+    up = sum(part == ".." for part in parsed.parts)
+    return up < len(path.parts) and ".." not in parsed.parts[up:]
 
 
 def _write_member(member: Member, path: PurePosixPath, folder: Path) -> None:

@@ -57,8 +57,8 @@ class Remembering:
         self._label = label
         yield self
 
-    def update(self, done: float, total: float | None = None, left: float | None = None) -> None:
-        self.meters.append((self._label, done, total))
+    def update(self, completed: float, total: float | None = None, remaining: float | None = None) -> None:
+        self.meters.append((self._label, completed, total))
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ class Provider(Record, frozen=True, kw_only=True):
     """Who provides a library: ``projects`` of the package index by CUDA family, else what ``remedy`` says."""
 
     soname: str
-    what: str
+    title: str
     projects: dict[int, str] = msgspec.field(default_factory=dict)
     remedy: str = ""
 

@@ -79,7 +79,7 @@ def rows(machine: Machine) -> list[tuple[str, str]]:
         ("hardware", f"{machine.cpus} CPUs, {machine.memory / 2**30:.0f} GiB, {machine.disk_free / 1e9:.0f} GB free"),
         *_driver_rows(machine),
         *_gpu_rows(machine),
-        *(("compiler", f"{one.name} {one.version} ({one.cxx})") for one in machine.compilers),
+        *(("compiler", f"{compiler.name} {compiler.version} ({compiler.cxx})") for compiler in machine.compilers),
         *(("compiler", note) for note in machine.compiler_notes),
         *_toolkit_rows(machine),
         *_variable_rows(machine),
@@ -87,8 +87,8 @@ def rows(machine: Machine) -> list[tuple[str, str]]:
 
 
 def _system(machine: Machine) -> str:
-    places = ["WSL"] if machine.surroundings.wsl else []
-    places += [f"in a container ({machine.surroundings.container})"] if machine.surroundings.container else []
+    places = ["WSL"] if machine.environment.wsl else []
+    places += [f"in a container ({machine.environment.container})"] if machine.environment.container else []
     return ", ".join([machine.platform, machine.libc, f"Python {machine.python}", *places])
 
 
@@ -115,13 +115,13 @@ def _driver_rows(machine: Machine) -> Iterator[tuple[str, str]]:
 def _gpu_rows(machine: Machine) -> Iterator[tuple[str, str]]:
     from build_matrix.diagnosis import usable
 
-    left = {choice.gpu.uuid for choice in usable(machine)}
-    identified = "" not in left and all(gpu.uuid for gpu in machine.gpus)
-    restricted = machine.surroundings.visible_devices is not None and identified
+    uuids = {choice.gpu.uuid for choice in usable(machine)}
+    identified = "" not in uuids and all(gpu.uuid for gpu in machine.gpus)
+    restricted = machine.environment.visible_devices is not None and identified
     for gpu in machine.gpus:
         mig = ", MIG" if gpu.mig else ""
-        gone = restricted and not left.intersection((gpu.uuid, *gpu.mig_devices)) and not gpu.mig
-        hidden = ", hidden from this process" if gone else ""
+        is_hidden = restricted and not uuids.intersection((gpu.uuid, *gpu.mig_devices)) and not gpu.mig
+        hidden = ", hidden from this process" if is_hidden else ""
         memory = f", {gpu.memory / 2**30:.0f} GiB" if gpu.memory else ""
         yield "GPU", f"{gpu.name}, sm_{gpu.architecture}{memory}{mig}{hidden}"
     if not machine.gpus:
@@ -133,12 +133,12 @@ def _gpu_rows(machine: Machine) -> Iterator[tuple[str, str]]:
 def _toolkit_rows(machine: Machine) -> Iterator[tuple[str, str]]:
     for number, toolkit in enumerate(machine.toolkits):
         wins = "; other builds would use it" if number == 0 else ""
-        what = toolkit.version or toolkit.problem
-        yield "toolkit", f"{toolkit.root}: {what} (from {toolkit.source}{wins}); not used"
+        description = toolkit.version or toolkit.problem
+        yield "toolkit", f"{toolkit.root}: {description} (from {toolkit.source}{wins}); not used"
 
 
 def _variable_rows(machine: Machine) -> Iterator[tuple[str, str]]:
-    if ignored := machine.surroundings.ignored:
+    if ignored := machine.environment.ignored:
         yield "variables", f"set, but ignored by this tool: {', '.join(ignored)}"
     for name, value in machine.overrides.items():
         yield "claimed", f"{name}={value}"

@@ -64,10 +64,10 @@ def _current_folder() -> str:
 
 def _fault(error: Exception, argv: Sequence[str]) -> InternalError:
     """The sentence that names the error, its place in the code, and where the report is."""
-    what = redact(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
-    what = " ".join(what.split())[:MESSAGE_LENGTH].rstrip(".")
+    message = redact(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+    message = " ".join(message.split())[:MESSAGE_LENGTH].rstrip(".")
     where = _place_in_code(error)
-    problem = f"build-matrix failed unexpectedly: {what}{f' ({where})' if where else ''}."
+    problem = f"build-matrix failed unexpectedly: {message}{f' ({where})' if where else ''}."
     path = _keep(_report(error, argv), argv)
     if path is None:
         return InternalError(problem, "No report could be written. Report this with the line above.")
@@ -77,11 +77,11 @@ def _fault(error: Exception, argv: Sequence[str]) -> InternalError:
 def _place_in_code(error: Exception) -> str:
     """``module.py:line`` of the innermost frame that belongs to this package."""
     package = Path(__file__).parents[1]
-    own = ""
+    place = ""
     for frame in traceback.extract_tb(error.__traceback__):
         with contextlib.suppress(ValueError):
-            own = f"{Path(frame.filename).relative_to(package.parent)}:{frame.lineno}"
-    return own
+            place = f"{Path(frame.filename).relative_to(package.parent)}:{frame.lineno}"
+    return place
 
 
 def _report(error: Exception, argv: Sequence[str]) -> str:

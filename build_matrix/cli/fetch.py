@@ -90,8 +90,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     requests = requests_of_matrix(request, cell, machine.platform) if every or cell else {"": request}
     context = open_context(store_folder, make_reporter(), machine)
     platform = find_platform(machine.platform).name
-    targets = [Target(one, platform) for one in pythons]
-    obtain = (lambda _: None) if only_list else partial(context.downloads.fetch, what="toolkit")
+    targets = [Target(minor, platform) for minor in pythons]
+    obtain = (lambda _: None) if only_list else partial(context.downloads.fetch, label="toolkit")
     files = needed_files(context, requests.values(), targets, obtain)
     if folder and not only_list:
         put(files, folder, context.downloads)
@@ -102,15 +102,15 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         print_files(files)
 
 
-def parse_pythons(given: Sequence[str] | None) -> tuple[str, ...]:
+def parse_pythons(versions: Sequence[str] | None) -> tuple[str, ...]:
     """Minor versions of CPython, this one when none is given; raises ConfigurationError."""
     from build_matrix.errors import ConfigurationError
 
-    if not given:
+    if not versions:
         return (f"{sys.version_info.major}.{sys.version_info.minor}",)
-    if wrong := [text for text in given if text not in PYTHONS]:
+    if wrong := [text for text in versions if text not in PYTHONS]:
         raise ConfigurationError(f"The locks have no files for --python {wrong[0]}.", f"Use {', '.join(PYTHONS)}.")
-    return tuple(dict.fromkeys(given))
+    return tuple(dict.fromkeys(versions))
 
 
 def explain(files: list[Component], folder: Path, reporter: Reporter) -> None:
@@ -149,9 +149,9 @@ def print_files(files: list[Component]) -> None:
 
     table = Table("file", "MB", "sha256", "origin", "package URL", box=None, pad_edge=False, header_style="bold")
     for file in files:
-        one = row(file)
-        size = f"{one.size / 1e6:.1f}" if one.size else ""
-        table.add_row(*map(Text, (one.place, size, one.sha256, one.origin, one.purl)))
+        item = row(file)
+        size = f"{item.size / 1e6:.1f}" if item.size else ""
+        table.add_row(*map(Text, (item.place, size, item.sha256, item.origin, item.purl)))
     console = standard_output()
     console.width = max(console.width, LIST_WIDTH)
     console.print(table)

@@ -47,7 +47,7 @@ CudaOption = Annotated[
     typer.Option(
         "--cuda",
         metavar="VERSION",
-        help="CUDA version or family: 13.1, or 13.",
+        help="CUDA version, such as 13.1, or 13 for any 13.x.",
         show_default="what the driver supports",
     ),
 ]
@@ -81,7 +81,7 @@ ProfileOption = Annotated[
         help="Build profile: release, or check, which compiles faster and must not be released.",
     ),
 ]
-AllOption = Annotated[bool, typer.Option("--all", help="Use every cell of the release in matrix.toml.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Use all cells of the set 'release' in matrix.toml.")]
 CellOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -89,12 +89,17 @@ CellOption = Annotated[
     ),
 ]
 IgnoreDriverOption = Annotated[
-    bool, typer.Option("--ignore-driver", help="Build also what this machine's driver and GPU cannot run.")
+    bool, typer.Option("--ignore-driver", help="Build even if this machine's driver or GPU cannot run the wheel.")
 ]
 JobsOption = Annotated[
     int | None,
     typer.Option(
-        "--jobs", metavar="N", min=1, max=MOST_JOBS, help="Number of parallel compile jobs.", show_default="CPU count"
+        "--jobs",
+        metavar="N",
+        min=1,
+        max=MOST_JOBS,
+        help="Number of parallel compile jobs.",
+        show_default="CPU count, if memory suffices",
     ),
 ]
 SandboxOption = Annotated[
@@ -118,8 +123,8 @@ CacheProgramOption = Annotated[
     typer.Option(
         "--cache-program",
         metavar="NAME",
-        help="Use only this compile cache: ccache or sccache.",
-        show_default="whichever fits",
+        help="Use only this program as compile cache: ccache or sccache.",
+        show_default="what suits the wheel",
     ),
 ]
 RemoteCacheOption = Annotated[
@@ -193,10 +198,10 @@ def parse_request(
     )
 
 
-def parse_defines(given: list[str]) -> dict[str, str]:
+def parse_defines(definitions: list[str]) -> dict[str, str]:
     """``NAME=VALUE`` texts as a mapping; raises ConfigurationError, also for a name with two different values."""
     defines: dict[str, str] = {}
-    for text in given:
+    for text in definitions:
         name, equals, value = text.partition("=")
         if not (equals and value and DEFINE_NAME.fullmatch(name)):
             raise ConfigurationError(f"--define {text!r} is not NAME=VALUE.", "Write it as --define GGML_AVX512=ON.")

@@ -58,10 +58,10 @@ def name_of(module: ModuleType) -> str:
 def parameters(command: Callable[..., None]) -> Iterator[Parameter]:
     """The arguments and options of a subcommand, as it declares them to typer."""
     defaults = inspect.signature(command).parameters
-    for name, given in typing.get_type_hints(command, include_extras=True).items():
+    for name, annotation in typing.get_type_hints(command, include_extras=True).items():
         # Before Python 3.11 a default of None puts the hint into an Optional: https://github.com/python/cpython/issues/90353
-        inner = [part for part in typing.get_args(given) if typing.get_origin(part) is typing.Annotated]
-        hint = inner[0] if inner else given
+        inner = [part for part in typing.get_args(annotation) if typing.get_origin(part) is typing.Annotated]
+        hint = inner[0] if inner else annotation
         info = next((item for item in typing.get_args(hint) if isinstance(item, OptionInfo | ArgumentInfo)), None)
         if info:
             yield _parameter(name, info, typing.get_args(hint)[0], defaults[name].default)
@@ -89,14 +89,16 @@ def _parameter(name: str, info: OptionInfo | ArgumentInfo, hint: Any, default: A
 
 
 def _section(module: Any) -> Iterator[str]:
-    listed = sorted(parameters(module.command), key=lambda one: one.is_option)
-    arguments = [f"[{one.names[0]}{'…' if one.several else ''}]" for one in listed if not one.is_option]
+    listed = sorted(parameters(module.command), key=lambda parameter: parameter.is_option)
+    arguments = [
+        f"[{parameter.names[0]}{'…' if parameter.several else ''}]" for parameter in listed if not parameter.is_option
+    ]
     yield from (f"## {name_of(module)}", "", f"`{' '.join([name_of(module), *arguments, '[OPTIONS]'])}`", "")
     yield from (inspect.getdoc(module.command) or "", "", "| option | meaning | default |", "|---|---|---|")
-    for one in listed:
-        names = ", ".join(f"`{name} {one.value}`" if one.value else f"`{name}`" for name in one.names)
-        variable = f" Environment: `{one.variable}`." if one.variable else ""
-        yield f"| {names} | {_cell(one.help)}{variable} | {_cell(one.default)} |"
+    for parameter in listed:
+        names = ", ".join(f"`{name} {parameter.value}`" if parameter.value else f"`{name}`" for name in parameter.names)
+        variable = f" Environment: `{parameter.variable}`." if parameter.variable else ""
+        yield f"| {names} | {_cell(parameter.help)}{variable} | {_cell(parameter.default)} |"
     yield ""
 
 

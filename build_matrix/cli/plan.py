@@ -76,7 +76,7 @@ def print_plan(plan: Plan) -> None:
     for fact in shared:
         console.print(f"none of them: {fact}", highlight=False, markup=False)
     for fact in _not_known(plan):
-        console.print(f"not known: {fact}", highlight=False, markup=False)
+        console.print(fact, highlight=False, markup=False)
     for note in plan.notes:
         console.print(note, highlight=False, markup=False)
     if plan.cell:
@@ -88,7 +88,7 @@ def print_plan(plan: Plan) -> None:
 def _shared(plan: Plan) -> list[str]:
     """What rules out every toolkit, such as a missing compiler: printed once, not in each row."""
     facts = [[finding.fact for finding in candidate.failed()] for candidate in plan.candidates]
-    return [fact for fact in facts[0] if len(facts) > 1 and all(fact in others for others in facts)]
+    return [fact for fact in facts[0] if len(facts) > 1 and all(fact in row for row in facts)]
 
 
 def _not_known(plan: Plan) -> list[str]:

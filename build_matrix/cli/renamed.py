@@ -26,7 +26,7 @@ class CommandWithOldNames(TyperCommand):
         """Parse the arguments with current names; each old name that was used gives a hint on standard error."""
         options = {name: option for option in self.params for name in (*option.opts, *option.secondary_opts)}
         renamed = {old: new for old, new in RENAMED.items() if new in options}
-        valued = {name for name, one in options.items() if isinstance(one, TyperOption) and not one.is_flag}
+        valued = {name for name, option in options.items() if isinstance(option, TyperOption) and not option.is_flag}
         current, used = current_names(args, renamed, valued)
         for old in used:
             write_error(f"{old} is now {renamed[old]}; the old name stops working in the next release.\n")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     wheel: Annotated[
         Path | None,
-        typer.Argument(help="A wheel with its record next to it.", show_default="build a cell twice"),
+        typer.Argument(help="A wheel with its record next to it.", show_default="build one twice"),
     ] = None,
     cuda: CudaOption = "",
     llama: LlamaOption = "",
@@ -41,7 +41,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     folder: WheelsOption = WHEELS,
     store_folder: StoreOption = None,
 ) -> None:
-    """Build a wheel again from its record, or a cell twice under varied conditions; exit code 8 if the bytes differ."""
+    """Rebuild a wheel from its record, or build one twice under varied conditions; exit code 8 if the bytes differ."""
     from build_matrix.pipeline.reproduce import rebuild, vary
     from build_matrix.report import make_reporter
 
@@ -64,5 +64,5 @@ def print_variations(variations: tuple[Variation, ...]) -> None:
     for name in ("varied", "first build", "second build"):
         table.add_column(name, overflow="fold")
     for item in variations:
-        table.add_row(item.what, item.first, f"the same: {item.why_not}" if item.why_not else item.second)
+        table.add_row(item.name, item.first, f"the same: {item.why_not}" if item.why_not else item.second)
     standard_output().print(table)

@@ -19,9 +19,7 @@ def command(
     folder: WheelsOption = WHEELS,
     model: Annotated[
         Path | None,
-        typer.Option(
-            "--model", metavar="FILE", help="Also load this GGUF model and compute with it.", show_default="none"
-        ),
+        typer.Option("--model", metavar="FILE", help="Also run this GGUF model.", show_default="none"),
     ] = None,
     require_gpu: RequireGpuOption = False,  # noqa: FBT002 - typer's way
     as_json: JsonOption = False,  # noqa: FBT002 - typer's way

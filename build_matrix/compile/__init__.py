@@ -78,21 +78,21 @@ def _build(context: Context, inputs: BuildInputs, conditions: Conditions) -> Pat
     with choose_programs(context, compilation) as choice, log_path.open("w", encoding="utf-8") as log:
         for note in choice.notes:
             reporter.say(f"  compile cache: {note}")
-        done, watch = compilation.run(choice, reporter, log)
-    if done.code:
-        raise _failure(compilation, done, log_path, store.root)
+        result, watch = compilation.run(choice, reporter, log)
+    if result.code:
+        raise _failure(compilation, result, log_path, store.root)
     if use := cache_use(folder):
         reporter.say(f"  compile cache: {use}")
     facts = watch.facts or watch.check()
     (folder / "out" / FACTS).write_bytes(msgspec.json.encode(msgspec.structs.replace(facts, steps=watch.steps)))
-    kept = store.keep("raw", digest, folder / "out")
+    stored = store.keep("raw", digest, folder / "out")
     shutil.rmtree(folder, ignore_errors=True)
-    return kept
+    return stored
 
 
-def _failure(compilation: Compilation, done: Completed, log: Path, store: Path) -> BuildMatrixError:
+def _failure(compilation: Compilation, result: Completed, log: Path, store: Path) -> BuildMatrixError:
     """Why it failed."""
-    if done.code == NETWORK and compilation.view.before:
+    if result.code == NETWORK and compilation.view.before:
         shutil.rmtree(
             compilation.folder / "build", ignore_errors=True
         )  # it may hold what was decided without an answer

@@ -79,8 +79,8 @@ class CacheChoice(NamedTuple):
 
 def cache_program(name: CacheProgram) -> Path | None:
     """The program of this tool's own environment; None where its package has none for the platform."""
-    found = shutil.which(name, path=str(Path(sys.executable).parent))
-    return Path(found) if found else None
+    program = shutil.which(name, path=str(Path(sys.executable).parent))
+    return Path(program) if program else None
 
 
 def choose_cache(
@@ -98,8 +98,8 @@ def choose_cache(
 
     ccache = usable("ccache") if "ccache" in cache.programs else None
     shared = bool(remote and remote.program == "sccache")
-    wanted = "sccache" in cache.programs and (shared or not ccache or len(inputs.cell.architectures) > 1)
-    sccache = usable("sccache") if wanted else None
+    use_sccache = "sccache" in cache.programs and (shared or not ccache or len(inputs.cell.architectures) > 1)
+    sccache = usable("sccache") if use_sccache else None
     if remote and not (sccache if shared else ccache):
         notes.append(f"without the remote cache: it needs {remote.program}")
     return CacheChoice(ccache, sccache, behind_all=shared, notes=tuple(notes))

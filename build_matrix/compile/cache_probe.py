@@ -52,13 +52,13 @@ def _try(name: CacheProgram, program: Path, inputs: BuildInputs, folder: Path) -
         (folder / place).mkdir()
     (folder / "src" / "kernel.cu").write_text(KERNEL, encoding="utf-8")
     without = CacheChoice()
-    alone = CacheChoice(ccache=program) if name == "ccache" else CacheChoice(sccache=program)
+    with_cache = CacheChoice(ccache=program) if name == "ccache" else CacheChoice(sccache=program)
     with tempfile.TemporaryDirectory() as short:  # a socket's path may have 107 bytes
         attempt = partial(_compile, inputs, folder, Path(short) / "socket")
-        for title, choice in (("without", without), ("first", alone), ("second", alone)):
-            done = attempt(title, choice)
-            if done.code:
-                message = next((line for line in done.tail if line.strip()), f"exit code {done.code}")
+        for title, choice in (("without", without), ("first", with_cache), ("second", with_cache)):
+            result = attempt(title, choice)
+            if result.code:
+                message = next((line for line in result.tail if line.strip()), f"exit code {result.code}")
                 return f"a small kernel could not be compiled with it: {message.strip()}"
     if not cache_use(folder).hits:
         return "it does not find a small kernel that it has compiled before"
@@ -80,8 +80,8 @@ def _compile(inputs: BuildInputs, folder: Path, socket: Path, title: str, choice
     variables["TMPDIR"] = str(folder)
     variables |= cache_environment(choice, CompileCache(folder=folder / "cache"), None, inputs, folder)
     variables["SCCACHE_SERVER_UDS"] = str(socket)
-    done = run([*argv, "-o", "kernel.o"], env=variables, cwd=folder / "build", timeout=SECONDS)
-    if done.code:
-        return done
+    result = run([*argv, "-o", "kernel.o"], env=variables, cwd=folder / "build", timeout=SECONDS)
+    if result.code:
+        return result
     link: list[str | Path] = [inputs.compiler.cxx, "-shared", "-s", "-nostdlib", "-Wl,--build-id=none"]
     return run([*link, "-o", folder / f"{title}.so", "kernel.o"], env=variables, cwd=folder / "build", timeout=SECONDS)

@@ -41,11 +41,13 @@ class Compilation(NamedTuple):
 
     def run(self, choice: CacheChoice, reporter: Reporter, log: TextIO) -> tuple[Completed, Watch]:
         """Compile to the end, without sccache where its server does not start; raises CompileError."""
-        done, watch = self._attempt(choice, reporter, log)
-        if done.code == FAILED and choice.sccache:
-            reporter.say(f"  compile cache: without sccache: {done.tail[-2] if len(done.tail) > 1 else done.output}")
+        result, watch = self._attempt(choice, reporter, log)
+        if result.code == FAILED and choice.sccache:
+            reporter.say(
+                f"  compile cache: without sccache: {result.tail[-2] if len(result.tail) > 1 else result.output}"
+            )
             return self._attempt(choice._replace(sccache=None, behind_all=False), reporter, log)
-        return done, watch
+        return result, watch
 
     def _attempt(self, choice: CacheChoice, reporter: Reporter, log: TextIO) -> tuple[Completed, Watch]:
         lay_out(self.inputs, self.folder, self.view.work, choice)
@@ -65,7 +67,7 @@ class Compilation(NamedTuple):
         return variables | {MARK: str(self.folder)} | cache
 
 
-def lay_out(inputs: BuildInputs, folder: Path, seen: Path, choice: CacheChoice) -> None:
+def lay_out(inputs: BuildInputs, folder: Path, work: Path, choice: CacheChoice) -> None:
     """Sources, an empty output folder, CMake's File API query; what an interrupted run has built is kept."""
     ready = folder / "src.ready"
     if not ready.exists():
@@ -74,7 +76,7 @@ def lay_out(inputs: BuildInputs, folder: Path, seen: Path, choice: CacheChoice) 
         ready.touch()
     build = folder / "build"
     place = folder / "seen-as"
-    configured = f"{seen} {choice.first}"
+    configured = f"{work} {choice.first}"
     same_place = place.exists() and place.read_text() == configured
     if not (same_place and (build / "build.ninja").exists()):  # an interrupted configuration is not worth keeping
         shutil.rmtree(build, ignore_errors=True)
@@ -111,9 +113,9 @@ class Watch:
             steps = planned_steps(self._build, architectures, self._folders)
             earlier = self._times.earlier()
             self._planned = {output: step for output, step in steps.items() if output not in earlier}
-        done, self.steps = int(match[1]), int(match[2])
-        left = seconds_left(self._planned, self._times.read(), self._jobs)
-        self._meter.update(done, self.steps, left)
+        completed, self.steps = int(match[1]), int(match[2])
+        remaining = seconds_left(self._planned, self._times.read(), self._jobs)
+        self._meter.update(completed, self.steps, remaining)
 
     def check(self) -> BuildFacts:
         """What CMake chose; raises CompileError when that is not what was asked."""

@@ -28,8 +28,8 @@ def write_query(build: Path) -> None:
         (folder / kind).touch()
 
 
-def read_facts(build: Path, seen: Path | None = None) -> BuildFacts:
-    """CMake's answers from ``build``, which CMake saw as ``seen``; raises CompileError when there are none."""
+def read_facts(build: Path, cmake_path: Path | None = None) -> BuildFacts:
+    """CMake's answers from ``build``, which CMake saw as ``cmake_path``; raises CompileError when there are none."""
     reply = build / API / "reply"
     indexes = sorted(reply.glob("index-*.json"))
     if not indexes:
@@ -46,7 +46,9 @@ def read_facts(build: Path, seen: Path | None = None) -> BuildFacts:
         generator=index["cmake"]["generator"]["name"],
         architectures=_architectures(reply, codemodel),
         cuda_compiler=compilers["CUDA"]["path"],
-        cuda_compiler_version=_cuda_version(build, seen or build, _read(reply / answers["cmakeFiles-v1"]["jsonFile"])),
+        cuda_compiler_version=_cuda_version(
+            build, cmake_path or build, _read(reply / answers["cmakeFiles-v1"]["jsonFile"])
+        ),
         cxx_compiler_version=compilers["CXX"]["version"],
         cmake_version=index["cmake"]["version"]["string"],
         steps=0,
@@ -55,22 +57,22 @@ def read_facts(build: Path, seen: Path | None = None) -> BuildFacts:
 
 def check_facts(facts: BuildFacts, cell: Cell, toolchain: Toolchain) -> None:
     """Check that CMake chose what was asked of it; raises CompileError naming what differs."""
-    wanted = tuple(sorted(a.cmake for a in cell.architectures))
+    requested = tuple(sorted(a.cmake for a in cell.architectures))
     expectations = (
         ("generator", facts.generator, "Ninja"),
-        ("architectures", facts.architectures, wanted),
+        ("architectures", facts.architectures, requested),
         ("CUDA compiler", facts.cuda_compiler, str(toolchain.nvcc)),
         ("CUDA compiler version", facts.cuda_compiler_version, toolchain.nvcc_version),
     )
-    for name, found, expected in expectations:
-        if found != expected:
+    for name, actual, expected in expectations:
+        if actual != expected:
             raise CompileError(
-                f"CMake chose another {name}: {found} instead of {expected}.",
+                f"CMake chose another {name}: {actual} instead of {expected}.",
                 "Nothing was compiled. Remove the last --define, or report this with the full log.",
             )
 
 
-def _cuda_version(build: Path, seen: Path, files: dict[str, Any]) -> str:
+def _cuda_version(build: Path, cmake_path: Path, files: dict[str, Any]) -> str:
     """Version of nvcc, from the file in which CMake wrote what it found; the File API lists it among its inputs.
 
     llama.cpp enables CUDA in a subfolder, and then the toolchains answer leaves the version out.
@@ -78,7 +80,7 @@ def _cuda_version(build: Path, seen: Path, files: dict[str, Any]) -> str:
     for entry in files["inputs"]:
         if entry["path"].endswith("/CMakeCUDACompiler.cmake"):
             path = Path(entry["path"])
-            path = build / (path.relative_to(seen) if path.is_relative_to(seen) else path)
+            path = build / (path.relative_to(cmake_path) if path.is_relative_to(cmake_path) else path)
             match = _CUDA_VERSION.search(path.read_text(encoding="utf-8"))
             return match["version"] if match else ""
     return ""
@@ -86,14 +88,14 @@ def _cuda_version(build: Path, seen: Path, files: dict[str, Any]) -> str:
 
 def _architectures(reply: Path, codemodel: dict[str, Any]) -> tuple[str, ...]:
     """The architectures in the CUDA compile lines of all targets, as CMake writes them."""
-    found: set[str] = set()
+    names: set[str] = set()
     for entry in codemodel["configurations"][0]["targets"]:
         for group in _read(reply / entry["jsonFile"]).get("compileGroups", []):
             if group["language"] != "CUDA":
                 continue
             for fragment in group.get("compileCommandFragments", []):
-                found |= {_cmake_name(gencode["code"]) for gencode in _GENCODE.finditer(fragment["fragment"])}
-    return tuple(sorted(found))
+                names |= {_cmake_name(gencode["code"]) for gencode in _GENCODE.finditer(fragment["fragment"])}
+    return tuple(sorted(names))
 
 
 def _cmake_name(code: str) -> str:

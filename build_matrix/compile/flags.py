@@ -95,11 +95,11 @@ def gencodes(release: LlamaRelease, architectures: Iterable[Architecture]) -> tu
 
     Of architectures with the same PTX only the oldest is compiled; the machine code of all is assembled from it.
     """
-    wanted = tuple(architectures)
-    plain = {one.number for one in wanted if one.kind == "real" and not one.feature}
+    requested = tuple(architectures)
+    plain = {a.number for a in requested if a.kind == "real" and not a.feature}
     shared = [plain.intersection(group) for group in release.same_ptx]
     oldest = {f"sm_{number}": min(group) for group in shared for number in group}
-    return tuple(f"arch=compute_{oldest.get(one.code, one.number)}{one.feature},code={one.code}" for one in wanted)
+    return tuple(f"arch=compute_{oldest.get(a.code, a.number)}{a.feature},code={a.code}" for a in requested)
 
 
 def command(inputs: BuildInputs, work: Path, runpath: Sequence[str]) -> list[str]:
@@ -176,7 +176,7 @@ def portable(values: dict[str, str], inputs: BuildInputs, work: Path) -> dict[st
 
 
 def environment(build: BuildEnvironment, compiler: HostCompiler, work: Path, jobs: int) -> dict[str, str]:
-    """The whole environment of the compilation: nothing of the surroundings but the host compiler's folder."""
+    """The whole environment of the compilation: nothing of the user's but the host compiler's folder."""
     folders = [str(build.bin), str(Path(compiler.cxx).parent)]
     folders += [folder for folder in ("/usr/bin", "/bin") if folder not in folders and Path(folder).is_dir()]
     return {

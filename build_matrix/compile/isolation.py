@@ -27,12 +27,12 @@ def fixed_places(inputs: BuildInputs, work: Path, door: tuple[str, int] | None =
     ``door`` is the one host and port that can be reached.
     """
     binds = {work: WORK, inputs.toolchain.root: TOOLKIT, inputs.sysroot.root: SYSROOT}
-    seen = msgspec.structs.replace(
+    visible = msgspec.structs.replace(
         inputs,
         toolchain=msgspec.structs.replace(inputs.toolchain, root=TOOLKIT),
         sysroot=msgspec.structs.replace(inputs.sysroot, root=SYSROOT),
     )
-    return View(seen, WORK, sandbox(inputs.environment.python, binds, WORK / "src", door))
+    return View(visible, WORK, sandbox(inputs.environment.python, binds, WORK / "src", door))
 
 
 def real_places(inputs: BuildInputs, work: Path) -> View:

@@ -7,10 +7,10 @@ from __future__ import annotations
 BYTES_PER_JOB = 1_500_000_000
 
 
-def choose_jobs(asked: int | None, cpus: int, memory_free: int) -> tuple[int, str]:
+def choose_jobs(requested: int | None, cpus: int, memory_free: int) -> tuple[int, str]:
     """Compilers at a time, and why there are fewer than CPUs, if there are; ``memory_free`` in bytes (0: unknown)."""
-    if asked:
-        return asked, ""
+    if requested:
+        return requested, ""
     held = max(1, memory_free // BYTES_PER_JOB) if memory_free else cpus
     if held >= cpus:
         return cpus, ""

@@ -94,9 +94,9 @@ def source_size(source: Path, folders: Mapping[Path, Path]) -> int:
 
 def real_path(path: Path, folders: Mapping[Path, Path]) -> Path:
     """Where a path lies that the compilers see."""
-    for seen, real in folders.items():
-        if path.is_relative_to(seen):
-            return real / path.relative_to(seen)
+    for visible, real in folders.items():
+        if path.is_relative_to(visible):
+            return real / path.relative_to(visible)
     return path
 
 
@@ -105,21 +105,21 @@ def seconds_left(steps: Mapping[str, Step], times: Mapping[str, float], jobs: in
 
     ``times`` are the seconds that those took which are done.
     """
-    done = {output: step for output, step in steps.items() if output in times}
-    if not done:
+    completed = {output: step for output, step in steps.items() if output in times}
+    if not completed:
         return None
-    overall = _ratio(done, times)
-    left = 0.0
+    overall = _ratio(completed, times)
+    remaining = 0.0
     for language in {step.language for step in steps.values()}:
-        own = {output: step for output, step in done.items() if step.language == language}
-        weight = sum(step.expected for step in own.values())
-        ratio = (_ratio(own, times) * weight + overall * WEIGHT_OF_ALL) / (weight + WEIGHT_OF_ALL)
+        same_language = {output: step for output, step in completed.items() if step.language == language}
+        weight = sum(step.expected for step in same_language.values())
+        ratio = (_ratio(same_language, times) * weight + overall * WEIGHT_OF_ALL) / (weight + WEIGHT_OF_ALL)
         rest = (step for output, step in steps.items() if output not in times and step.language == language)
-        left += ratio * sum(step.expected for step in rest)
-    return left / jobs
+        remaining += ratio * sum(step.expected for step in rest)
+    return remaining / jobs
 
 
-def _ratio(done: Mapping[str, Step], times: Mapping[str, float]) -> float:
+def _ratio(completed: Mapping[str, Step], times: Mapping[str, float]) -> float:
     """How many times as long as expected these took; 1 for none."""
-    expected = sum(step.expected for step in done.values())
-    return sum(times[output] for output in done) / expected if expected else 1.0
+    expected = sum(step.expected for step in completed.values())
+    return sum(times[output] for output in completed) / expected if expected else 1.0

@@ -19,7 +19,8 @@ from pathlib import Path
 FAILED = 97  # exit code: the server did not start, and the command was not run
 END = "--"
 SOCKET = "SCCACHE_SERVER_UDS"
-KEPT = {SOCKET, "SCCACHE_C_CUSTOM_CACHE_BUSTER"}  # what the server's clients need; the rest may hold passwords
+# What the server's clients need; the rest may hold passwords.
+CLIENT_VARIABLES = {SOCKET, "SCCACHE_C_CUSTOM_CACHE_BUSTER"}
 START_SECONDS = 20.0
 ORPHAN_SECONDS = "30"  # how long a server may idle that a client started in place of one that died
 
@@ -48,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
         variables = {
             name: value
             for name, value in os.environ.items()
-            if name in KEPT or not name.startswith(("SCCACHE_", "AWS_"))
+            if name in CLIENT_VARIABLES or not name.startswith(("SCCACHE_", "AWS_"))
         }
         variables["SCCACHE_IDLE_TIMEOUT"] = ORPHAN_SECONDS
         command = list(argv[end + 1 :])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from build_matrix.diagnosis.causes import by_code, by_text, cause
-from build_matrix.model import DriverEvidence, Finding, Gpu, PciGpu, Surroundings
+from build_matrix.model import DriverEvidence, Finding, Gpu, HostEnvironment, PciGpu
 
 OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
 NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
@@ -27,7 +27,7 @@ PROGRAM_BITS = 64
 CONTROL_REFUSED = frozenset({17, 999})  # NVML_ERROR_OPERATING_SYSTEM, NVML_ERROR_UNKNOWN
 DEVICE_ORDERS = frozenset({"", "FASTEST_FIRST", "PCI_BUS_ID"})
 SANDBOXES = frozenset({"flatpak", "snap"})
-# What gives the GPU to a process is not the same everywhere: causes by Surroundings.container, and for all others.
+# What gives the GPU to a process is not the same everywhere: causes by HostEnvironment.container, and for all others.
 WITHOUT_DRIVER = {
     "lxc": "LXC without the driver",
     "flatpak": "flatpak without the driver",
@@ -44,31 +44,31 @@ WITHOUT_GPU = {
 }
 
 
-def explain(evidence: DriverEvidence, surroundings: Surroundings, listed: Sequence[Gpu] = ()) -> Finding | None:
+def explain(evidence: DriverEvidence, environment: HostEnvironment, listed: Sequence[Gpu] = ()) -> Finding | None:
     """Why CUDA does not work, from the evidence; None where it works, and where nothing was queried.
 
     ``listed`` are the GPUs that NVML lists.
     """
     if evidence.library_error:
-        return _not_loaded(evidence, surroundings)
+        return _not_loaded(evidence, environment)
     if code := evidence.init_error:
-        return _known_to_nvml(evidence, surroundings) or _refused(code, evidence, surroundings, listed)
+        return _known_to_nvml(evidence, environment) or _refused(code, evidence, environment, listed)
     if evidence.cuda_problem:
-        return _known_to_nvml(evidence, surroundings) or cause("driver without answer").finding(
+        return _known_to_nvml(evidence, environment) or cause("driver without answer").finding(
             problem=evidence.cuda_problem
         )
     if evidence.init_error == 0 and not evidence.visible:
-        return _no_gpu(evidence, surroundings, listed)
+        return _no_gpu(evidence, environment, listed)
     return _without_version(evidence)
 
 
-def _known_to_nvml(evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
+def _known_to_nvml(evidence: DriverEvidence, environment: HostEnvironment) -> Finding | None:
     """What NVML reports of a failure for which the driver library has only a general code, or no result at all."""
     code = evidence.init_error or 0
     name = NVML_CAUSES.get(evidence.nvml_error or 0)
     if not name or (code and code not in GENERAL_CODES):
         return None
-    return _device_files(code, evidence, surroundings) or cause(name).finding(evidence.nvml_problem)
+    return _device_files(code, evidence, environment) or cause(name).finding(evidence.nvml_problem)
 
 
 def _without_version(evidence: DriverEvidence) -> Finding | None:
@@ -97,9 +97,9 @@ def hints_at_gpu(evidence: DriverEvidence) -> bool:
     )
 
 
-def unknown_order(evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
+def unknown_order(evidence: DriverEvidence, environment: HostEnvironment) -> Finding | None:
     """Whether a value of CUDA_DEVICE_ORDER that the driver does not know explains its error 101."""
-    order = surroundings.device_order
+    order = environment.device_order
     if evidence.init_error != INVALID_DEVICE or order in DEVICE_ORDERS:
         return None
     return cause("unknown device order").finding(order=order)
@@ -108,20 +108,20 @@ def unknown_order(evidence: DriverEvidence, surroundings: Surroundings) -> Findi
 # --- libcuda.so.1 cannot be loaded ---------------------------------------------------------------------
 
 
-def _not_loaded(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
+def _not_loaded(evidence: DriverEvidence, environment: HostEnvironment) -> Finding:
     error = evidence.library_error
     if not library_absent(evidence):
-        if surroundings.container not in {"", *WITHOUT_DRIVER} and error.endswith("file too short"):
+        if environment.container not in {"", *WITHOUT_DRIVER} and error.endswith("file too short"):
             return cause("empty library in the image").finding()
         if "failed to map segment" in error:
             return cause("driver library on noexec").finding(error=error.removeprefix("libcuda.so.1: "))
         return cause("broken library").finding(error=error.removeprefix("libcuda.so.1: "))
-    return _off_the_path(evidence, surroundings) or _absent(evidence, surroundings)
+    return _off_the_path(evidence, environment) or _absent(evidence, environment)
 
 
-def _off_the_path(evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
-    folders = [one.path.rpartition("/")[0] for one in evidence.libraries if one.bits == PROGRAM_BITS]
-    if surroundings.wsl and any(f"{folder}/".startswith(WSL_FOLDER) for folder in folders):
+def _off_the_path(evidence: DriverEvidence, environment: HostEnvironment) -> Finding | None:
+    folders = [library.path.rpartition("/")[0] for library in evidence.libraries if library.bits == PROGRAM_BITS]
+    if environment.wsl and any(f"{folder}/".startswith(WSL_FOLDER) for folder in folders):
         return cause("WSL library off the loader path").finding()
     if folders:
         return cause("library off the loader path").finding(folder=folders[0])
@@ -130,38 +130,38 @@ def _off_the_path(evidence: DriverEvidence, surroundings: Surroundings) -> Findi
     return None
 
 
-def _absent(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
-    if surroundings.container in SANDBOXES:
-        return without_driver(surroundings)
-    if surroundings.container and not (surroundings.container == "lxc" and _other_parts(evidence)):
-        return _container_without_library(evidence, surroundings)
-    if surroundings.wsl:
-        return _wsl(evidence, surroundings)
+def _absent(evidence: DriverEvidence, environment: HostEnvironment) -> Finding:
+    if environment.container in SANDBOXES:
+        return without_driver(environment)
+    if environment.container and not (environment.container == "lxc" and _other_parts(evidence)):
+        return _container_without_library(evidence, environment)
+    if environment.wsl:
+        return _wsl(evidence, environment)
     if evidence.libraries:
         return cause("32-bit library").finding(path=evidence.libraries[0].path)
-    if what := _other_parts(evidence):
-        return cause("driver half installed").finding(what=what)
+    if parts := _other_parts(evidence):
+        return cause("driver half installed").finding(what=parts)
     return _no_driver(evidence)
 
 
-def _container_without_library(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
+def _container_without_library(evidence: DriverEvidence, environment: HostEnvironment) -> Finding:
     if _has_nvml(evidence) or evidence.nodes.get("nvidiactl") == "ok":
-        value = surroundings.container_capabilities
+        value = environment.container_capabilities
         return cause("container without compute").finding(
             evidence="" if value is None else f"NVIDIA_DRIVER_CAPABILITIES={value}"
         )
-    return without_driver(surroundings)
+    return without_driver(environment)
 
 
-def without_driver(surroundings: Surroundings) -> Finding:
+def without_driver(environment: HostEnvironment) -> Finding:
     """There is no driver library, and this is a container or a sandbox: the remedy is that of its kind."""
-    name = WITHOUT_DRIVER.get(surroundings.container)
-    return cause(name).finding() if name else cause("container without driver").finding(_runtime_evidence(surroundings))
+    name = WITHOUT_DRIVER.get(environment.container)
+    return cause(name).finding() if name else cause("container without driver").finding(_runtime_evidence(environment))
 
 
-def _without_gpu(surroundings: Surroundings) -> Finding:
-    name = WITHOUT_GPU.get(surroundings.container)
-    return cause(name).finding() if name else cause("container without GPU").finding(_runtime_evidence(surroundings))
+def _without_gpu(environment: HostEnvironment) -> Finding:
+    name = WITHOUT_GPU.get(environment.container)
+    return cause(name).finding() if name else cause("container without GPU").finding(_runtime_evidence(environment))
 
 
 def _other_parts(evidence: DriverEvidence) -> str:
@@ -190,21 +190,21 @@ def _reserved(gpus: tuple[PciGpu, ...]) -> Finding | None:
 # --- libcuda.so.1 answers an error ---------------------------------------------------------------------
 
 
-def _refused(code: int, evidence: DriverEvidence, surroundings: Surroundings, listed: Sequence[Gpu]) -> Finding:
+def _refused(code: int, evidence: DriverEvidence, environment: HostEnvironment, listed: Sequence[Gpu]) -> Finding:
     if code == STUB or "/stubs/" in evidence.library:
         return cause("stub library").finding(evidence=evidence.library)
     if code == DRIVER_MISMATCH:
-        return _mismatch(evidence, surroundings)
-    if code in NO_MODULE_CODES and _linux_driver_in_wsl(evidence, surroundings):
+        return _mismatch(evidence, environment)
+    if code in NO_MODULE_CODES and _linux_driver_in_wsl(evidence, environment):
         return cause("Linux driver in WSL").finding(library=evidence.library, code=code)
     if code == NO_DEVICE:
-        return _no_gpu(evidence, surroundings, listed)
-    specific = unknown_order(evidence, surroundings) or _device_files_refused(code, evidence, surroundings)
+        return _no_gpu(evidence, environment, listed)
+    specific = unknown_order(evidence, environment) or _device_files_refused(code, evidence, environment)
     return specific or _by_result(code, evidence)
 
 
-def _device_files_refused(code: int, evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
-    return _device_files(code, evidence, surroundings) if code in ACCESS_CODES else None
+def _device_files_refused(code: int, evidence: DriverEvidence, environment: HostEnvironment) -> Finding | None:
+    return _device_files(code, evidence, environment) if code in ACCESS_CODES else None
 
 
 def _by_result(code: int, evidence: DriverEvidence) -> Finding:
@@ -217,34 +217,34 @@ def _by_result(code: int, evidence: DriverEvidence) -> Finding:
     return cause("other driver error").finding(code=code)
 
 
-def _mismatch(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
+def _mismatch(evidence: DriverEvidence, environment: HostEnvironment) -> Finding:
     versions = ""
     if evidence.library_version and evidence.module_version:
         versions = f"library {evidence.library_version}, module {evidence.module_version}"
     if _is_compat(evidence.library):
         return cause("cuda-compat mismatch").finding(evidence=versions or evidence.library)
-    if _linux_driver_in_wsl(evidence, surroundings):
+    if _linux_driver_in_wsl(evidence, environment):
         return cause("Linux driver in WSL").finding(library=evidence.library, code=DRIVER_MISMATCH)
-    if surroundings.container and versions and evidence.library_version != evidence.module_version:
-        lxc = surroundings.container == "lxc"
+    if environment.container and versions and evidence.library_version != evidence.module_version:
+        lxc = environment.container == "lxc"
         return cause("driver of another version in LXC" if lxc else "driver in the image").finding(evidence=versions)
     return cause("driver mismatch").finding(evidence=", ".join(filter(None, (f"error {DRIVER_MISMATCH}", versions))))
 
 
-def _no_gpu(evidence: DriverEvidence, surroundings: Surroundings, listed: Sequence[Gpu]) -> Finding:
+def _no_gpu(evidence: DriverEvidence, environment: HostEnvironment, listed: Sequence[Gpu]) -> Finding:
     """Why the driver library shows no GPU: none was passed on, or the kernel module does not use it."""
     code = evidence.init_error or NO_DEVICE  # what a program meets where cuInit succeeds without a GPU
     if listed and all(gpu.mig for gpu in listed):
-        return _closed_files(evidence, surroundings) or _mig(listed)
-    if surroundings.container and not _gpu_nodes(evidence):
-        return _without_gpu(surroundings)
-    if surroundings.wsl:
-        return _wsl(evidence, surroundings)
-    if device_files := _device_files(code, evidence, surroundings):
+        return _closed_files(evidence, environment) or _mig(listed)
+    if environment.container and not _gpu_nodes(evidence):
+        return _without_gpu(environment)
+    if environment.wsl:
+        return _wsl(evidence, environment)
+    if device_files := _device_files(code, evidence, environment):
         return device_files
-    control_is_there = evidence.nodes.get("nvidiactl") != "missing"
-    if surroundings.container and control_is_there and evidence.nvml_error in CONTROL_REFUSED:
-        return _lost(surroundings, node="nvidiactl", error=f"NVML error {evidence.nvml_error}")
+    control_exists = evidence.nodes.get("nvidiactl") != "missing"
+    if environment.container and control_exists and evidence.nvml_error in CONTROL_REFUSED:
+        return _lost(environment, node="nvidiactl", error=f"NVML error {evidence.nvml_error}")
     return _not_operated(code, evidence, listed)
 
 
@@ -265,9 +265,9 @@ def _not_operated(code: int, evidence: DriverEvidence, listed: Sequence[Gpu]) ->
     return cause(name).finding(code=code)
 
 
-def _device_files(code: int, evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
+def _device_files(code: int, evidence: DriverEvidence, environment: HostEnvironment) -> Finding | None:
     """Whether device files explain it: some may not be opened, or are missing while the module is loaded."""
-    if (closed := _closed_files(evidence, surroundings)) or surroundings.wsl:  # WSL has none but /dev/dxg
+    if (closed := _closed_files(evidence, environment)) or environment.wsl:  # WSL has none but /dev/dxg
         return closed
     missing = [name for name, state in evidence.nodes.items() if state == "missing"]
     if not _gpu_nodes(evidence):
@@ -279,22 +279,22 @@ def _device_files(code: int, evidence: DriverEvidence, surroundings: Surrounding
     return cause("device files missing").finding(code=code, nodes=f"{names} {'is' if len(missing) == 1 else 'are'}")
 
 
-def _closed_files(evidence: DriverEvidence, surroundings: Surroundings) -> Finding | None:
+def _closed_files(evidence: DriverEvidence, environment: HostEnvironment) -> Finding | None:
     """Whether a device file may not be opened: by its permissions, or by the device cgroup of a container."""
     refused = [(name, state) for name, state in evidence.nodes.items() if state in REFUSED]
     if not refused:
         return None
     node, error = refused[0]
-    if surroundings.container in SANDBOXES or (surroundings.container and error == "EPERM"):
-        return _lost(surroundings, node=node, error=error)
+    if environment.container in SANDBOXES or (environment.container and error == "EPERM"):
+        return _lost(environment, node=node, error=error)
     return cause("device files closed").finding(node=node, error=error)
 
 
-def _lost(surroundings: Surroundings, *, node: str, error: str) -> Finding:
+def _lost(environment: HostEnvironment, *, node: str, error: str) -> Finding:
     """A container or a sandbox does not let its processes open a device file that is there."""
-    if surroundings.container in SANDBOXES:
+    if environment.container in SANDBOXES:
         return cause("sandbox may not open the GPU").finding(node=node, error=error)
-    name = "LXC lost the GPU" if surroundings.container == "lxc" else "container lost the GPU"
+    name = "LXC lost the GPU" if environment.container == "lxc" else "container lost the GPU"
     return cause(name).finding(node=node, error=error)
 
 
@@ -302,8 +302,8 @@ def _gpu_nodes(evidence: DriverEvidence) -> list[str]:
     return [name for name in evidence.nodes if name.removeprefix("nvidia").isdecimal()]
 
 
-def _linux_driver_in_wsl(evidence: DriverEvidence, surroundings: Surroundings) -> bool:
-    inside = surroundings.wsl and not surroundings.container
+def _linux_driver_in_wsl(evidence: DriverEvidence, environment: HostEnvironment) -> bool:
+    inside = environment.wsl and not environment.container
     return bool(inside and evidence.library) and not evidence.library.startswith(WSL_FOLDER)
 
 
@@ -316,16 +316,16 @@ def _has_nvml(evidence: DriverEvidence) -> bool:
     return evidence.nvml_error not in {None, NVML_WITHOUT_LIBRARY}
 
 
-def _runtime_evidence(surroundings: Surroundings) -> str:
+def _runtime_evidence(environment: HostEnvironment) -> str:
     """What NVIDIA's container runtime was configured with, where that gives no GPU."""
-    devices = surroundings.container_devices
+    devices = environment.container_devices
     if devices is None or devices.strip() not in NO_GPU_FROM_RUNTIME:
         return ""
     return f"NVIDIA_VISIBLE_DEVICES={devices!r}"
 
 
-def _wsl(evidence: DriverEvidence, surroundings: Surroundings) -> Finding:
-    if surroundings.wsl_1:
+def _wsl(evidence: DriverEvidence, environment: HostEnvironment) -> Finding:
+    if environment.wsl_1:
         return cause("WSL 1").finding()
     dxg_missing = evidence.nodes and "dxg" not in evidence.nodes
     return cause("WSL without a GPU").finding("/dev/dxg is missing" if dxg_missing else "")

@@ -44,7 +44,7 @@ def diagnose_installed(installed: InstalledLlama, machine: Machine, by_label: Se
     return findings or _offload(installed, machine)
 
 
-def _what(installed: InstalledLlama) -> str:
+def _title(installed: InstalledLlama) -> str:
     return f"llama-cpp-python {installed.version}".strip()
 
 
@@ -137,7 +137,7 @@ def _accepts(requires: str, version: str) -> bool:
 def _variable(installed: InstalledLlama) -> list[Finding]:
     if not installed.variable:
         return []
-    if not installed.variable_leads:
+    if not installed.variable_target_exists:
         return [cause("library folder absent").finding(variable=installed.variable)]
     if not installed.libraries:
         facts = {"variable": installed.variable, "folder": ", ".join(installed.places)}
@@ -181,23 +181,23 @@ def _missing(installed: InstalledLlama) -> list[Finding]:
     """Libraries that the loader does not find: by the folder that holds them, else by who brings them."""
     if installed.offload:  # a search of the package's own may have found them elsewhere
         return []
-    wanted = [library for library in installed.missing_libraries if _matters(library, installed)]
-    off = [library for library in wanted if library.folders]
+    relevant = [library for library in installed.missing_libraries if _matters(library, installed)]
+    off = [library for library in relevant if library.folders]
     findings = []
     for folder in dict.fromkeys(library.folders[0] for library in off):
         libraries = [library for library in off if library.folders[0] == folder]
         findings.append(cause("library off the path").finding(folder=folder, **_named(libraries)))
-    for libraries, provider in _by_provider([library for library in wanted if not library.folders]):
+    for libraries, provider in _by_provider([library for library in relevant if not library.folders]):
         remedy = _brought_by(libraries, provider, installed)
-        what = f"it is {provider.what}" if provider else ""
-        findings.append(cause("library missing").finding(what, remedy=remedy, **_named(libraries)))
+        evidence = f"it is {provider.title}" if provider else ""
+        findings.append(cause("library missing").finding(evidence, remedy=remedy, **_named(libraries)))
     return findings
 
 
 def _matters(library: MissingLibrary, installed: InstalledLlama) -> bool:
     """The driver's own libraries matter only to the import: that there is no driver is a finding on the machine."""
     provider = provider_of(library.name)
-    return not installed.imports or provider is None or provider.what != "NVIDIA's driver"
+    return not installed.imports or provider is None or provider.title != "NVIDIA's driver"
 
 
 def _named(libraries: Sequence[MissingLibrary]) -> dict[str, str]:
@@ -226,7 +226,7 @@ def _brought_by(libraries: Sequence[MissingLibrary], provider: Provider | None, 
         return f"It is not known which package provides it. {BUILD}"
     if provider.remedy:
         return provider.remedy
-    providers = [found for library in libraries if (found := provider_of(library.name))]
+    providers = [row for library in libraries if (row := provider_of(library.name))]
     groups = list(dict.fromkeys(row.projects_for(installed.cuda_family) for row in providers))
     if all(len(group) == 1 for group in groups):
         names = [f"'{name}'" if "<" in name else name for group in groups for name in group]
@@ -251,7 +251,7 @@ def _import(installed: InstalledLlama, known: Sequence[Finding]) -> list[Finding
         return []
     if installed.failure:
         return _raised(installed, known)
-    return [cause("not judged").finding(what=_what(installed), why="its import gave no result", remedy=REPORT)]
+    return [cause("not judged").finding(what=_title(installed), why="its import gave no result", remedy=REPORT)]
 
 
 def _raised(installed: InstalledLlama, known: Sequence[Finding]) -> list[Finding]:
@@ -279,8 +279,8 @@ def _evidence(installed: InstalledLlama) -> str:
     if not match:
         by_variable = f"the libraries are those that {installed.variable} selects; " if installed.variable else ""
         return by_variable + installed.failure
-    here = f" (it has up to {installed.symbol_version})" if installed.symbol_version else ""
-    return f"{match['version']} is not in {match['file']}{here}; {installed.failure}"
+    newest = f" (it has up to {installed.symbol_version})" if installed.symbol_version else ""
+    return f"{match['version']} is not in {match['file']}{newest}; {installed.failure}"
 
 
 _STEPS = {
@@ -294,20 +294,20 @@ _STEPS = {
 
 
 def _ended(end: ImportEnd, installed: InstalledLlama) -> Finding:
-    what = _STEPS.get(end.step, end.step)
+    step = _STEPS.get(end.step, end.step)
     where = ", ".join(filter(None, (end.loading and f"while it loaded {end.loading}", end.where and f"at {end.where}")))
     if end.seconds:
-        return cause("import does not end").finding(where, what=what, seconds=f"{end.seconds:.0f}")
+        return cause("import does not end").finding(where, what=step, seconds=f"{end.seconds:.0f}")
     if end.signal == "SIGILL":
-        lacks = f"it lacks {', '.join(installed.missing_instructions)}" if installed.missing_instructions else ""
-        return cause("import by an older processor").finding(", ".join(filter(None, (lacks, where))), what=what)
+        missing = f"it lacks {', '.join(installed.missing_instructions)}" if installed.missing_instructions else ""
+        return cause("import by an older processor").finding(", ".join(filter(None, (missing, where))), what=step)
     if end.signal == "SIGKILL":
-        return cause("import is killed").finding(where, what=what)
+        return cause("import is killed").finding(where, what=step)
     how = _signal(end.signal) if end.signal else f"exit code {end.code}"
     if known := by_text(installed.log):
-        return known[0].finding(f"{what} ended the process with {how} after {known[1].strip()!r}")
+        return known[0].finding(f"{step} ended the process with {how} after {known[1].strip()!r}")
     evidence = ", ".join(filter(None, (where, _last(installed))))
-    return cause("import crashes").finding(evidence, what=what, how=how)
+    return cause("import crashes").finding(evidence, what=step, how=how)
 
 
 def _signal(name: str) -> str:
@@ -339,7 +339,7 @@ def _build(installed: InstalledLlama, machine: Machine) -> list[Finding]:
     if installed.offload or _lists_gpu(installed):
         pass  # its own report comes first: a back end may be linked into libllama without a trace
     elif installed.libraries and not installed.foreign_libraries and not _gpu_backends(installed):
-        return [cause("CPU build").finding(what=_what(installed))]
+        return [cause("CPU build").finding(what=_title(installed))]
     driver = machine.driver
     if driver is None or _lists_gpu(installed):
         return []
@@ -358,14 +358,14 @@ def _offload(installed: InstalledLlama, machine: Machine) -> list[Finding]:
         if installed.offload is not False:
             return [good("installed", f"llama_cpp {installed.version} registers {names}.")]
         why = f"it lists {names}, but reports that it does not offload"
-        return [cause("not judged").finding(what=_what(installed), why=why, remedy=REPORT)]
+        return [cause("not judged").finding(what=_title(installed), why=why, remedy=REPORT)]
     if installed.offload:
         return [_claimed(installed, machine)]
     if installed.offload is None and installed.devices is None:
         why, remedy = "this version does not report it", "Update it."
         if installed.offload_failure:
             why, remedy = f"llama_supports_gpu_offload() raised {installed.offload_failure}", REPORT
-        return [cause("not judged").finding(what=_what(installed), why=why, remedy=remedy)]
+        return [cause("not judged").finding(what=_title(installed), why=why, remedy=remedy)]
     return [_not_registered(installed, machine)]
 
 
@@ -378,22 +378,22 @@ def _claimed(installed: InstalledLlama, machine: Machine) -> Finding:
         remedy = why.remedy if why else "Check the driver of that GPU."
         return cause("offload without a GPU").finding(devices=devices, remedy=remedy)
     if why:
-        reason, remedy = f"it reports so itself, but on this machine: {why.fact.rstrip('.')}", why.remedy
+        reason, remedy = f"it reports that it does, but on this machine: {why.fact.rstrip('.')}", why.remedy
     elif backends != ["CUDA"]:
         gpu = " or ".join(backends) or "its GPU"
-        reason = f"it reports so itself, but lists no devices, and the driver of {gpu} is not queried here"
+        reason = f"it reports that it does, but lists no devices, and the driver of {gpu} is not queried here"
         remedy = "Load a model with n_gpu_layers=-1 and verbose=True: its log names the device."
     elif not evidence_of_use(machine):
-        reason = f"it reports so itself, but {why_not_judged(machine) or 'no GPU is known here'}"
+        reason = f"it reports that it does, but {why_not_judged(machine) or 'no GPU is known here'}"
         remedy = "See the rows on the driver."
     elif not installed.cuda_family:
-        reason = "it reports so itself, but its CUDA version is not known, because the runtime is linked statically"
+        reason = "it reports that it does, but its CUDA version is not known, because the runtime is linked statically"
         remedy = "Load a model with n_gpu_layers=-1 and verbose=True: its log names the device."
     else:
         return good(
             "installed", f"llama_cpp {installed.version} reports that it offloads, and the driver shows it a GPU."
         )
-    return cause("not judged").finding(what=_what(installed), why=reason, remedy=remedy)
+    return cause("not judged").finding(what=_title(installed), why=reason, remedy=remedy)
 
 
 def _not_registered(installed: InstalledLlama, machine: Machine) -> Finding:

@@ -68,14 +68,14 @@ def why_driver_fails(machine: Machine) -> Finding | None:
     if hides_every_gpu(machine):
         return None
     claimed = bool(machine.overrides)
-    finding = None if claimed else explain(machine.evidence, machine.surroundings, machine.gpus)
+    finding = None if claimed else explain(machine.evidence, machine.environment, machine.gpus)
     if finding or (driver and (claimed or not driver.init_error)):
         return finding
     if driver:
         row = by_code(driver.init_error)
         return row.finding() if row else _unknown_code(driver.init_error)
-    here = machine.surroundings.container and not claimed
-    missing = without_driver(machine.surroundings) if here else cause("no driver").finding()
+    in_container = machine.environment.container and not claimed
+    missing = without_driver(machine.environment) if in_container else cause("no driver").finding()
     return _no_driver(missing, machine.driver_problem)
 
 
@@ -114,14 +114,14 @@ def _driver(machine: Machine) -> Finding | None:
 
 def hidden(machine: Machine) -> Finding | None:
     """What CUDA_VISIBLE_DEVICES leaves; None where nothing sets it, or no GPU is known."""
-    value = machine.surroundings.visible_devices
+    value = machine.environment.visible_devices
     if value is None or not (machine.gpus or machine.evidence.numbered):
         return None
     chosen = selection(machine)
     value, entry = _without_uuids(value), _without_uuids(chosen.ended_by or "")
     if chosen.repeated and chosen.known:
         return cause("GPU named twice").finding(value=value, entry=_without_uuids(chosen.repeated))
-    if order := None if machine.overrides else unknown_order(machine.evidence, machine.surroundings):
+    if order := None if machine.overrides else unknown_order(machine.evidence, machine.environment):
         return order
     why = f": {entry!r} {chosen.why}" if entry and not chosen.choices else ""
     if hides_every_gpu(machine):
@@ -138,14 +138,14 @@ def _without_uuids(value: str) -> str:
 
 def _compat(machine: Machine) -> Finding | None:
     driver = machine.driver
-    if not machine.surroundings.compat_folders:
+    if not machine.environment.compat_folders:
         return None
     versions = (
         f"CUDA {driver.cuda}, with a kernel module for CUDA {driver.kernel_cuda or '(unknown)'}"
         if driver
         else "no driver"
     )
-    folders = ", ".join(machine.surroundings.compat_folders)
+    folders = ", ".join(machine.environment.compat_folders)
     return cause("cuda-compat on the loader path").finding(folders=folders, versions=versions)
 
 

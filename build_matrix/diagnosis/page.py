@@ -27,7 +27,7 @@ def tables() -> str:
     parts = []
     for group, heading in HEADINGS.items():
         rows = sorted((cause for cause in CAUSES if cause.group == group), key=lambda cause: cause.name.lower())
-        lines = [f"### {heading}", "", "| cause | recognised by | message | fix |", "|---|---|---|---|"]
+        lines = [f"### {heading}", "", "| cause | recognized by | message | fix |", "|---|---|---|---|"]
         parts.append("\n".join([*lines, *(_row(cause) for cause in rows)]))
     return "\n\n".join(parts)
 

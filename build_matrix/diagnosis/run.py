@@ -14,7 +14,7 @@ from build_matrix.diagnosis.machine import why_no_gpu
 from build_matrix.model import Check, Finding, Gpu, Machine, RunFacts
 
 EXCERPT = 3  # lines of a log in a finding
-TELLING = re.compile(r"\berror\b|Error:|assert|abort|what\(\)", re.IGNORECASE)
+ERROR_LINE = re.compile(r"\berror\b|Error:|assert|abort|what\(\)", re.IGNORECASE)
 ILLEGAL_INSTRUCTION = signal.SIGILL if sys.platform != "win32" else None
 
 
@@ -77,9 +77,9 @@ def _matched(lines: Sequence[str], machine: Machine) -> Finding | None:
     if not matched:
         return None
     row, line = matched
-    own = why_no_gpu(machine) if row.group == "driver" else None
-    if own:
-        return structs.replace(own, fact=f"{own.fact.rstrip('.')}: {line.rstrip('.')}.")
+    specific = why_no_gpu(machine) if row.group == "driver" else None
+    if specific:
+        return structs.replace(specific, fact=f"{specific.fact.rstrip('.')}: {line.rstrip('.')}.")
     return row.finding(evidence=line)
 
 
@@ -98,6 +98,6 @@ def _wrong(facts: RunFacts, failed: Mapping[str, str]) -> Finding | None:
 
 
 def _unknown(facts: RunFacts) -> Finding:
-    telling = [line.strip() for line in facts.log if TELLING.search(line)]
-    excerpt = " | ".join((telling or facts.log[-EXCERPT:])[:EXCERPT]) or "it printed nothing"
+    errors = [line.strip() for line in facts.log if ERROR_LINE.search(line)]
+    excerpt = " | ".join((errors or facts.log[-EXCERPT:])[:EXCERPT]) or "it printed nothing"
     return cause("unknown").finding(end=facts.end, evidence=excerpt)

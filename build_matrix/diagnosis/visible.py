@@ -62,7 +62,7 @@ class Named(Record, frozen=True, kw_only=True):
 def select(value: str | None, gpus: Sequence[Gpu], *, ordered: bool) -> Selection:
     """Apply CUDA's rules to ``gpus``, which are in CUDA's own order if ``ordered``."""
     if value is None:
-        return Selection(choices=tuple(_alone(gpu) for gpu in gpus))
+        return Selection(choices=tuple(_single(gpu) for gpu in gpus))
     entries = value.split(",")
     read = _reader(entries[0], gpus, ordered=ordered)
     choices: list[Choice] = []
@@ -79,11 +79,11 @@ def select(value: str | None, gpus: Sequence[Gpu], *, ordered: bool) -> Selectio
         if named.identity in identities:
             return Selection(choices=tuple(choices), repeated=entry, known=known)
         identities.add(named.identity)
-        choices.append(Choice(gpu=named.gpu, value=entry) if mig else _alone(named.gpu))
+        choices.append(Choice(gpu=named.gpu, value=entry) if mig else _single(named.gpu))
     return Selection(choices=tuple(choices), known=known)
 
 
-def _alone(gpu: Gpu) -> Choice:
+def _single(gpu: Gpu) -> Choice:
     """With a MIG GPU nothing is set: its own UUID would not reach an instance of it."""
     return Choice(gpu=gpu, value="" if gpu.mig and not gpu.uuid.startswith(MIG_PREFIX) else gpu.uuid)
 
@@ -131,32 +131,32 @@ def _by_uuid(entry: str, gpus: Sequence[Gpu]) -> Named:
 def _by_mig(entry: str, gpus: Sequence[Gpu]) -> Named:
     if not entry.startswith(MIG_PREFIX):
         return Named(why="is not a MIG UUID like the first entry")
-    wanted = entry.lower()
+    requested = entry.lower()
     for gpu in gpus:
-        if wanted in {uuid.lower() for uuid in (gpu.uuid, *gpu.mig_devices)}:
-            return Named(gpu=gpu, identity=wanted)
+        if requested in {uuid.lower() for uuid in (gpu.uuid, *gpu.mig_devices)}:
+            return Named(gpu=gpu, identity=requested)
     parents = [gpu for gpu in gpus if gpu.mig]
     why = "is not the UUID of a MIG instance"
-    if wanted.startswith((MIG_PREFIX + GPU_PREFIX).lower()):  # MIG-GPU-<uuid>/<instance>/<compute instance>
-        named = wanted.removeprefix(MIG_PREFIX.lower()).partition("/")[0]
+    if requested.startswith((MIG_PREFIX + GPU_PREFIX).lower()):  # MIG-GPU-<uuid>/<instance>/<compute instance>
+        named = requested.removeprefix(MIG_PREFIX.lower()).partition("/")[0]
         parents = [gpu for gpu in parents if gpu.uuid.lower() == named]
-        return Named(gpu=parents[0], identity=wanted, known=False) if parents else Named(why=why, known=bool(gpus))
+        return Named(gpu=parents[0], identity=requested, known=False) if parents else Named(why=why, known=bool(gpus))
     if not parents or all(gpu.mig_devices for gpu in parents):
         return Named(why=why, known=bool(gpus))
-    return Named(gpu=parents[0], identity=wanted, known=False)
+    return Named(gpu=parents[0], identity=requested, known=False)
 
 
 def selection(machine: Machine) -> Selection:
     """What CUDA_VISIBLE_DEVICES leaves on this machine, by the rules, over the best order that is known."""
-    value = machine.surroundings.visible_devices
+    value = machine.environment.visible_devices
     if numbered := _evidence(machine).numbered:
         return select(value, _with_details(numbered, machine.gpus), ordered=True)
-    return select(value, machine.gpus, ordered=machine.surroundings.device_order == PCI_ORDER)
+    return select(value, machine.gpus, ordered=machine.environment.device_order == PCI_ORDER)
 
 
 def hides_every_gpu(machine: Machine) -> bool:
     """Whether CUDA_VISIBLE_DEVICES leaves this process no GPU of those that there are."""
-    value, evidence = machine.surroundings.visible_devices, _evidence(machine)
+    value, evidence = machine.environment.visible_devices, _evidence(machine)
     if value is None or not (machine.gpus or evidence.numbered):
         return False
     refused = evidence.init_error not in {0, None} or (evidence.init_error == 0 and not evidence.visible)
@@ -181,7 +181,7 @@ def _evidence(machine: Machine) -> DriverEvidence:
 
 def _as_listed(machine: Machine) -> tuple[Choice, ...]:
     """The driver's list; a GPU of which it gives no UUID is named by its entry: the n-th entry is the n-th GPU."""
-    value, visible = machine.surroundings.visible_devices, machine.evidence.visible
+    value, visible = machine.environment.visible_devices, machine.evidence.visible
     entries = [str(number) for number in range(len(visible))] if value is None else value.split(",")
     gpus = _with_details(visible, machine.gpus)
     return tuple(

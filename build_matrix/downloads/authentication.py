@@ -39,13 +39,13 @@ class Authentication(AuthBase):
             HTTPBasicAuth(*(part.encode(errors="surrogateescape") for part in pair))(request)
         return request
 
-    def has_others(self, refused: requests.PreparedRequest) -> bool:
+    def has_more(self, refused: requests.PreparedRequest) -> bool:
         """After a request was refused: whether the keyring, asked once for each index, has other credentials for it."""
         if not self._keyring:
             return False
         self._ask_keyring(refused.url or "")
-        again = self(requests.Request("GET", refused.url or "").prepare())
-        return again.headers.get("Authorization") not in {None, refused.headers.get("Authorization")}
+        retried = self(requests.Request("GET", refused.url or "").prepare())
+        return retried.headers.get("Authorization") not in {None, refused.headers.get("Authorization")}
 
     def _ask_keyring(self, url: str) -> bool:
         """Whether the keyring has credentials for ``url``, which are then the first choice; it is asked once."""
@@ -83,10 +83,10 @@ class Authentication(AuthBase):
 
     def _match(self, url: str) -> Credential | None:
         """The credentials of the index with the longest path above ``url``, else of any on the same server."""
-        there = urlsplit(url)
-        same_server = [entry for entry in self._credentials if _server(urlsplit(entry.url)) == _server(there)]
+        target = urlsplit(url)
+        same_server = [entry for entry in self._credentials if _server(urlsplit(entry.url)) == _server(target)]
         above = [
-            entry for entry in same_server if f"{there.path}/".startswith(f"{urlsplit(entry.url).path.rstrip('/')}/")
+            entry for entry in same_server if f"{target.path}/".startswith(f"{urlsplit(entry.url).path.rstrip('/')}/")
         ]
         if above:
             return max(above, key=lambda entry: len(urlsplit(entry.url).path))
@@ -126,7 +126,7 @@ def _output(argv: Sequence[str]) -> str:
     """What the keyring prints, remembered as a secret; empty when it fails or waits for somebody."""
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             argv,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -138,6 +138,6 @@ def _output(argv: Sequence[str]) -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    text = done.stdout.strip("\r\n") if done.returncode == 0 else ""
+    text = result.stdout.strip("\r\n") if result.returncode == 0 else ""
     remember(text)
     return text

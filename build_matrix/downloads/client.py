@@ -35,7 +35,7 @@ class Downloads:
         self._received: dict[str, int] = {}
         self._unreachable: dict[str, DownloadError] = {}  # by host; an archive that cannot be reached is asked once
 
-    def fetch(self, files: Iterable[Component], what: str) -> list[Path]:
+    def fetch(self, files: Iterable[Component], label: str) -> list[Path]:
         """Paths of these files, in order; what the store does not hold yet is downloaded.
 
         An index is given up after pages.INDEX_SECONDS, a file after the configuration's ``stall_seconds`` in which
@@ -48,7 +48,7 @@ class Downloads:
         if missing:
             total = sum(file.size for file in missing)
             require_room(self._store.root, total)
-            with self._reporter.meter(f"downloading {what}", "bytes", total or None) as meter:
+            with self._reporter.meter(f"downloading {label}", "bytes", total or None) as meter:
                 self._obtain_all(self._locate(missing), meter)
         return [self._path(file) for file in requested]
 
@@ -86,8 +86,8 @@ class Downloads:
         """Each of these files with its URLs, the best one first; raises what `Origin.locate` raises."""
         urls: dict[Component, list[str]] = {}
         for origin in origins_of(files):
-            own = [file for file in files if file.origin == origin.name]
-            urls |= zip(own, origin.locate(own, self._locations), strict=True)
+            selected = [file for file in files if file.origin == origin.name]
+            urls |= zip(selected, origin.locate(selected, self._locations), strict=True)
         return [(file, urls[file]) for file in files]
 
     def _obtain_all(self, files: Sequence[tuple[Component, list[str]]], meter: Meter) -> None:
@@ -159,7 +159,7 @@ class Downloads:
                     self._unreachable[host] = error
             else:
                 return
-        raise failure or origin_of(file).lacks(file)
+        raise failure or origin_of(file).file_missing(file)
 
     def _stalled(self, file: Component, urls: Sequence[str]) -> DownloadError:
         """The error for a file that does not come; an archive that stands still is not waited for again."""

@@ -147,12 +147,12 @@ class Download:
         if code == PROXY_AUTHENTICATION:
             raise proxy_refused(self._transport.proxy_of(self._url) or host)
         if code in {401, 403}:
-            if self._transport.authentication.has_others(response.request):
+            if self._transport.authentication.has_more(response.request):
                 raise requests.ConnectionError(f"{host} answers {code}")  # once more, with the keyring's credentials
-            what = f"{self._origin.subject} answers {code} for {self._file.filename}"
-            raise credentials_error(what, host, sent="Authorization" in response.request.headers)
+            problem = f"{self._origin.subject} answers {code} for {self._file.filename}"
+            raise credentials_error(problem, host, sent="Authorization" in response.request.headers)
         if code == requests.codes.not_found and not self._origin.listed:
-            raise self._origin.lacks(self._file)
+            raise self._origin.file_missing(self._file)
         raise DownloadError(f"{self._origin.subject} answers {code} for {self._file.filename}.", "Try again later.")
 
     def _check_is_a_file(self, response: requests.Response, first: bytes) -> None:
@@ -162,9 +162,10 @@ class Download:
         """
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.status_code == requests.codes.ok and _DOCUMENT.fullmatch(kind) and not _may_be_archive(first):
-            what = "a wheel" if self._file.filename.endswith(".whl") else "an archive"
+            expected = "a wheel" if self._file.filename.endswith(".whl") else "an archive"
             raise NotAnIndexError(
-                f"{self._file.filename} from {host_of(response.url)} is not {what}: the server answered with {kind}.",
+                f"{self._file.filename} from {host_of(response.url)} is not {expected}: "
+                f"the server answered with {kind}.",
                 "A login page, a portal or an error may be in the way: check your credentials, the proxy and the "
                 "mirror's URL.",
             )

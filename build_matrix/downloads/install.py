@@ -25,9 +25,9 @@ _SERVER = re.compile(r"https?://(?:\*\*\*@)?([^/\s`)]+)")
 def uv_environment(cache: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Uv's whole environment: its cache beside the results, so that installs are links instead of copies."""
     keep = ("HOME", "USERPROFILE", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "LANG", "PATH")
-    kept = {name: os.environ[name] for name in keep if name in os.environ}
+    inherited = {name: os.environ[name] for name in keep if name in os.environ}
     fixed = {"UV_CACHE_DIR": str(cache), "UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never"}
-    return kept | fixed | dict(extra or {})
+    return inherited | fixed | dict(extra or {})
 
 
 def create_environment(folder: Path, cache: Path) -> Path:

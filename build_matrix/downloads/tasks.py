@@ -43,9 +43,9 @@ class Watch:
     def sleep(self, seconds: float) -> None:
         """Wait; raises CancelledError as soon as the work is not wanted any more."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
+        while (remaining := end - time.monotonic()) > 0:
             self.check()
-            time.sleep(min(left, TICK))
+            time.sleep(min(remaining, TICK))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -75,12 +75,12 @@ class Outcome(Generic[T]):
 
 class _Work(Generic[T]):
     def __init__(
-        self, position: int, call: Callable[[Watch], T], seconds: float, done: queue.Queue[Outcome[T]]
+        self, position: int, call: Callable[[Watch], T], seconds: float, results: queue.Queue[Outcome[T]]
     ) -> None:
         self.position = position
         self.watch = Watch(seconds)
         self._call = call
-        self._done = done
+        self._results = results
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
@@ -89,9 +89,9 @@ class _Work(Generic[T]):
 
     def _run(self) -> None:
         try:
-            self._done.put(Outcome(self.position, value=self._call(self.watch)))
+            self._results.put(Outcome(self.position, value=self._call(self.watch)))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome
-            self._done.put(Outcome(self.position, error=error))
+            self._results.put(Outcome(self.position, error=error))
 
 
 def outcomes(
@@ -106,8 +106,8 @@ def outcomes(
     A call that makes no progress for ``seconds`` is left alone, its outcome is TimeoutError. ``tick`` is called about
     ten times a second by this thread. Ctrl-C, and whoever closes the iterator, cancels what still runs.
     """
-    done: queue.Queue[Outcome[T]] = queue.Queue()
-    waiting = [_Work(position, call, seconds, done) for position, call in enumerate(calls)]
+    results: queue.Queue[Outcome[T]] = queue.Queue()
+    waiting = [_Work(position, call, seconds, results) for position, call in enumerate(calls)]
     running: dict[int, _Work[T]] = {}
     try:
         while waiting or running:
@@ -115,7 +115,7 @@ def outcomes(
                 work = waiting.pop(0)
                 running[work.position] = work
                 work.start()
-            for outcome in _ended(done, running):
+            for outcome in _ended(results, running):
                 del running[outcome.position]
                 yield outcome
             tick()
@@ -134,10 +134,10 @@ def _cancel(running: dict[int, _Work[T]]) -> None:
         work.watch.cancel()
 
 
-def _ended(done: queue.Queue[Outcome[T]], running: dict[int, _Work[T]]) -> list[Outcome[T]]:
+def _ended(results: queue.Queue[Outcome[T]], running: dict[int, _Work[T]]) -> list[Outcome[T]]:
     """Of the running ones: what has ended, waiting a moment for it, or else whose time is over."""
     try:
-        outcome = done.get(timeout=TICK)
+        outcome = results.get(timeout=TICK)
     except queue.Empty:
         late = [work for work in running.values() if work.watch.expired]
         for work in late:

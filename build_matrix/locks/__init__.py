@@ -65,8 +65,8 @@ def read_lock(name: str) -> Lock:
 
 def locked_toolkits() -> tuple[str, ...]:
     """The CUDA minors whose packages are locked, oldest first; the compiler of one need not be available."""
-    found = (path.stem.removeprefix("cuda-") for path in FOLDER.glob("cuda-*.toml"))
-    return tuple(sorted(found, key=Version))
+    minors = (path.stem.removeprefix("cuda-") for path in FOLDER.glob("cuda-*.toml"))
+    return tuple(sorted(minors, key=Version))
 
 
 def locked_llama_releases() -> tuple[str, ...]:

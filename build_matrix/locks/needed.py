@@ -49,7 +49,7 @@ def read_tool_lock(path: Path = DEV) -> list[LockedRequirement]:
     Raises ConfigurationError for a file that is not as ``nox -s lock`` writes it.
     """
     lines = path.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
-    found = []
+    requirements = []
     for line in lines:
         if not line.strip() or line.startswith("#"):
             continue
@@ -57,8 +57,8 @@ def read_tool_lock(path: Path = DEV) -> list[LockedRequirement]:
         requirement = Requirement(text)
         if not hashes or len(requirement.specifier) != 1:
             raise ConfigurationError(f"{path.name} pins no file of {text}.", "Restore it from git.")
-        found.append(LockedRequirement(requirement, hashes))
-    return found
+        requirements.append(LockedRequirement(requirement, hashes))
+    return requirements
 
 
 class Target(NamedTuple):
@@ -69,7 +69,7 @@ class Target(NamedTuple):
 
     def needs(self, marker: Marker | None) -> bool:
         """Whether a dependency with this marker is needed by any patch release of its Python."""
-        return marker is None or any(marker.evaluate(one) for one in self._environments())
+        return marker is None or any(marker.evaluate(environment) for environment in self._environments())
 
     def accepts(self, filename: str) -> bool:
         """Whether its Python installs this wheel, on a system with a glibc that is new enough for it."""
@@ -97,15 +97,15 @@ def tool_files(
         if not target.needs(item.requirement.marker):
             continue
         project = canonicalize_name(item.requirement.name)
-        found = [
+        matches = [
             (filename, digest)
             for filename, url, sha256 in listing(project)
             if _is_of(filename, project, item.version) and target.accepts(filename)
             if (digest := sha256 or _local_sha256(url)) in item.hashes
         ]
-        if not found:
+        if not matches:
             raise _missing(project, item.version, target)
-        for filename, digest in dict(found).items():
+        for filename, digest in dict(matches).items():
             size = sizes(project).get(filename, 0)
             yield Component(project=project, version=item.version, filename=filename, sha256=digest, size=size)
 
@@ -122,10 +122,10 @@ def _lock_files(lock: Lock, target: Target) -> Iterator[Component]:
     for package in lock.packages:
         if not target.needs(Marker(package.marker) if package.marker else None):
             continue
-        found = [file for file in package.files if target.accepts(file.filename)]
-        if not found:
+        accepted = [file for file in package.files if target.accepts(file.filename)]
+        if not accepted:
             raise _missing(package.project, package.version, target)
-        for file in found:
+        for file in accepted:
             yield Component(
                 project=package.project,
                 version=package.version,
@@ -156,10 +156,10 @@ def _accepted(python: str) -> frozenset[tuple[str, str]]:
 
 def _is_of(filename: str, project: str, version: str) -> bool:
     try:
-        name, found, _, _ = parse_wheel_filename(filename)
+        name, parsed, _, _ = parse_wheel_filename(filename)
     except InvalidWheelFilename:
         return False
-    return name == project and found == Version(version)
+    return name == project and parsed == Version(version)
 
 
 def _local_sha256(url: str) -> str:

@@ -25,10 +25,10 @@ from build_matrix.model.machine import (
     DriverLibrary,
     Gpu,
     HostCompiler,
+    HostEnvironment,
     InstalledToolkit,
     Machine,
     PciGpu,
-    Surroundings,
 )
 from build_matrix.model.plan import Candidate, Cell, Plan, Profile, Request
 from build_matrix.model.reproduce import Difference
@@ -72,6 +72,7 @@ __all__ = [
     "Gpu",
     "GpuVerdict",
     "HostCompiler",
+    "HostEnvironment",
     "ImportEnd",
     "Ingredients",
     "InstalledLlama",
@@ -96,7 +97,6 @@ __all__ = [
     "RuleKind",
     "RunFacts",
     "SourceTree",
-    "Surroundings",
     "Sysroot",
     "SystemNeeds",
     "Toolchain",

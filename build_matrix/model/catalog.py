@@ -101,9 +101,9 @@ class LlamaRelease(Record, frozen=True, kw_only=True):
     def as_compiled(self, architectures: Iterable[Architecture]) -> tuple[Architecture, ...]:
         """What the sources really compile for these, in the order of a wheel's label."""
         exact = {
-            msgspec.structs.replace(one, feature="a")
-            if self.blackwell_specific and one.number in BLACKWELL and not one.feature
-            else one
-            for one in architectures
+            msgspec.structs.replace(a, feature="a")
+            if self.blackwell_specific and a.number in BLACKWELL and not a.feature
+            else a
+            for a in architectures
         }
-        return tuple(sorted(exact, key=lambda one: (one.kind, one.number, one.feature)))
+        return tuple(sorted(exact, key=lambda a: (a.kind, a.number, a.feature)))

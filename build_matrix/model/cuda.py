@@ -31,9 +31,9 @@ class CudaVersion(msgspec.Struct, frozen=True, order=True):
             raise ValueError(f"{text!r} is not a CUDA version")
         return cls(int(match["major"]), int(match["minor"] or 0))
 
-    def is_wanted(self, wanted: str) -> bool:
-        """Whether ``wanted`` admits it: its own text (``13.0``), its major (``13``), or an empty text."""
-        return wanted.strip() in {"", str(self), str(self.major)}
+    def matches(self, request: str) -> bool:
+        """Whether ``request`` admits it: its own text (``13.0``), its major (``13``), or an empty text."""
+        return request.strip() in {"", str(self), str(self.major)}
 
     @property
     def label(self) -> str:

@@ -71,10 +71,10 @@ class InstalledLlama(Record, frozen=True, kw_only=True):
     interrupted pip left. ``module_version`` is what the code says of itself, ``fork`` who builds it, if not upstream.
 
     ``places`` are the folders of its libraries; ``variable`` is the environment variable that names them
-    (``variable_leads``: to something that exists). ``backends`` are those that the libraries hold, ``cuda_family`` is
-    the CUDA major that they are built with (0: none, or not known), ``modules``: back ends are loaded at run time.
-    ``finds_packages``: it looks for NVIDIA's packages by itself. ``strays`` are libraries of llama.cpp that the loader
-    takes from elsewhere. ``loader_problems`` are the loader's own lines.
+    (``variable_target_exists``: its value is a path that exists). ``backends`` are those that the libraries hold,
+    ``cuda_family`` is the CUDA major that they are built with (0: none, or not known), ``modules``: back ends are
+    loaded at run time. ``finds_packages``: it looks for NVIDIA's packages by itself. ``strays`` are libraries of
+    llama.cpp that the loader takes from elsewhere. ``loader_problems`` are the loader's own lines.
 
     ``offload`` is None where it did not say; ``offload_failure`` is the exception of that question. ``devices`` is None
     where its libraries have no registry. ``failure`` is the exception of the import, ``symbol_version`` the newest that
@@ -94,7 +94,7 @@ class InstalledLlama(Record, frozen=True, kw_only=True):
     module_version: str = ""
     fork: str = ""
     variable: str = ""
-    variable_leads: bool = True
+    variable_target_exists: bool = msgspec.field(default=True, name="variable_leads")
     places: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()

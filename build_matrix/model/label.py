@@ -60,7 +60,7 @@ def write_label(
 
     ``parse_label`` reads it again.
     """
-    parts = [cuda.label, *(one.label for one in architectures)]
+    parts = [cuda.label, *(architecture.label for architecture in architectures)]
     if defines:
         parts.append("d" + digest_of(defines)[:8])
     if profile != RELEASE:
@@ -90,7 +90,7 @@ def parse_label(local: str) -> Label | None:
 
 def _cuda_version(part: str, rest: list[str]) -> tuple[str, list[str]]:
     """The version in ``cu130``, ``cu1310``, ``cu92``, ``cu12``, ``cuda12.8`` or ``cuda.13.0``; the parts behind it."""
-    if part in {"cu", "cuda"} and rest:
+    if part == "cuda" and rest:
         part, rest = part + rest[0], rest[1:]
     match = _CUDA.fullmatch(part)
     if not match:

@@ -117,7 +117,7 @@ class InstalledToolkit(Record, frozen=True, kw_only=True):
     problem: str = ""
 
 
-class Surroundings(Record, frozen=True, kw_only=True):
+class HostEnvironment(Record, frozen=True, kw_only=True):
     """What else decides whether CUDA works here.
 
     ``device_order`` is CUDA_DEVICE_ORDER; ``container_devices`` and ``container_capabilities`` are
@@ -218,7 +218,7 @@ class Machine(Record, frozen=True, kw_only=True):
     gpus: tuple[Gpu, ...] = ()
     gpu_problems: tuple[str, ...] = ()
     toolkits: tuple[InstalledToolkit, ...] = ()
-    surroundings: Surroundings = Surroundings()
+    environment: HostEnvironment = msgspec.field(default=HostEnvironment(), name="surroundings")
     evidence: DriverEvidence = DriverEvidence()
     overrides: dict[str, str] = {}
     problems: tuple[str, ...] = ()

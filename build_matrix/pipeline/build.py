@@ -26,7 +26,7 @@ from build_matrix.model import (
     Wheel,
 )
 from build_matrix.pipeline.matrix import read_matrix
-from build_matrix.pipeline.planning import make_checked_plan, require_wanted
+from build_matrix.pipeline.planning import make_checked_plan, require_requested_cuda
 from build_matrix.pipeline.verification import require_verified, verify_once
 from build_matrix.platforms import find_platform
 from build_matrix.provision import (
@@ -109,13 +109,13 @@ def build_one(context: Context, request: Request, options: BuildOptions) -> Buil
     return Built(wheel, verify_once(context, WheelFile(wheel.path)) if options.verify else None)
 
 
-def requests_of_matrix(given: Request, names: Sequence[str] | None, platform: str) -> dict[str, Request]:
+def requests_of_matrix(request: Request, names: Sequence[str] | None, platform: str) -> dict[str, Request]:
     """What the named cells of matrix.toml ask for, or those of a release: wheels for other machines than this one.
 
     Raises ConfigurationError, NoCompatibleChoiceError for a platform that is not supported.
     """
     platform = find_platform(platform).name
-    if given.cuda or given.llama or given.architectures:
+    if request.cuda or request.llama or request.architectures:
         raise ConfigurationError(
             "--all and --cell take the CUDA version, release and architectures from matrix.toml.",
             "Leave out --cuda, --llama and --arch.",
@@ -123,7 +123,7 @@ def requests_of_matrix(given: Request, names: Sequence[str] | None, platform: st
     matrix = read_matrix()
     return {
         row.name: msgspec.structs.replace(
-            given, llama=row.llama, cuda=row.cuda, architectures=row.architectures, ignore_driver=True
+            request, llama=row.llama, cuda=row.cuda, architectures=row.architectures, ignore_driver=True
         )
         for row in (matrix.find(names, platform) if names else matrix.all(platform))
     }
@@ -158,7 +158,7 @@ def choose(context: Context, request: Request, toolkit_root: Path | None = None)
 def _choose_installed(context: Context, request: Request, root: Path) -> Recipe:
     """The recipe with the toolkit in ``root``; raises what planning raises, MissingPrerequisiteError."""
     minor, _ = read_installed(root)
-    require_wanted(request.cuda, minor, root)
+    require_requested_cuda(request.cuda, minor, root)
     plan = make_checked_plan(msgspec.structs.replace(request, cuda=minor), context.machine, (minor,))
     cell, compiler = require_cell(plan, context.machine, (minor,))
     return Recipe(cell, compiler, take_installed(context, cell, select_ingredients(cell), root), plan.notes)

@@ -35,10 +35,10 @@ def needed_files(
     ``obtain`` tries a toolkit's files, so that the next source is taken if the first cannot be reached.
     Raises what planning and downloading raise, NoCompatibleChoiceError for a target's platform that is not supported.
     """
-    for one in targets:
-        find_platform(one.platform)
+    for target in targets:
+        find_platform(target.platform)
     locked, downloads = read_tool_lock(), context.downloads
-    files = [file for one in targets for file in tool_files(locked, one, downloads.listing, downloads.sizes)]
+    files = [file for target in targets for file in tool_files(locked, target, downloads.listing, downloads.sizes)]
     for request in requests:
         cell = choose_cell(request, context.machine)
         context.reporter.say(f"llama-cpp-python {cell.llama} with CUDA {cell.cuda}")
@@ -57,7 +57,7 @@ def cell_files(context: Context, cell: Cell, targets: Sequence[Target], obtain: 
         except ArchiveUnreachableError as error:
             failures.append(error)
         else:
-            return [*choice.toolkit, *(file for one in targets for file in build_files(cell, resolved, one))]
+            return [*choice.toolkit, *(file for target in targets for file in build_files(cell, resolved, target))]
     raise failures[0]
 
 

@@ -132,18 +132,18 @@ class Updater:
         )
 
     def _sdist(self, project: str, version: str) -> LockedPackage:
-        wanted = {name for name in self._names(project) if _is_sdist(name, version)}
-        return LockedPackage(project=project, version=version, files=self._files(project, wanted))
+        filenames = {name for name in self._names(project) if _is_sdist(name, version)}
+        return LockedPackage(project=project, version=version, files=self._files(project, filenames))
 
     def _names(self, project: str) -> list[str]:
         return [filename for filename, _, _ in self._downloads.listing(project)]
 
-    def _files(self, project: str, wanted: set[str]) -> tuple[LockedFile, ...]:
+    def _files(self, project: str, filenames: set[str]) -> tuple[LockedFile, ...]:
         sizes = self._downloads.sizes(project)
-        hashes = {name: sha256 for name, _, sha256 in self._downloads.listing(project) if name in wanted and sha256}
-        if not wanted or set(hashes) != wanted:
+        hashes = {name: sha256 for name, _, sha256 in self._downloads.listing(project) if name in filenames and sha256}
+        if not filenames or set(hashes) != filenames:
             raise DownloadError(
-                f"Your package index gives no sha256 for {sorted(wanted - set(hashes)) or project}.",
+                f"Your package index gives no sha256 for {sorted(filenames - set(hashes)) or project}.",
                 "Lock with an index that gives hashes (PEP 503 or PEP 691).",
             )
         return tuple(LockedFile(filename=n, sha256=hashes[n], size=sizes.get(n, 0)) for n in sorted(hashes))

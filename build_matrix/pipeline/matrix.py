@@ -89,8 +89,8 @@ def read_matrix(path: Path | None = None) -> Matrix:
     if twice := [name for name, platform in names if names.count((name, platform)) > 1]:
         raise ConfigurationError(f"{path} has the cell {twice[0]} twice.", "Remove one of them.")
     for cell in matrix.cell:
-        if hindrance := why_not_compiled(cell.cuda, llama_releases()[cell.llama], cell.compiled):
-            raise ConfigurationError(f"{path}: the cell {cell.name}: {hindrance.fact}", hindrance.remedy)
+        if reason := why_not_compiled(cell.cuda, llama_releases()[cell.llama], cell.compiled):
+            raise ConfigurationError(f"{path}: the cell {cell.name}: {reason.fact}", reason.remedy)
     return matrix
 
 

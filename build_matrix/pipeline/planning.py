@@ -54,11 +54,11 @@ def visible_machine(machine: Machine) -> tuple[Machine, str]:
     """
     from build_matrix.diagnosis import usable
 
-    value = machine.surroundings.visible_devices
+    value = machine.environment.visible_devices
     if value is None or machine.overrides or not machine.gpus:
         return machine, ""
-    left = {choice.gpu.uuid for choice in usable(machine)}
-    gpus = tuple(gpu for gpu in machine.gpus if left.intersection((gpu.uuid, *gpu.mig_devices)))
+    uuids = {choice.gpu.uuid for choice in usable(machine)}
+    gpus = tuple(gpu for gpu in machine.gpus if uuids.intersection((gpu.uuid, *gpu.mig_devices)))
     names = ", ".join(gpu.name for gpu in gpus)
     if not gpus:
         return machine, f"CUDA_VISIBLE_DEVICES={value!r} hides every GPU; this plan is for all of them"
@@ -68,10 +68,10 @@ def visible_machine(machine: Machine) -> tuple[Machine, str]:
     return msgspec.structs.replace(machine, gpus=gpus), note
 
 
-def require_wanted(wanted: str, minor: str, root: Path) -> None:
+def require_requested_cuda(requested: str, minor: str, root: Path) -> None:
     """Check that the installed toolkit is the one that --cuda asks for; raises ConfigurationError."""
-    if not CudaVersion.parse(minor).is_wanted(wanted):
+    if not CudaVersion.parse(minor).matches(requested):
         raise ConfigurationError(
-            f"--toolkit-root {root} is CUDA {minor}, but --cuda asks for {wanted}.",
+            f"--toolkit-root {root} is CUDA {minor}, but --cuda asks for {requested}.",
             "Remove --cuda, or name another toolkit's folder.",
         )

@@ -36,8 +36,8 @@ def predict_wheel(filename: str, machine: Machine, defines: Mapping[str, str] | 
         return _not_judged("this is not the name of a wheel")
     if name.project != PROJECT:
         return _not_judged(f"this is a wheel of {name.project}")
-    if misfit := _misfit(name.tags):
-        return f"does not run here: {misfit}"
+    if mismatch := _mismatch(name.tags):
+        return f"does not run here: {mismatch}"
     label = name.label
     if label is None:
         return _not_judged("its name states no CUDA version")
@@ -58,23 +58,29 @@ def judge_installed(installed: InstalledLlama, machine: Machine) -> list[Finding
     from build_matrix.resolve import CODE_RULE
 
     label = parse_label(installed.version.partition("+")[2])
-    if label is None or not machine.driver or not _holds_cuda(installed, label, machine.driver):
+    if label is None or not machine.driver or not _has_cuda(installed, label, machine.driver):
         return []
     if label.unknown:  # it may name more code than is understood
         label = structs.replace(label, codes=())
     gpus = [choice.gpu for choice in usable(machine)]
-    judged = [one for gpu in gpus for one in _findings(label, machine, (gpu,), None)]
+    judged = [finding for gpu in gpus for finding in _findings(label, machine, (gpu,), None)]
     judged = judged or _findings(label, machine, (), None)
     is_served = any(device.gpu for device in installed.devices or ())
-    failed = dict.fromkeys(one for one in judged if one.failed and (one.rule == CODE_RULE or not is_served))
+    failed = dict.fromkeys(
+        finding for finding in judged if finding.failed and (finding.rule == CODE_RULE or not is_served)
+    )
     row = cause("labelled for another machine")
     return [
-        row.finding(label=label.text, why=one.fact, remedy=HIDE if one.rule == CODE_RULE else f"{one.remedy} {BUILD}")
-        for one in failed
+        row.finding(
+            label=label.text,
+            why=finding.fact,
+            remedy=HIDE if finding.rule == CODE_RULE else f"{finding.remedy} {BUILD}",
+        )
+        for finding in failed
     ]
 
 
-def _holds_cuda(installed: InstalledLlama, label: Label, driver: Driver) -> bool:
+def _has_cuda(installed: InstalledLlama, label: Label, driver: Driver) -> bool:
     """Whether it holds CUDA's back end, of the label's family, which the driver runs: else another cause blames it."""
     if "CUDA" not in installed.backends and (installed.backends or not installed.offload):
         return False
@@ -82,7 +88,7 @@ def _holds_cuda(installed: InstalledLlama, label: Label, driver: Driver) -> bool
     return family == label.family and installed.cuda_family <= driver.cuda_version.major
 
 
-def _misfit(tags: Collection[Tag]) -> str:
+def _mismatch(tags: Collection[Tag]) -> str:
     """Why this Python does not install it, by its tags; an empty text where it does."""
     from packaging.tags import platform_tags, sys_tags
 
@@ -100,7 +106,14 @@ def _refused_by_driver(label: Label, machine: Machine) -> str:
     from build_matrix.resolve.rules import DRIVER_RULE
 
     findings = predict(label.cuda, label.architectures, machine, {})
-    return next((_does_not_run(one.fact, machine) for one in findings if one.failed and one.rule == DRIVER_RULE), "")
+    return next(
+        (
+            _does_not_run(finding.fact, machine)
+            for finding in findings
+            if finding.failed and finding.rule == DRIVER_RULE
+        ),
+        "",
+    )
 
 
 def _does_not_run(facts: str, machine: Machine) -> str:
@@ -113,7 +126,7 @@ def _by_rules(label: Label, machine: Machine, defines: Mapping[str, str] | None)
     gpus = [choice.gpu for choice in usable(machine)]
     results = {gpu.name: _findings(label, machine, (gpu,), defines) for gpu in gpus}
     results = results or {"": _findings(label, machine, (), defines)}
-    bad = {name: [one.fact for one in findings if one.failed] for name, findings in results.items()}
+    bad = {name: [finding.fact for finding in findings if finding.failed] for name, findings in results.items()}
     if all(bad.values()):
         facts = dict.fromkeys(fact for facts in bad.values() for fact in facts)
         return _does_not_run(" ".join(facts), machine)
@@ -121,11 +134,13 @@ def _by_rules(label: Label, machine: Machine, defines: Mapping[str, str] | None)
         return "would run on the assumed machine" if gpus else _not_judged("no GPU is claimed")
     if not evidence_of_use(machine):
         return _not_judged(_why(machine))
-    unknown = [one.fact for name, findings in results.items() if not bad[name] for one in findings if not one.known]
+    unknown = [
+        finding.fact for name, findings in results.items() if not bad[name] for finding in findings if not finding.known
+    ]
     if unknown:
         return _not_judged(unknown[0].rstrip("."))
-    others = [f"not on {name}: {' '.join(facts)}" for name, facts in bad.items() if facts]
-    return "; ".join([RUNS, *others])
+    exceptions = [f"not on {name}: {' '.join(facts)}" for name, facts in bad.items() if facts]
+    return "; ".join([RUNS, *exceptions])
 
 
 def _findings(
@@ -135,13 +150,13 @@ def _findings(
     from build_matrix.resolve import predict
     from build_matrix.wheelfile.recorded import MAY_RUN
 
-    alone = structs.replace(machine, gpus=gpus)
+    single_gpu = structs.replace(machine, gpus=gpus)
     if defines is not None:
-        return predict(label.cuda, label.architectures, alone, dict(defines))
-    usual, best = (predict(label.cuda, label.architectures, alone, one) for one in ({}, MAY_RUN))
+        return predict(label.cuda, label.architectures, single_gpu, dict(defines))
+    usual, best = (predict(label.cuda, label.architectures, single_gpu, options) for options in ({}, MAY_RUN))
     return [
-        structs.replace(one, known=False, fact=UNKNOWN_DEFINES) if one.failed and not other.failed else one
-        for one, other in zip(usual, best, strict=True)
+        structs.replace(finding, known=False, fact=UNKNOWN_DEFINES) if finding.failed and not other.failed else finding
+        for finding, other in zip(usual, best, strict=True)
     ]
 
 

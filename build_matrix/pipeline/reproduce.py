@@ -50,17 +50,17 @@ def rebuild(context: Context, wheel: Path, jobs: int, folder: Path, toolkit_root
     compiler = choose_compiler(record, context.machine, reporter)
     reporter.say(f"rebuilding {record.filename} from its record")
     with context.store.scratch(f"reproduce-{record.sha256[:12]}") as scratch:
-        apart = context._replace(store=Store(scratch))
+        isolated = context._replace(store=Store(scratch))
         if not origin_of(record.toolkit[0]).downloaded:
-            require_installed(apart, record, toolkit_root)
+            require_installed(isolated, record, toolkit_root)
         recipe = Recipe(record.cell, compiler, record.ingredients)
-        again = build_wheel(apart, recipe, Conditions(jobs=jobs), scratch / "wheels")
+        rebuilt = build_wheel(isolated, recipe, Conditions(jobs=jobs), scratch / "wheels")
         tool = f"build-matrix {build_matrix.__version__}"
-        require_same_recipe(record, tool, again.record.patches, again.record.flags)
+        require_same_recipe(record, tool, rebuilt.record.patches, rebuilt.record.flags)
         causes = []
         if compiler.identity != record.host_compiler.identity:
             causes = [compiler_difference(record.host_compiler, compiler)]
-        conclude(wheel, again.path, causes, folder, reporter)
+        conclude(wheel, rebuilt.path, causes, folder, reporter)
     reporter.say(f"identical: {record.filename}  sha256 {record.sha256}  ({time.monotonic() - started:.0f} s)")
 
 
@@ -76,27 +76,27 @@ def require_installed(context: Context, record: WheelRecord, root: Path | None) 
 
 def choose_compiler(record: WheelRecord, machine: Machine, reporter: Reporter) -> HostCompiler:
     """The compiler of the record, or the one that comes nearest to it, which it reports."""
-    wanted = record.host_compiler
+    recorded = record.host_compiler
     ranked = sorted(
         machine.compilers,
-        key=lambda c: (c.identity != wanted.identity, c.name != wanted.name, c.version != wanted.version),
+        key=lambda c: (c.identity != recorded.identity, c.name != recorded.name, c.version != recorded.version),
     )
     if not ranked:
         refused = " ".join(problem.fact for problem in machine.compiler_problems)
         raise MissingPrerequisiteError(
-            refused or "There is no C++ compiler here.", f"Install {wanted.name} {wanted.version}."
+            refused or "There is no C++ compiler here.", f"Install {recorded.name} {recorded.version}."
         )
-    if ranked[0].identity != wanted.identity:
-        reporter.say(f"  {compiler_difference(wanted, ranked[0])}")
+    if ranked[0].identity != recorded.identity:
+        reporter.say(f"  {compiler_difference(recorded, ranked[0])}")
     return ranked[0]
 
 
-def compiler_difference(wanted: HostCompiler, actual: HostCompiler) -> str:
+def compiler_difference(recorded: HostCompiler, actual: HostCompiler) -> str:
     """Which of the programs that decide the machine code are not those of the record."""
-    names = sorted(wanted.programs.keys() | actual.programs.keys())
-    other = [name for name in names if wanted.programs.get(name) != actual.programs.get(name)]
+    names = sorted(recorded.programs.keys() | actual.programs.keys())
+    other = [name for name in names if recorded.programs.get(name) != actual.programs.get(name)]
     return (
-        f"the compiler is {actual.description} instead of the recorded {wanted.description}; "
+        f"the compiler is {actual.description} instead of the recorded {recorded.description}; "
         f"different: {', '.join(other) or 'specs'}"
     )
 
@@ -135,8 +135,8 @@ def vary(context: Context, request: Request, jobs: int, folder: Path, show: Show
             third = scratch / "from-the-cache"
             (third / "store").mkdir(parents=True)
             (scratch / "a" / "store" / CACHE_FOLDER).rename(third / "store" / CACHE_FOLDER)
-            again = _build(context, cell, _Run("third", third, ["--jobs", str(jobs)]))
-            conclude(first, again, [], folder, context.reporter)
+            rebuilt = _build(context, cell, _Run("third", third, ["--jobs", str(jobs)]))
+            conclude(first, rebuilt, [], folder, context.reporter)
         sha256, name = file_sha256(first), first.name
     context.reporter.say(f"identical: {name}  sha256 {sha256}  ({time.monotonic() - started:.0f} s)")
 
@@ -153,12 +153,12 @@ def _build(context: Context, cell: Cell, build: _Run) -> Path:
     argv += [argument for name, value in cell.defines.items() for argument in ("--define", f"{name}={value}")]
     before = os.umask(build.umask)
     try:
-        done = run(argv, env=os.environ | build.variables, on_line=lambda line: context.reporter.say(f"  {line}"))
+        result = run(argv, env=os.environ | build.variables, on_line=lambda line: context.reporter.say(f"  {line}"))
     finally:
         os.umask(before)
-    if done.code:
+    if result.code:
         raise NotReproducibleError(
-            f"The {build.name} build failed: {done.tail[-2] if done.tail[1:] else done.output}",
+            f"The {build.name} build failed: {result.tail[-2] if result.tail[1:] else result.output}",
             "See the lines above.",
         )
     return next(wheels.glob("*.whl"))
@@ -171,18 +171,18 @@ def conclude(first: Path, second: Path, causes: list[str], folder: Path, reporte
         return
     for difference in differences:
         reporter.say(f"  {describe(difference)}")
-    kept = folder / "different"
-    kept.mkdir(parents=True, exist_ok=True)
+    saved = folder / "different"
+    saved.mkdir(parents=True, exist_ok=True)
     for place, path in (("first", first), ("second", second)):
-        (kept / place).mkdir(exist_ok=True)
-        shutil.copyfile(path, kept / place / path.name)
-    report = kept / f"{first.name}.txt"
+        (saved / place).mkdir(exist_ok=True)
+        shutil.copyfile(path, saved / place / path.name)
+    report = saved / f"{first.name}.txt"
     lines = [*causes, *map(describe, differences), "", full_report(first, second)]
     report.write_text(redact("\n".join(lines).rstrip()) + "\n", encoding="utf-8")
     because = f" ({causes[0]})" if causes else ""
     raise NotReproducibleError(
         f"{first.name} is not reproducible{because}: {describe(differences[0])}",
-        f"Both wheels and the full report ({len(differences)} differences) are in {kept}.",
+        f"Both wheels and the full report ({len(differences)} differences) are in {saved}.",
     )
 
 

@@ -40,11 +40,11 @@ def open_context(folder: Path | None, reporter: Reporter, machine: Machine | Non
     return Context(machine or examine_machine(store.root), store, Downloads(store, reporter), reporter)
 
 
-def choose_jobs(context: Context, asked: int | None) -> int:
+def choose_jobs(context: Context, requested: int | None) -> int:
     """How many compilers run at a time; says why if they are fewer than the CPUs."""
     from build_matrix import compile as compiling
 
-    jobs, reason = compiling.choose_jobs(asked, context.machine.cpus, context.machine.memory_free)
+    jobs, reason = compiling.choose_jobs(requested, context.machine.cpus, context.machine.memory_free)
     if reason:
         context.reporter.say(f"  {reason}")
     return jobs

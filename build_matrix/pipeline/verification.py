@@ -38,8 +38,8 @@ def targets(wheel: WheelFile, machine: Machine) -> tuple[Target, ...]:
     defines = MAY_RUN if recorded is None else recorded
     result = []
     for gpu, visible in visible_gpus(machine):
-        alone = structs.replace(machine, gpus=(gpu,))
-        findings = predict(label.cuda, label.architectures, alone, defines) if label else []
+        single_gpu = structs.replace(machine, gpus=(gpu,))
+        findings = predict(label.cuda, label.architectures, single_gpu, defines) if label else []
         failed = next((finding for finding in findings if finding.failed), None)
         result.append(Target(gpu=gpu, visible=visible, impossible=failed))
     return tuple(result)
@@ -51,7 +51,7 @@ def visible_gpus(machine: Machine) -> list[tuple[Gpu, str]]:
     The driver library's own list and order if it answered, otherwise CUDA's rules (build_matrix.diagnosis.visible).
     """
     chosen = usable(machine) or usable(
-        structs.replace(machine, surroundings=structs.replace(machine.surroundings, visible_devices=None))
+        structs.replace(machine, environment=structs.replace(machine.environment, visible_devices=None))
     )
     return [(choice.gpu, choice.value) for choice in chosen]
 

@@ -101,15 +101,15 @@ def platform_name() -> str:
 
 def find_platform(name: str) -> Platform:
     """The platform of this name; raises NoCompatibleChoiceError for one that is not supported."""
-    if found := _load(name):
-        return found
-    titles = " or ".join(one.title for one in supported_platforms().values())
+    if loaded := _load(name):
+        return loaded
+    titles = " or ".join(supported.title for supported in supported_platforms().values())
     raise NoCompatibleChoiceError(f"The platform {name or '(unknown)'} is not supported.", f"Use {titles}.")
 
 
 def supported_platforms() -> dict[str, Platform]:
     """Every platform that wheels are built for, by its name, in the order of the catalog."""
-    return {name: found for name in platforms() if (found := _load(name))}
+    return {name: loaded for name in platforms() if (loaded := _load(name))}
 
 
 def _load(name: str) -> Platform | None:

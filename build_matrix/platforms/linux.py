@@ -93,5 +93,5 @@ def _why_no_namespaces(python: Path) -> str:
     from build_matrix.process.sandbox import ROOT, sandbox
 
     argv: list[str | Path] = [*sandbox(python, {Path("/usr"): ROOT / "usr"}, ROOT), python, "-I", "-S", "-c", ""]
-    done = run(argv, env={}, timeout=SECONDS)
-    return "" if done.code == 0 else done.output or f"exit code {done.code}"
+    result = run(argv, env={}, timeout=SECONDS)
+    return "" if result.code == 0 else result.output or f"exit code {result.code}"

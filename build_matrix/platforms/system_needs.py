@@ -38,5 +38,5 @@ def known_system_needs(
             path.unlink()
         (folder / NEEDS).write_bytes(msgspec.json.encode(needs))
 
-    kept = store.obtain("system-needs", digest, read) / NEEDS
-    return msgspec.json.decode(kept.read_bytes(), type=SystemNeeds)
+    stored = store.obtain("system-needs", digest, read) / NEEDS
+    return msgspec.json.decode(stored.read_bytes(), type=SystemNeeds)

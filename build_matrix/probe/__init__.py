@@ -15,13 +15,13 @@ import msgspec
 import psutil
 
 from build_matrix.errors import BuildMatrixError
-from build_matrix.model import COMPILERS, DriverEvidence, Machine, Surroundings
+from build_matrix.model import COMPILERS, DriverEvidence, HostEnvironment, Machine
 from build_matrix.platforms import platform_name
 from build_matrix.probe.compilers import CompilerSearch, find_compilers, search_compilers
+from build_matrix.probe.host_environment import find_host_environment
 from build_matrix.probe.nvidia import NvidiaAnswer, probe_nvidia
 from build_matrix.probe.overrides import apply_overrides
 from build_matrix.probe.programs import named_program
-from build_matrix.probe.surroundings import find_surroundings
 from build_matrix.probe.toolkits import find_toolkits
 
 __all__ = ["apply_overrides", "find_compilers", "named_program", "probe"]
@@ -65,19 +65,19 @@ def probe(store: Path, environ: Mapping[str, str] | None = None) -> Machine:
             gpu_problems=answer.gpu_problems,
             evidence=answer.evidence,
             toolkits=_part(problems, "the installed toolkits", toolkits.result, ()),
-            surroundings=_part(problems, "the surroundings", lambda: find_surroundings(environ), Surroundings()),
+            environment=_part(problems, "the surroundings", lambda: find_host_environment(environ), HostEnvironment()),
         )
     return apply_overrides(msgspec.structs.replace(machine, problems=tuple(problems)), environ)
 
 
-def _part(problems: list[str], what: str, ask: Callable[[], T], otherwise: T) -> T:
+def _part(problems: list[str], title: str, ask: Callable[[], T], otherwise: T) -> T:
     """The answer, or ``otherwise`` with a line in ``problems`` that says why there is none."""
     try:
         return ask()
     except BuildMatrixError:
         raise
     except Exception as error:  # noqa: BLE001 - an unexpected failure is data here: doctor must show the rest
-        problems.append(f"{what} ({f'{type(error).__name__}: {error}'.rstrip(': ')})")
+        problems.append(f"{title} ({f'{type(error).__name__}: {error}'.rstrip(': ')})")
         return otherwise
 
 

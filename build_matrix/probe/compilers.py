@@ -23,7 +23,7 @@ TRIAL_SECONDS = 60.0
 RULE = "host compiler works"
 CHANGE_CXX = "Unset CXX, or set it to g++ or clang++."
 # Programs that run a compiler, or stand in for it, and are ignored.
-LEFT_OUT = "is ignored: the build has its own compile cache, and compiles on this machine"
+NOT_USED = "is ignored: the build has its own compile cache, and compiles on this machine"
 LAUNCHERS = frozenset({"ccache", "sccache", "distcc", "icecc", "buildcache"})
 PROGRAMS = ("cc1", "cc1plus", "as", "ld")  # the compilers proper, the assembler, the linker
 SYSTEM_FOLDERS = (Path("/usr/bin"), Path("/bin"))  # with the compiler's own folder, the PATH of the compilation
@@ -132,14 +132,14 @@ def _search_path(folders: Sequence[Path]) -> CompilerSearch:
         paths.setdefault(path.resolve(), path)  # one program may have several names
     with ThreadPoolExecutor() as pool:
         results = list(pool.map(_examined, paths.values()))
-    found: dict[str, HostCompiler] = {}
+    compilers: dict[str, HostCompiler] = {}
     if os.name == "nt" and (cl := shutil.which("cl")) and (msvc := examine_msvc(Path(cl))):
-        found[msvc.identity] = msvc
+        compilers[msvc.identity] = msvc
     for result in results:
         if isinstance(result, HostCompiler):
-            found.setdefault(result.identity, result)
+            compilers.setdefault(result.identity, result)
     problems = tuple(result for result in results if isinstance(result, Finding))
-    return CompilerSearch(compilers=tuple(found.values()), problems=problems)
+    return CompilerSearch(compilers=tuple(compilers.values()), problems=problems)
 
 
 def _examined(cxx: Path) -> HostCompiler | Finding:
@@ -156,8 +156,8 @@ def _problem(fact: str, remedy: str) -> Finding:
 
 def _candidates(folders: Sequence[Path]) -> Iterator[Path]:
     for name in ("g++", "c++", "clang++"):
-        if found := _which(name, folders):
-            yield found
+        if first := _which(name, folders):
+            yield first
     for folder in folders:
         try:
             versioned = sorted(path for path in folder.iterdir() if _VERSIONED.fullmatch(path.name))
@@ -203,7 +203,7 @@ def _named_program(named: str, folders: Sequence[Path], notes: list[str]) -> Pat
     except ValueError as error:
         raise _RefusedError(f"it cannot be read ({error})") from error
     while argv and Path(argv[0]).name in LAUNCHERS:
-        notes.append(f"CXX: {Path(argv.pop(0)).name} {LEFT_OUT}")
+        notes.append(f"CXX: {Path(argv.pop(0)).name} {NOT_USED}")
     if not argv:
         raise _RefusedError("it names no compiler")
     if len(argv) > 1:
@@ -216,10 +216,10 @@ def _named_program(named: str, folders: Sequence[Path], notes: list[str]) -> Pat
         )
     if os.sep in argv[0]:
         return _without_masquerade(Path(argv[0]).absolute(), folders, notes)
-    found = _which(argv[0], folders)
-    if not found:
+    path = _which(argv[0], folders)
+    if not path:
         raise _RefusedError("there is no such program on the PATH")
-    return found
+    return path
 
 
 def _without_masquerade(path: Path, folders: Sequence[Path], notes: list[str]) -> Path:
@@ -232,11 +232,11 @@ def _without_masquerade(path: Path, folders: Sequence[Path], notes: list[str]) -
         raise _RefusedError("it is not executable")
     if not _is_launcher(path):
         return path
-    launcher, found = path.resolve().name, _which(path.name, folders)
-    if not found:
+    launcher, compiler = path.resolve().name, _which(path.name, folders)
+    if not compiler:
         raise _RefusedError(f"it is a link to {launcher}, and there is no {path.name} on the PATH")
-    notes.append(f"CXX: {launcher} {LEFT_OUT}")
-    return found
+    notes.append(f"CXX: {launcher} {NOT_USED}")
+    return compiler
 
 
 # --- what they are -------------------------------------------------------------------------------------
@@ -247,8 +247,8 @@ def _examine(cxx: Path) -> HostCompiler:
     _check_name(cxx)
     banner = _ask(cxx, "--version")
     name = _name(banner)
-    if found := _INSTRUMENTING.search(f"{cxx.name}\n{banner}"):
-        raise _RefusedError(f"it instruments what it compiles ({found[0].strip('-')})")
+    if match := _INSTRUMENTING.search(f"{cxx.name}\n{banner}"):
+        raise _RefusedError(f"it instruments what it compiles ({match[0].strip('-')})")
     target = _ask(cxx, "-dumpmachine").strip()
     platform = supported_platforms().get(platform_name())
     if platform and not re.fullmatch(platform.compiler_target, target):
@@ -318,11 +318,11 @@ def _programs(cxx: Path) -> dict[str, str]:
     specs = hashlib.sha256(_ask(cxx, "-dumpspecs").encode()).hexdigest()
     with ThreadPoolExecutor() as pool:
         contents = pool.map(lambda name: _program_content(cxx, name), PROGRAMS)
-        found = {name: content for name, content in zip(PROGRAMS, contents, strict=True) if content}
-    found = {"specs": specs, **found}
-    if "cc1plus" not in found:  # clang is one program
-        found[cxx.name] = _content(cxx.resolve())
-    return found
+        hashes = {name: content for name, content in zip(PROGRAMS, contents, strict=True) if content}
+    hashes = {"specs": specs, **hashes}
+    if "cc1plus" not in hashes:  # clang is one program
+        hashes[cxx.name] = _content(cxx.resolve())
+    return hashes
 
 
 def _program_content(cxx: Path, name: str) -> str:
@@ -353,15 +353,15 @@ def _try_out(cxx: Path, _identity: str) -> int:
         with tempfile.TemporaryDirectory(prefix="build-matrix-") as folder:
             source, program = Path(folder, "trial.cpp"), Path(folder, "trial")
             source.write_text(_trial())
-            done = _run(cxx, "-std=c++17", source, "-o", program, seconds=TRIAL_SECONDS, temporary=folder)
-            mark = _TRIAL_MARK.search(program.read_bytes()) if done.code == 0 and program.is_file() else None
+            result = _run(cxx, "-std=c++17", source, "-o", program, seconds=TRIAL_SECONDS, temporary=folder)
+            mark = _TRIAL_MARK.search(program.read_bytes()) if result.code == 0 and program.is_file() else None
     except OSError:  # no temporary folder can be written
         return 0
-    if done.timed_out:
+    if result.timed_out:
         raise _RefusedError(f"a small C++ program was not compiled within {TRIAL_SECONDS:.0f} s")
     if not mark:
         raise _RefusedError(
-            f"it cannot compile and link a small C++ program: {_first_error(done)}",
+            f"it cannot compile and link a small C++ program: {_first_error(result)}",
             "Install its C++ library (`apt install g++`, `dnf install gcc-c++`), or set CXX to another compiler.",
         )
     return int(mark[1])
@@ -374,22 +374,22 @@ def _trial() -> str:
     return TRIAL.replace("@MACROS@", macros).replace("@TITLE@", title)
 
 
-def _first_error(done: Completed) -> str:
-    lines = [line.strip() for line in done.tail]
-    telling = (line for line in lines if re.search(r"error|undefined reference|cannot find", line))
-    text = next(telling, next((line for line in lines if line), f"exit code {done.code}"))
+def _first_error(result: Completed) -> str:
+    lines = [line.strip() for line in result.tail]
+    errors = (line for line in lines if re.search(r"error|undefined reference|cannot find", line))
+    text = next(errors, next((line for line in lines if line), f"exit code {result.code}"))
     return re.sub(r"^\S*trial\.cpp:[\d:]*\s*", "", text).replace("#error ", "").rstrip(".")
 
 
 def _ask(program: Path, *argv: str, codes: Container[int] = (0,)) -> str:
     """The output of a program, an empty text for a failure; raises _RefusedError where it does not run, or not end."""
     try:
-        done = _run(program, *argv, seconds=SECONDS)
+        result = _run(program, *argv, seconds=SECONDS)
     except OSError as error:
         raise _RefusedError(f"it cannot be run ({error.strerror})") from error
-    if done.timed_out:
+    if result.timed_out:
         raise _RefusedError(f"it did not respond to {' '.join(argv)} within {SECONDS:.0f} s")
-    return done.output if done.code in codes else ""
+    return result.output if result.code in codes else ""
 
 
 def _run(program: Path, *argv: str | Path, seconds: float, temporary: str = "") -> Completed:

@@ -42,8 +42,8 @@ def main() -> None:
         report(missing=True, library_error=str(error), nodes=nodes(Path("/dev")))
         return
     report(library=loaded_file(Path("/proc/self/maps")))
-    if lacking := [name for name in NEEDED if not hasattr(library, name)]:
-        report(problem=f"the driver library lacks {lacking[0]}, so it is not NVIDIA's, or is damaged")
+    if missing := [name for name in NEEDED if not hasattr(library, name)]:
+        report(problem=f"the driver library lacks {missing[0]}, so it is not NVIDIA's, or is damaged")
         return
     number = ctypes.c_int()
     code = library.cuDriverGetVersion(ctypes.byref(number))
@@ -142,8 +142,8 @@ def _device(library: ctypes.CDLL, index: int) -> dict[str, object]:
 def _uuid(library: ctypes.CDLL, function: str, device: ctypes.c_int) -> str:
     """As nvidia-smi writes it, without its prefix; an empty text from a driver that does not have the function."""
     value = (ctypes.c_ubyte * UUID_BYTES)()
-    ask = getattr(library, function, None)
-    if ask is None or ask(value, device):
+    get_uuid = getattr(library, function, None)
+    if get_uuid is None or get_uuid(value, device):
         return ""
     digits, groups = bytes(value).hex(), []
     for length in UUID_GROUPS:
@@ -154,8 +154,8 @@ def _uuid(library: ctypes.CDLL, function: str, device: ctypes.c_int) -> str:
 
 def _memory(library: ctypes.CDLL, device: ctypes.c_int) -> int:
     total = ctypes.c_size_t()
-    ask = getattr(library, "cuDeviceTotalMem_v2", None)
-    return 0 if ask is None or ask(ctypes.byref(total), device) else total.value
+    get_total = getattr(library, "cuDeviceTotalMem_v2", None)
+    return 0 if get_total is None or get_total(ctypes.byref(total), device) else total.value
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class _Answer:
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
         self.lines: list[str] = []
-        self.done: Completed | None = None
+        self.result: Completed | None = None
 
     def collect(self, line: str) -> None:
         """Take a line of its output."""
@@ -79,8 +79,8 @@ def examine_environment(python: Path, environ: Mapping[str, str]) -> InstalledLl
     with ThreadPoolExecutor(1) as pool:
         surveyed = pool.submit(survey, facts["places"], environment, environ)
         answer = _ask(python, "import", {**environ, EXPLAIN: "explain"}, TOTAL_SECONDS)
-        found = with_named(surveyed.result(), str(answer.facts.get("failure", "")), environment, environ)
-    return _assemble(python, facts, answer, found)
+        libraries = with_named(surveyed.result(), str(answer.facts.get("failure", "")), environment, environ)
+    return _assemble(python, facts, answer, libraries)
 
 
 def _interpreter(python: Path) -> Path:
@@ -96,14 +96,14 @@ def _ask(python: Path, question: str, environ: Mapping[str, str], seconds: float
     limits = (str(IMPORT_SECONDS), str(QUESTION_SECONDS))
     argv = [str(python), installed_child.__file__, question, *limits]
     try:
-        answer.done = run(argv, env=dict(environ), on_line=answer.collect, timeout=seconds)
+        answer.result = run(argv, env=dict(environ), on_line=answer.collect, timeout=seconds)
     except OSError as error:
         answer.lines.append(error.strerror or str(error))
     return answer
 
 
 def _why(answer: _Answer) -> str:
-    if answer.done and answer.done.timed_out:
+    if answer.result and answer.result.timed_out:
         return f": it did not start within {LOCATE_SECONDS:.0f} s"
     return f": {answer.lines[-1].strip()}" if answer.lines else ""
 
@@ -132,13 +132,15 @@ def _nothing(python: Path, located: _Answer) -> InstalledLlama:
     )
 
 
-def _assemble(python: Path, located: Mapping[str, Any], answer: _Answer, found: Survey) -> InstalledLlama:
+def _assemble(python: Path, located: Mapping[str, Any], answer: _Answer, surveyed: Survey) -> InstalledLlama:
     """What was found without importing it, then what the import showed."""
     distributions = _sorted(located.get("distributions", ()), located["folders"])
     module_version = str(answer.facts.get("module_version") or located.get("module_version") or "")
     version = distributions[0].version if distributions else module_version
     loaded = [Path(path).name for path in answer.facts.get("loaded", ())]
-    family = found.cuda_family or (family_of(loaded, version + " " + module_version) if "CUDA" in found.backends else 0)
+    family = surveyed.cuda_family or (
+        family_of(loaded, version + " " + module_version) if "CUDA" in surveyed.backends else 0
+    )
     examined = InstalledLlama(
         python=str(python),
         python_version=located["python"],
@@ -150,17 +152,17 @@ def _assemble(python: Path, located: Mapping[str, Any], answer: _Answer, found: 
         module_version=module_version,
         fork=fork_of(distributions[0] if distributions else None, version, located.get("modules", ())),
         variable=str(located.get("variable", "")),
-        variable_leads=bool(located.get("variable_leads", True)),
+        variable_target_exists=bool(located.get("variable_target_exists", True)),
         places=tuple(map(_text, located["places"])),
-        libraries=tuple(map(_text, found.libraries)),
-        backends=found.backends,
-        modules=found.modules,
+        libraries=tuple(map(_text, surveyed.libraries)),
+        backends=surveyed.backends,
+        modules=surveyed.modules,
         cuda_family=family,
-        finds_packages=found.finds_packages,
-        strays=tuple(map(_text, found.strays)),
-        missing_libraries=found.missing_libraries,
-        foreign_libraries=found.foreign_libraries,
-        loader_problems=found.loader_problems,
+        finds_packages=surveyed.finds_packages,
+        strays=tuple(map(_text, surveyed.strays)),
+        missing_libraries=surveyed.missing_libraries,
+        foreign_libraries=surveyed.foreign_libraries,
+        loader_problems=surveyed.loader_problems,
     )
     return _with_import(examined, answer)
 
@@ -168,7 +170,7 @@ def _assemble(python: Path, located: Mapping[str, Any], answer: _Answer, found: 
 def _with_import(examined: InstalledLlama, answer: _Answer) -> InstalledLlama:
     facts = answer.facts
     failure = _text(str(facts.get("failure", "")))
-    end = how_it_ended(answer.done, facts, answer.lines)
+    end = how_it_ended(answer.result, facts, answer.lines)
     log = tuple(_text(line.strip()) for line in answer.lines if not _FRAME.match(line) and not _STACK.match(line))
     return msgspec.structs.replace(
         examined,
@@ -199,8 +201,8 @@ def _message(failure: str, end: ImportEnd | None, log: Sequence[str]) -> str:
 def _sorted(rows: Sequence[Mapping[str, Any]], folders: Sequence[str]) -> tuple[Distribution, ...]:
     """The distributions, that of the folder which is imported first."""
     parents = {str(Path(folder).parent) for folder in folders}
-    found = [Distribution(**row) for row in rows if not row["module"]]
-    return tuple(sorted(found, key=lambda row: row.folder not in parents and not row.editable))
+    distributions = [Distribution(**row) for row in rows if not row["module"]]
+    return tuple(sorted(distributions, key=lambda row: row.folder not in parents and not row.editable))
 
 
 def _devices(rows: Sequence[Mapping[str, Any]] | None) -> tuple[BackendDevice, ...] | None:
@@ -249,18 +251,18 @@ def _perhaps(version: str) -> str:
 # --- how it ended ---------------------------------------------------------------------------------------------
 
 
-def how_it_ended(done: Completed | None, facts: Mapping[str, Any], lines: Sequence[str]) -> ImportEnd | None:
+def how_it_ended(result: Completed | None, facts: Mapping[str, Any], lines: Sequence[str]) -> ImportEnd | None:
     """How the process ended, from its exit, its last step and faulthandler's frames; None for an end without fault."""
-    if done is None or facts.get("step") == "end" or "failure" in facts:
+    if result is None or facts.get("step") == "end" or "failure" in facts:
         return None
-    hung = done.timed_out or any(line.startswith("Timeout (") for line in lines)
+    hung = result.timed_out or any(line.startswith("Timeout (") for line in lines)
     frames = crashed_frames(lines)
     where, in_loader = _place(frames)
     return ImportEnd(
         step=str(facts.get("step", "start")),
         seconds=float(facts.get("seconds", TOTAL_SECONDS)) if hung else 0.0,
-        signal=_signal_name(-done.code) if done.code < 0 and not hung else "",
-        code=max(done.code, 0),
+        signal=_signal_name(-result.code) if result.code < 0 and not hung else "",
+        code=max(result.code, 0),
         where=where,
         loading=_text(str(facts.get("loading", ""))) if in_loader or not frames else "",
     )

@@ -46,8 +46,8 @@ def report(**facts: Any) -> None:
 
 def set_path() -> None:
     """Have sys.path as a program has it that is started in this folder."""
-    here = os.path.dirname(os.path.realpath(__file__))
-    sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry or ".") != here]
+    folder = os.path.dirname(os.path.realpath(__file__))
+    sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry or ".") != folder]
     if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
         sys.path.insert(0, "")
 
@@ -66,14 +66,20 @@ def locate() -> None:
         prefix=sys.prefix,
         path=[os.path.abspath(entry) for entry in sys.path],
     )
-    report(distributions=[facts for found in distributions() for facts in distribution(found)])
+    report(distributions=[facts for installed in distributions() for facts in distribution(installed)])
     spec, problem = find()
     if spec is None:
         report(located=True, found="", problem=problem, remains=list(remains()))
         return
     folders = [os.path.abspath(folder) for folder in spec.submodule_search_locations or ()]
     origin = os.path.abspath(spec.origin) if spec.origin and spec.origin != "namespace" else ""
-    report(located=True, found=origin, folders=folders, others=others(origin, folders), **libraries(origin, folders))
+    report(
+        located=True,
+        found=origin,
+        folders=folders,
+        others=hidden_packages(origin, folders),
+        **libraries(origin, folders),
+    )
 
 
 def find() -> tuple[ModuleSpec | None, str]:
@@ -84,10 +90,10 @@ def find() -> tuple[ModuleSpec | None, str]:
         return None, describe(error)
 
 
-def others(origin: str, folders: list[str]) -> list[str]:
+def hidden_packages(origin: str, folders: list[str]) -> list[str]:
     """Further llama_cpp behind the first one, as files or folders; a folder without __init__.py hides nothing."""
     known = {os.path.realpath(place) for place in [*folders, origin] if place}
-    found = []
+    hidden = []
     for entry in sys.path:
         try:
             spec = PathFinder.find_spec(NAME, [entry or os.getcwd()])
@@ -98,8 +104,8 @@ def others(origin: str, folders: list[str]) -> list[str]:
         place = next(iter(spec.submodule_search_locations or [spec.origin]))
         if os.path.realpath(place) not in known:
             known.add(os.path.realpath(place))
-            found.append(os.path.abspath(place))
-    return found
+            hidden.append(os.path.abspath(place))
+    return hidden
 
 
 def distributions() -> Iterator[Any]:
@@ -112,18 +118,18 @@ def distributions() -> Iterator[Any]:
         report(metadata_problem=describe(error))
 
 
-def distribution(found: Any) -> Iterator[dict[str, Any]]:
+def distribution(installed: Any) -> Iterator[dict[str, Any]]:
     """Name, version and place of a distribution that brings llama_cpp; nothing for any other."""
     try:
-        directory = os.path.basename(str(getattr(found, "_path", "")))
-        fields = header(found)
+        directory = os.path.basename(str(getattr(installed, "_path", "")))
+        fields = header(installed)
         name = first(fields, "Name") or directory.partition("-")[0]
         normalized = re.sub(r"[-_.]+", "-", name).lower()
-        record = metadata_file(found, "RECORD")
-        top_level = metadata_file(found, "top_level.txt")
+        record = metadata_file(installed, "RECORD")
+        top_level = metadata_file(installed, "top_level.txt")
         listing = record + "\n" + top_level
         claims = re.search(r'(?m)^"?llama_cpp(/|$)', listing)
-        place = os.path.abspath(str(found.locate_file("")))
+        place = os.path.abspath(str(installed.locate_file("")))
         other = "" if claims or normalized == PROJECT else other_module(normalized, listing, place)
         by_name = PROJECT in normalized and not listing.strip() and os.path.isdir(os.path.join(place, NAME))
         if not (claims or other or by_name or normalized == PROJECT):
@@ -134,9 +140,9 @@ def distribution(found: Any) -> Iterator[dict[str, Any]]:
             "folder": place,
             "homepage": homepage(fields),
             "requires_python": first(fields, "Requires-Python"),
-            "editable": editable(metadata_file(found, "direct_url.json")),
+            "editable": editable(metadata_file(installed, "direct_url.json")),
             "module": other,
-            "tags": re.findall(r"(?m)^Tag: *(\S+)", metadata_file(found, "WHEEL")),
+            "tags": re.findall(r"(?m)^Tag: *(\S+)", metadata_file(installed, "WHEEL")),
         }
     except Exception as error:  # noqa: BLE001 - see above
         report(metadata_problem=describe(error))
@@ -148,25 +154,25 @@ def other_module(project: str, listing: str, place: str) -> str:
     Taken from the files that it lists, else from the folders beside it: RECORD may be absent.
     """
     names = re.findall(r'(?m)^"?(\w*llama_cpp\w*)(?:/|$)', listing)
-    own = project.replace("-", "_")
-    names += [name for name in (own, own.replace("_python", "")) if os.path.isdir(os.path.join(place, name))]
+    module = project.replace("-", "_")
+    names += [name for name in (module, module.replace("_python", "")) if os.path.isdir(os.path.join(place, name))]
     for name in names:
         if name != NAME and (
-            PROJECT in project or project in OTHER_PROJECTS or holds_libraries(os.path.join(place, name))
+            PROJECT in project or project in OTHER_PROJECTS or has_libraries(os.path.join(place, name))
         ):
             return str(name)
     return ""
 
 
-def holds_libraries(folder: str) -> bool:
+def has_libraries(folder: str) -> bool:
     """Whether a module's folder has libraries or programs of llama.cpp."""
     places = [os.path.join(folder, name) for name in ("", "lib", "bin")]
     return any(re.match(r"lib(llama|ggml)\b|llama-", name) for place in places for name in listed(place))
 
 
-def header(found: Any) -> list[tuple[str, str]]:
+def header(installed: Any) -> list[tuple[str, str]]:
     """The fields of METADATA: it may be empty or cut off."""
-    text = metadata_file(found, "METADATA") or metadata_file(found, "PKG-INFO")
+    text = metadata_file(installed, "METADATA") or metadata_file(installed, "PKG-INFO")
     return re.findall(r"(?m)^([A-Za-z-]+): *(.*?)\s*$", text.partition("\n\n")[0])
 
 
@@ -228,7 +234,7 @@ def libraries(origin: str, folders: list[str]) -> dict[str, Any]:
         if value is not None and honoured:
             folder = os.path.dirname(value) if variable == "LLAMA_CPP_LIB" else value
             return dict(
-                facts, variable=variable, variable_leads=os.path.exists(value), places=[os.path.abspath(folder)]
+                facts, variable=variable, variable_target_exists=os.path.exists(value), places=[os.path.abspath(folder)]
             )
     return facts
 
@@ -267,10 +273,10 @@ def try_import(seconds: float, seconds_of_a_question: float) -> None:
         return
     report(imported=True, module_version=str(getattr(module, "__version__", "")), loaded=mapped())
     steps = (("load", load_modules), ("offload", ask_offload), ("devices", ask_devices), ("system", ask_system))
-    for step, ask in steps:
+    for step, query in steps:
         begin(step, seconds_of_a_question)
         try:
-            ask(module)
+            query(module)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
             report(**{step + "_failure": describe(error)})
     faulthandler.cancel_dump_traceback_later()
@@ -369,12 +375,12 @@ def function(handles: list[ctypes.CDLL], name: str, result: Any, *arguments: Any
     """A function of one of these libraries, with a prototype of its own; None where none has it."""
     for handle in handles:
         try:
-            found = handle[name]  # unlike the attribute, an object that nobody else has
+            symbol = handle[name]  # unlike the attribute, an object that nobody else has
         except (AttributeError, OSError):
             continue
-        found.restype = result
-        found.argtypes = arguments
-        return found
+        symbol.restype = result
+        symbol.argtypes = arguments
+        return symbol
     return None
 
 

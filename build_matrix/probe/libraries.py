@@ -56,7 +56,7 @@ class Survey(Record, frozen=True, kw_only=True):
 class Trace(Record, frozen=True, kw_only=True):
     """What the loader says of one library: what it finds where, what it does not find, what else is wrong."""
 
-    found: dict[str, str] = msgspec.field(default_factory=dict)
+    resolved: dict[str, str] = msgspec.field(default_factory=dict)
     missing: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
@@ -65,21 +65,25 @@ def survey(folders: Iterable[str], environment: Environment, environ: Mapping[st
     """Read the libraries in these folders, and ask the loader for each that this Python could load."""
     markers = tuple(row.marker for row in backends() if row.marker)
     files = {path: _inspect(path, markers) for path in _files(folders)}
-    own = {path: library for path, library in files.items() if library.elf and library.platform == environment.machine}
-    traces = _trace_all(own, environment, environ)
+    native = {
+        path: library for path, library in files.items() if library.elf and library.platform == environment.machine
+    }
+    traces = _trace_all(native, environment, environ)
     return Survey(
         libraries=tuple(str(path) for path in files),
-        backends=backends_of(own),
-        modules=_are_modules(own),
-        cuda_family=family_of(name for library in own.values() for name in library.needed),
-        finds_packages=any("nvidia" in folder for library in own.values() for folder in library.runpath + library.rpath)
-        or any((path.parents[1] / "_backends.py").is_file() for path in own),
-        strays=strays_of(own, traces.values()),
-        missing_libraries=_missing(own, traces, environment, environ),
+        backends=backends_of(native),
+        modules=_are_modules(native),
+        cuda_family=family_of(name for library in native.values() for name in library.needed),
+        finds_packages=any(
+            "nvidia" in folder for library in native.values() for folder in library.runpath + library.rpath
+        )
+        or any((path.parents[1] / "_backends.py").is_file() for path in native),
+        strays=strays_of(native, traces.values()),
+        missing_libraries=_missing(native, traces, environment, environ),
         foreign_libraries=tuple(
             ForeignLibrary(file=str(path), platform=library.platform)
             for path, library in files.items()
-            if path not in own
+            if path not in native
         ),
         loader_problems=tuple(dict.fromkeys(line for trace in traces.values() for line in trace.problems)),
     )
@@ -94,25 +98,25 @@ def _inspect(path: Path, markers: tuple[str, ...]) -> LibraryFile:
 
 def backends_of(libraries: Mapping[Path, LibraryFile]) -> tuple[str, ...]:
     """The back ends that these libraries hold, in the order of the table."""
-    found = {_backend_of(path.name, library) for path, library in libraries.items()}
-    return tuple(row.name for row in backends() if row.name in found)
+    names = {_backend_of(path.name, library) for path, library in libraries.items()}
+    return tuple(row.name for row in backends() if row.name in names)
 
 
 def _backend_of(name: str, library: LibraryFile) -> str:
     for row in backends():
         needs = row.needs and any(re.match(row.needs, needed) for needed in library.needed)
-        holds = row.marker in library.constants
-        if needs or holds or (not row.needs and re.match(row.file, name)):
+        has_marker = row.marker in library.constants
+        if needs or has_marker or (not row.needs and re.match(row.file, name)):
             return row.name
     return ""
 
 
 def strays_of(libraries: Iterable[Path], traces: Iterable[Trace]) -> tuple[str, ...]:
     """Libraries of llama.cpp that the loader takes from elsewhere, though these here have the same name."""
-    own = {path.name for path in libraries if _LLAMA.match(path.name)}
+    names = {path.name for path in libraries if _LLAMA.match(path.name)}
     folders = {path.resolve().parent for path in libraries}
-    found = {target for trace in traces for name, target in trace.found.items() if name in own}
-    return tuple(sorted(target for target in found if Path(target).resolve().parent not in folders))
+    targets = {target for trace in traces for name, target in trace.resolved.items() if name in names}
+    return tuple(sorted(target for target in targets if Path(target).resolve().parent not in folders))
 
 
 def _are_modules(libraries: Mapping[Path, LibraryFile]) -> bool:
@@ -136,7 +140,7 @@ def family_of(names: Iterable[str], label: str = "") -> int:
 
 def _files(folders: Iterable[str]) -> list[Path]:
     """The libraries in these folders and in those that auditwheel makes beside them, each once."""
-    found: dict[Path, Path] = {}
+    libraries: dict[Path, Path] = {}
     for folder in map(Path, folders):
         try:
             entries = sorted(folder.iterdir())
@@ -144,8 +148,8 @@ def _files(folders: Iterable[str]) -> list[Path]:
             continue
         for path in entries:
             if SUFFIXES.search(path.name) and path.is_file():
-                found.setdefault(path.resolve(), path)
-    return list(found.values())
+                libraries.setdefault(path.resolve(), path)
+    return list(libraries.values())
 
 
 # --- the loader ---------------------------------------------------------------------------------------------
@@ -171,8 +175,8 @@ def _trace_all(
 
 def _library_path(program: Path, environ: Mapping[str, str]) -> str:
     """LD_LIBRARY_PATH, after the interpreter's own RPATH, which counts for all that it loads (conda's Python)."""
-    own = [_expand(folder, program) for folder in inspect_library(program).rpath]
-    return ":".join(filter(None, [*own, environ.get("LD_LIBRARY_PATH", "")]))
+    rpath = [_expand(folder, program) for folder in inspect_library(program).rpath]
+    return ":".join(filter(None, [*rpath, environ.get("LD_LIBRARY_PATH", "")]))
 
 
 def _expand(folder: str, file: Path) -> str:
@@ -182,17 +186,17 @@ def _expand(folder: str, file: Path) -> str:
 def _trace(loader: str, library: Path, variables: Mapping[str, str]) -> Trace:
     """Ask the loader as ldd does; no code of the library runs."""
     option = ["--list"] if "ld-musl" in loader else []
-    done = run([loader, *option, library], env={**variables, "LD_TRACE_LOADED_OBJECTS": "1"}, timeout=SECONDS)
-    return parse_trace(done.tail)
+    result = run([loader, *option, library], env={**variables, "LD_TRACE_LOADED_OBJECTS": "1"}, timeout=SECONDS)
+    return parse_trace(result.tail)
 
 
 def parse_trace(lines: Sequence[str]) -> Trace:
     """What the lines of ld.so (as ldd prints them) or of musl's loader say."""
-    found = {match["name"]: match["target"] for line in lines if (match := _RESOLVED.match(line))}
-    missing = [name for name, target in found.items() if target == "not found"]
+    resolved = {match["name"]: match["target"] for line in lines if (match := _RESOLVED.match(line))}
+    missing = [name for name, target in resolved.items() if target == "not found"]
     missing += [match["name"] for line in lines if (match := _MUSL.search(line))]
     return Trace(
-        found={name: target for name, target in found.items() if target != "not found"},
+        resolved={name: target for name, target in resolved.items() if target != "not found"},
         missing=tuple(dict.fromkeys(missing)),
         problems=tuple(line.strip() for line in lines if _PROBLEM.search(line)),
     )
@@ -207,32 +211,32 @@ def _missing(
     environment: Environment,
     environ: Mapping[str, str],
 ) -> tuple[MissingLibrary, ...]:
-    found: dict[str, MissingLibrary] = {}
+    missing: dict[str, MissingLibrary] = {}
     for path, trace in traces.items():
         for name in trace.missing:
-            if name not in found:
-                found[name] = MissingLibrary(
+            if name not in missing:
+                missing[name] = MissingLibrary(
                     name=name,
-                    needed_by=_who_needs(name, path, libraries[path], trace),
-                    folders=holding(name, [*{str(own.parent) for own in libraries}], environment, environ),
+                    needed_by=_needed_by(name, path, libraries[path], trace),
+                    folders=holding(name, [*{str(file.parent) for file in libraries}], environment, environ),
                 )
-    return tuple(found[name] for name in sorted(found))
+    return tuple(missing[name] for name in sorted(missing))
 
 
-def with_named(found: Survey, text: str, environment: Environment, environ: Mapping[str, str]) -> Survey:
+def with_named(surveyed: Survey, text: str, environment: Environment, environ: Mapping[str, str]) -> Survey:
     """The survey, with the libraries that an error of the loader names as missing."""
-    known = {library.name for library in found.missing_libraries}
+    known = {library.name for library in surveyed.missing_libraries}
     named = [name for name in dict.fromkeys(_NAMED.findall(text)) if name not in known]
-    own = [*{str(Path(path).parent) for path in found.libraries}]
-    added = tuple(MissingLibrary(name=name, folders=holding(name, own, environment, environ)) for name in named)
-    return msgspec.structs.replace(found, missing_libraries=found.missing_libraries + added)
+    folders = [*{str(Path(path).parent) for path in surveyed.libraries}]
+    added = tuple(MissingLibrary(name=name, folders=holding(name, folders, environment, environ)) for name in named)
+    return msgspec.structs.replace(surveyed, missing_libraries=surveyed.missing_libraries + added)
 
 
-def _who_needs(name: str, path: Path, library: LibraryFile, trace: Trace) -> str:
+def _needed_by(name: str, path: Path, library: LibraryFile, trace: Trace) -> str:
     """The file that needs it: the library itself, or one of those that it needs."""
     if name in library.needed:
         return path.name
-    for target in map(Path, trace.found.values()):
+    for target in map(Path, trace.resolved.values()):
         try:
             if name in inspect_library(target).needed:
                 return target.name
@@ -241,20 +245,20 @@ def _who_needs(name: str, path: Path, library: LibraryFile, trace: Trace) -> str
     return path.name
 
 
-def holding(name: str, own: Sequence[str], environment: Environment, environ: Mapping[str, str]) -> tuple[str, ...]:
+def holding(name: str, folders: Sequence[str], environment: Environment, environ: Mapping[str, str]) -> tuple[str, ...]:
     """Folders that hold a library of this name for this machine, the environment's own first."""
     table = places()
     roots = [environment.prefix, *(environ[variable] for variable in table.variables if environ.get(variable))]
     patterns = [(Path(entry), pattern) for entry in environment.path for pattern in table.environment]
     patterns += [(Path(root), pattern) for root in roots for pattern in table.prefix]
     patterns += [(Path("/"), pattern.lstrip("/")) for pattern in table.system]
-    candidates = [Path(folder) for folder in own]
+    candidates = [Path(folder) for folder in folders]
     candidates += [folder for root, pattern in patterns for folder in _glob(root, pattern)]
-    kept: dict[Path, str] = {}
+    result: dict[Path, str] = {}
     for folder in candidates:
-        if _holds(folder / name, environment.machine):
-            kept.setdefault(folder.resolve(), str(folder))
-    return tuple(kept.values())
+        if _is_library_for(folder / name, environment.machine):
+            result.setdefault(folder.resolve(), str(folder))
+    return tuple(result.values())
 
 
 def _glob(root: Path, pattern: str) -> list[Path]:
@@ -264,7 +268,7 @@ def _glob(root: Path, pattern: str) -> list[Path]:
         return []
 
 
-def _holds(file: Path, machine: str) -> bool:
+def _is_library_for(file: Path, machine: str) -> bool:
     try:
         return file.is_file() and platform_of(file)[0] == machine
     except OSError:

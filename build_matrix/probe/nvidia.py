@@ -16,14 +16,14 @@ from build_matrix.diagnosis.driver import explain, unknown_order
 from build_matrix.model import NO_DRIVER, UNKNOWN, Driver, DriverEvidence, Gpu, Record
 from build_matrix.probe import cuda_child, nvml_child
 from build_matrix.probe.evidence import as_text, library_version, read_evidence
-from build_matrix.probe.surroundings import find_surroundings
+from build_matrix.probe.host_environment import find_host_environment
 from build_matrix.process.runner import run
 
 SECONDS = 10.0
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 NVML_MISSING = frozenset({9, 12})  # NVML_ERROR_DRIVER_NOT_LOADED, NVML_ERROR_LIBRARY_NOT_FOUND
 # What the loader and the driver read; the children get nothing else.
-KEPT = (
+PASSED_ON = (
     "PATH",
     "LD_LIBRARY_PATH",
     "HOME",
@@ -75,10 +75,10 @@ def probe_nvidia(environ: Mapping[str, str], root: Path = Path("/")) -> NvidiaAn
 
 def _problem(evidence: DriverEvidence, listed: tuple[Gpu, ...], environ: Mapping[str, str], root: Path) -> str:
     """Why CUDA does not work, as a clause that may follow "this machine has" where there is no driver."""
-    surroundings = find_surroundings(environ, root)
-    if evidence.numbered and not (evidence.visible or unknown_order(evidence, surroundings)):
+    environment = find_host_environment(environ, root)
+    if evidence.numbered and not (evidence.visible or unknown_order(evidence, environment)):
         return f"{VISIBLE}={as_text(environ.get(VISIBLE, ''))!r} hides every GPU"
-    finding = explain(evidence, surroundings, listed)
+    finding = explain(evidence, environment, listed)
     return finding.fact.rstrip(".").removeprefix("There is ") if finding else ""
 
 
@@ -136,9 +136,9 @@ def _gpus(answer: object) -> tuple[Gpu, ...]:
     return msgspec.convert(answer or [], tuple[Gpu, ...])
 
 
-def _ask(child: str, who: str, environ: Mapping[str, str]) -> dict[str, Any]:
+def _ask(child: str, subject: str, environ: Mapping[str, str]) -> dict[str, Any]:
     """The facts that a child printed, line by line, up to where it ended; ``problem`` says how it ended."""
-    kept = {name: environ[name] for name in KEPT if name in environ}
+    variables = {name: environ[name] for name in PASSED_ON if name in environ}
     facts: dict[str, Any] = {}
 
     def collect(line: str) -> None:
@@ -149,10 +149,10 @@ def _ask(child: str, who: str, environ: Mapping[str, str]) -> dict[str, Any]:
         if isinstance(fact, dict):
             facts.update(fact)
 
-    done = run([sys.executable, "-I", child], env=kept | {"LC_ALL": "C"}, on_line=collect, timeout=SECONDS)
-    if done.timed_out:
-        facts["problem"] = f"{who} did not respond within {SECONDS:.0f} s"
-    elif done.code:
-        how = f"signal {-done.code}" if done.code < 0 else f"exit code {done.code}"
-        facts["problem"] = f"{who} crashed the process that called it ({how})"
+    result = run([sys.executable, "-I", child], env=variables | {"LC_ALL": "C"}, on_line=collect, timeout=SECONDS)
+    if result.timed_out:
+        facts["problem"] = f"{subject} did not respond within {SECONDS:.0f} s"
+    elif result.code:
+        how = f"signal {-result.code}" if result.code < 0 else f"exit code {result.code}"
+        facts["problem"] = f"{subject} crashed the process that called it ({how})"
     return facts

@@ -31,7 +31,7 @@ def apply_overrides(machine: Machine, environ: Mapping[str, str]) -> Machine:
     if cuda := claimed.get(DRIVER_CUDA):
         machine = _with_driver(machine, cuda)
     if capabilities := claimed.get(COMPUTE_CAPABILITIES):
-        gpus = tuple(_gpu(number, word.strip()) for number, word in enumerate(capabilities.split(",")))
+        gpus = tuple(_gpu(number, capability.strip()) for number, capability in enumerate(capabilities.split(",")))
         machine = msgspec.structs.replace(machine, gpus=gpus)
     return msgspec.structs.replace(machine, overrides=claimed)
 

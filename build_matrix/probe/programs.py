@@ -21,8 +21,8 @@ def named_program(text: str, environ: Mapping[str, str]) -> Path | None:
     path = environ.get("PATH") or os.defpath
     parts = [text.strip(), *(part for part in _split(text) if Path(part).stem not in LAUNCHERS)]
     for part in parts[:2]:
-        if part and (found := _which(part, path)):
-            return Path(found)
+        if part and (program := _which(part, path)):
+            return Path(program)
     return None
 
 

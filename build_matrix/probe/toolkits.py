@@ -23,15 +23,15 @@ def find_toolkits(environ: Mapping[str, str]) -> tuple[InstalledToolkit, ...]:
 
     CMake asks CUDACXX, then the PATH, then the CUDA_PATH and its like. A variable that is empty counts as unset.
     """
-    found: dict[str, InstalledToolkit] = {}
+    toolkits: dict[str, InstalledToolkit] = {}
     for nvcc, how in _places(environ):
         key = str(resolve(nvcc))
-        if key not in found:
-            found[key] = _examine(nvcc, how)
+        if key not in toolkits:
+            toolkits[key] = _examine(nvcc, how)
     for how, root, problem in _dead_ends(environ):
-        found.setdefault(f"{how} {root}", InstalledToolkit(root=root, version="", source=how, problem=problem))
+        toolkits.setdefault(f"{how} {root}", InstalledToolkit(root=root, version="", source=how, problem=problem))
     order = {how: number for number, how in enumerate((VARIABLES[0], "PATH", *_named(environ)))}
-    return tuple(sorted(found.values(), key=lambda toolkit: order.get(toolkit.source, len(order))))
+    return tuple(sorted(toolkits.values(), key=lambda toolkit: order.get(toolkit.source, len(order))))
 
 
 def _places(environ: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
@@ -88,11 +88,11 @@ def _named(environ: Mapping[str, str]) -> list[str]:
 
 def _roots(value: str) -> Iterator[Path]:
     """The folders that a variable names: one, or several joined as in PATH."""
-    whole = expand(Path(value.strip()))
-    if exists(whole):
-        yield whole
+    folder = expand(Path(value.strip()))
+    if exists(folder):
+        yield folder
         return
-    yield from (expand(Path(word.strip())) for word in value.split(os.pathsep) if word.strip())
+    yield from (expand(Path(entry.strip())) for entry in value.split(os.pathsep) if entry.strip())
 
 
 def _nvcc() -> str:
@@ -102,13 +102,13 @@ def _nvcc() -> str:
 def _examine(nvcc: Path, how: str) -> InstalledToolkit:
     root = str(resolve(nvcc).parent.parent)
     try:
-        done = run([nvcc, "--version"], env={"PATH": os.defpath}, timeout=SECONDS)
+        result = run([nvcc, "--version"], env={"PATH": os.defpath}, timeout=SECONDS)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         return InstalledToolkit(root=root, version="", source=how, problem=f"nvcc cannot be run: {why}")
-    match = _RELEASE.search(done.output)
-    if done.timed_out:
+    match = _RELEASE.search(result.output)
+    if result.timed_out:
         return InstalledToolkit(root=root, version="", source=how, problem="nvcc does not respond")
-    if done.code or not match:
+    if result.code or not match:
         return InstalledToolkit(root=root, version="", source=how, problem="nvcc does not report its version")
     return InstalledToolkit(root=root, version=match[2] or match[1], source=how)

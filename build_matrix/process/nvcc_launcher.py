@@ -35,7 +35,7 @@ def launcher(python: str | Path, maps: Mapping[str, str], *, random_seed: bool) 
     return [*argv, *([SEED] if random_seed else []), END]
 
 
-def additions(options: Sequence[str], argv: Sequence[str], *, taken_apart: bool = False) -> list[str]:
+def additions(options: Sequence[str], argv: Sequence[str], *, decomposed: bool = False) -> list[str]:
     """What nvcc, or sccache in its place, gets beside ``argv``; nothing when they compile no source."""
     if "-c" not in argv[:-1]:
         return []
@@ -46,7 +46,7 @@ def additions(options: Sequence[str], argv: Sequence[str], *, taken_apart: bool 
             source = name + source[len(real) :].replace(os.sep, "/")
             break
     seed = [f"--frandom-seed={source}"] if SEED in options else []
-    return [*([] if taken_apart else ["-objtemp"]), *seed, f"-Xcudafe=--orig_src_path_name={source}"]
+    return [*([] if decomposed else ["-objtemp"]), *seed, f"-Xcudafe=--orig_src_path_name={source}"]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     end = argv.index(END)
     command = list(argv[end + 1 :])
     programs = [program for program in map(os.environ.get, (CACHE, BEHIND)) if program]
-    command += additions(argv[:end], command, taken_apart=any(Path(program).stem == SCCACHE for program in programs))
+    command += additions(argv[:end], command, decomposed=any(Path(program).stem == SCCACHE for program in programs))
     if programs:
         command.insert(0, programs[0])
         os.environ["CCACHE_COMPILERCHECK"] = f"string:{os.environ[IDENTITY]}"

@@ -201,13 +201,13 @@ class _Tail:
 
 def end_leftovers(variable: str, value: str) -> None:
     """End the processes that a killed run left behind: those whose environment has ``variable=value``."""
-    left = []
+    killed = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.pid != os.getpid() and process.environ().get(variable) == value:
                 process.kill()
-                left.append(process)
-    psutil.wait_procs(left, timeout=LEFTOVER_SECONDS)
+                killed.append(process)
+    psutil.wait_procs(killed, timeout=LEFTOVER_SECONDS)
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
@@ -220,13 +220,13 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """Kill the program and all that it started, sessions of their own included."""
-    others: list[psutil.Process] = []
+    children: list[psutil.Process] = []
     with contextlib.suppress(psutil.Error, OSError):
-        others = psutil.Process(process.pid).children(recursive=True)
+        children = psutil.Process(process.pid).children(recursive=True)
     interrupt.kill_session(process.pid)
-    for other in others:
+    for child in children:
         with contextlib.suppress(psutil.Error, OSError):
-            other.kill()
+            child.kill()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -48,7 +48,7 @@ def sandbox(
     argv = [str(python), "-I", "-S", __file__, str(cwd)]
     if door:
         argv.append(f"{DOOR}{door[0]}:{door[1]}")
-    return [*argv, *(f"{real}={seen}" for real, seen in binds.items()), END]
+    return [*argv, *(f"{real}={visible}" for real, visible in binds.items()), END]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -93,11 +93,11 @@ def _enter(binds: Sequence[tuple[str, ...]]) -> None:
     Path("/proc/self/gid_map").write_text(f"0 {group} 1")
     _call("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
     # Opened first: a folder that lies below ROOT itself cannot be named any more once ROOT is covered.
-    opened = [(os.open(real, os.O_PATH), seen) for real, seen in binds]
+    opened = [(os.open(real, os.O_PATH), visible) for real, visible in binds]
     _call("mount", b"tmpfs", os.fsencode(ROOT), b"tmpfs", 0, b"mode=755")
-    for handle, seen in opened:
-        os.makedirs(seen)  # noqa: PTH103 - one import less to start
-        _call("mount", f"/proc/self/fd/{handle}".encode(), os.fsencode(seen), None, MS_BIND | MS_REC, None)
+    for handle, visible in opened:
+        os.makedirs(visible)  # noqa: PTH103 - one import less to start
+        _call("mount", f"/proc/self/fd/{handle}".encode(), os.fsencode(visible), None, MS_BIND | MS_REC, None)
         os.close(handle)
 
 
@@ -106,12 +106,12 @@ def _relay(host: str, port: int) -> socket.socket:
     import socket
     import subprocess
 
-    here, there = socket.socketpair()
+    ours, theirs = socket.socketpair()
     relay = str(Path(__file__).with_name("relay.py"))
-    with there:
-        argv = [sys.executable, "-I", "-S", relay, host, str(port), str(there.fileno())]
-        subprocess.Popen(argv, pass_fds=[there.fileno()], stdin=subprocess.DEVNULL)
-    return here
+    with theirs:
+        argv = [sys.executable, "-I", "-S", relay, host, str(port), str(theirs.fileno())]
+        subprocess.Popen(argv, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+    return ours
 
 
 def _open_door(relay: socket.socket, host: str, port: int) -> None:

@@ -66,7 +66,7 @@ class _Nvcc(NamedTuple):
     def argv(self) -> list[str | Path]:
         """Nvcc with the arguments of every compilation."""
         host: list[str | Path] = ["-ccbin", self.compiler.cxx, "-std=c++17", "-Xcompiler=-fPIC"]
-        codes = [f"-gencode=arch=compute_{one.number}{one.feature},code={one.code}" for one in self.architectures]
+        codes = [f"-gencode=arch=compute_{a.number}{a.feature},code={a.code}" for a in self.architectures]
         return [self.toolchain.nvcc, *host, *codes, *(f"-Xcompiler={flag}" for flag in cxx_flags(self.sysroot))]
 
     def run(self, argv: list[str | Path], folder: Path) -> None:

@@ -71,7 +71,7 @@ def provision_sysroot(context: Context, platform: str, files: tuple[Component, .
         note_content(folder, folder)
 
     root = context.store.obtain("sysroot", digest, assemble)
-    c_includes, cxx_includes = _own_includes(compiler.cc, "c"), _own_includes(compiler.cxx, "c++")
+    c_includes, cxx_includes = _private_includes(compiler.cc, "c"), _private_includes(compiler.cxx, "c++")
     headers = [tree_digest(Path(folder)) for folder in (*c_includes, *cxx_includes)]
     return Sysroot(
         root=root,
@@ -95,7 +95,7 @@ def _library(compiler: HostCompiler, name: str) -> Path:
     return path.resolve()
 
 
-def _own_includes(program: str, language: str) -> tuple[str, ...]:
+def _private_includes(program: str, language: str) -> tuple[str, ...]:
     """The folders that the compiler searches for its own headers: those of C++ and its built-in ones."""
     folders = _search_list(_ask([program, "-E", "-v", "-x", language, "/dev/null"]))
     return tuple(folder for folder in folders if "c++" in folder or _is_builtin(Path(folder)))
@@ -115,21 +115,21 @@ def _search_list(lines: Sequence[str]) -> list[str]:
 
 def _ask(argv: Sequence[str | Path]) -> list[str]:
     """The lines that a compiler prints."""
-    done = run(argv, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"}, timeout=SECONDS)
-    if done.code:
-        raise MissingPrerequisiteError(f"{argv[0]} does not answer: {done.output}", "Install a C++ compiler again.")
-    return done.tail
+    result = run(argv, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"}, timeout=SECONDS)
+    if result.code:
+        raise MissingPrerequisiteError(f"{argv[0]} does not answer: {result.output}", "Install a C++ compiler again.")
+    return result.tail
 
 
 def _make(argv: Sequence[str | Path], folder: Path, variables: dict[str, str] | None = None) -> list[str]:
     """Run a program that makes a part of the sysroot, in ``folder``; the lines that it prints."""
     environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "HOME": str(folder), "TMPDIR": str(folder)}
-    done = run(argv, env=environment | (variables or {}), cwd=folder, timeout=SECONDS)
-    if done.disk_full:
+    result = run(argv, env=environment | (variables or {}), cwd=folder, timeout=SECONDS)
+    if result.disk_full:
         raise DiskFullError(folder)
-    if done.code:
-        raise BuildMatrixError(f"{Path(argv[0]).name} cannot create the sysroot: {done.output}", "Report this.")
-    return done.tail
+    if result.code:
+        raise BuildMatrixError(f"{Path(argv[0]).name} cannot create the sysroot: {result.output}", "Report this.")
+    return result.tail
 
 
 def _add_glibc(scratch: Path, folder: Path, system: OldestSystem) -> None:

@@ -100,8 +100,8 @@ def _describe(one: Section, other: Section, symbols: Iterable[Symbol]) -> str:
 def _describe_texts(first: bytes, second: bytes) -> Iterator[str]:
     """The texts that only one side has."""
     texts = [set(_TEXT.findall(content)) for content in (first, second)]
-    for label, own, theirs in (("first", texts[0], texts[1]), ("second", texts[1], texts[0])):
-        if only := sorted(own - theirs):
+    for label, side, other in (("first", texts[0], texts[1]), ("second", texts[1], texts[0])):
+        if only := sorted(side - other):
             shown = ", ".join(repr(text.decode()[:LONGEST]) for text in only[:TEXTS])
             more = f" and {len(only) - TEXTS} more" if len(only) > TEXTS else ""
             yield f"only in the {label}: {shown}{more}"

@@ -72,8 +72,8 @@ def note(record: WheelRecord, commit: str, libc: str, checkout: Path) -> Figure:
         compiler=record.host_compiler.description,
         libc=libc,
     )
-    others = (one for one in read_figures(checkout / TABLE).wheel if one.filename != figure.filename)
-    figures = Figures(wheel=tuple(sorted((*others, figure), key=lambda one: one.filename)))
+    remaining = (row for row in read_figures(checkout / TABLE).wheel if row.filename != figure.filename)
+    figures = Figures(wheel=tuple(sorted((*remaining, figure), key=lambda row: row.filename)))
     write_atomically(checkout / TABLE, HEADER.encode() + msgspec.toml.encode(figures))
     page = checkout / PAGE
     write_atomically(page, rewritten(page.read_text(encoding="utf-8"), figures.wheel).encode())
@@ -86,19 +86,19 @@ def rewritten(page: str, figures: Iterable[Figure]) -> str:
     _, end, after = rest.partition(END)
     if not (start and end):
         raise ValueError(page[:80])
-    rows = [f"| {' | '.join(_cells(one))} |" for one in figures]
+    rows = [f"| {' | '.join(_cells(figure))} |" for figure in figures]
     table = ["| wheel | sha256 | MB | commit | built with |", "|---|---|---|---|---|", *rows] if rows else []
     return "\n".join([before + start, *([""] if table else []), *table, *([""] if table else []), end + after])
 
 
-def _cells(one: Figure) -> tuple[str, ...]:
-    megabytes = f"{one.size / 1e6:.1f}"
-    names = (f"`{text}`" for text in (one.filename, one.sha256))
-    return (*names, megabytes, f"`{one.commit[:SHORT]}`", f"{one.compiler}; {one.libc}")
+def _cells(figure: Figure) -> tuple[str, ...]:
+    megabytes = f"{figure.size / 1e6:.1f}"
+    names = (f"`{text}`" for text in (figure.filename, figure.sha256))
+    return (*names, megabytes, f"`{figure.commit[:SHORT]}`", f"{figure.compiler}; {figure.libc}")
 
 
 def _git(checkout: Path, *argv: str) -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         ["git", "-C", str(checkout), *argv], capture_output=True, encoding="utf-8", timeout=SECONDS, check=True
     )
-    return done.stdout.strip()
+    return result.stdout.strip()

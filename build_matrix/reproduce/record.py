@@ -19,11 +19,11 @@ def read_record(wheel: Path) -> WheelRecord:
 
 def require_platform(record: WheelRecord, name: str) -> None:
     """Check that wheels like the recorded one are built on platform ``name``; raises NoCompatibleChoiceError."""
-    here, there = find_platform(name), find_platform(record.cell.platform)
-    if here.name != there.name:
+    current, recorded = find_platform(name), find_platform(record.cell.platform)
+    if current.name != recorded.name:
         raise NoCompatibleChoiceError(
-            f"{record.filename} was built for {there.title}; this machine is {here.title}.",
-            f"Reproduce it on {there.title}.",
+            f"{record.filename} was built for {recorded.title}; this machine is {current.title}.",
+            f"Reproduce it on {recorded.title}.",
         )
 
 

@@ -25,7 +25,7 @@ class Variation(NamedTuple):
     ``options`` are those of ``disturb`` that vary it.
     """
 
-    what: str
+    name: str
     first: str
     second: str
     options: tuple[str, ...] = ()
@@ -49,8 +49,8 @@ def choose_variations(cpus: int, cc: str, scratch: Path, *, cached: bool) -> tup
     folder.mkdir()
     (folder / "source.c").touch()
     clock = scratch / "clock.so"
-    made = run([cc, "-shared", "-fPIC", f"-DDAYS={DAYS}", "-o", clock, CLOCK], env=ENVIRONMENT, timeout=SECONDS)
-    return (*_outside(cpus, cached=cached), *(_tried(item, folder) for item in _inside(cpus, clock, made.output)))
+    compiled = run([cc, "-shared", "-fPIC", f"-DDAYS={DAYS}", "-o", clock, CLOCK], env=ENVIRONMENT, timeout=SECONDS)
+    return (*_outside(cpus, cached=cached), *(_tried(item, folder) for item in _inside(cpus, clock, compiled.output)))
 
 
 def disturbance(variations: tuple[Variation, ...], folder: Path) -> Disturbance:
@@ -97,6 +97,6 @@ def _tried(variation: Variation, folder: Path) -> Variation:
     if variation.why_not:
         return variation
     argv = [sys.executable, disturb.__file__, *variation.options, sys.executable, "-c", ""]
-    done = run(argv, env=ENVIRONMENT, cwd=folder, timeout=SECONDS)
-    last = done.tail[-1] if done.tail else f"exit code {done.code}"
-    return variation._replace(why_not=last) if done.code else variation
+    result = run(argv, env=ENVIRONMENT, cwd=folder, timeout=SECONDS)
+    last = result.tail[-1] if result.tail else f"exit code {result.code}"
+    return variation._replace(why_not=last) if result.code else variation

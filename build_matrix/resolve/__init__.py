@@ -139,51 +139,52 @@ def require_cell(plan: Plan, machine: Machine, locked_cuda: Sequence[str]) -> tu
             raise MissingPrerequisiteError(unbuildable[0].fact, unbuildable[0].remedy)
         raise NoCompatibleChoiceError(unbuildable[0].fact, unbuildable[0].remedy)
     finding = nearest.failed("run")[0]
+    alternative = _alternative(plan, machine, locked_cuda) if finding.rule == DRIVER_RULE else IGNORE_DRIVER
     raise NoCompatibleChoiceError(
-        f"A CUDA {nearest.cuda} wheel cannot run on this machine. {finding.fact}{_hopeless(finding)}",
-        f"{finding.remedy}\n{_way_out(plan, machine, locked_cuda) if finding.rule == DRIVER_RULE else IGNORE_DRIVER}",
+        f"A CUDA {nearest.cuda} wheel cannot run on this machine. {finding.fact}{_rebuild_note(finding)}",
+        f"{finding.remedy}\n{alternative}",
     )
 
 
 def _nearest(plan: Plan) -> Candidate:
     """The toolkit that lacks least; of several the newest that cannot be built with, or else the oldest."""
 
-    def lacks(candidate: Candidate) -> tuple[int, int]:
+    def failure_counts(candidate: Candidate) -> tuple[int, int]:
         return len(candidate.failed("build")), len(candidate.failed("run"))
 
-    least = min(map(lacks, plan.candidates))
-    nearest = [candidate for candidate in plan.candidates if lacks(candidate) == least]
+    least = min(map(failure_counts, plan.candidates))
+    nearest = [candidate for candidate in plan.candidates if failure_counts(candidate) == least]
     return nearest[-1] if least[0] else nearest[0]
 
 
-def _hopeless(finding: Finding) -> str:
+def _rebuild_note(finding: Finding) -> str:
     """No build with this toolkit can change which CUDA version the driver supports."""
     return " Rebuilding will not help." if finding.rule == DRIVER_RULE else ""
 
 
-def _way_out(plan: Plan, machine: Machine, locked: Sequence[str]) -> str:
+def _alternative(plan: Plan, machine: Machine, locked: Sequence[str]) -> str:
     """The command for a wheel that runs on the driver as it is, or why there is none; and what builds all the same."""
     newest = machine.driver.cuda_version.major if machine.driver else 0
     family = max((t.family for t in toolkits().values() if t.family <= newest), default=None)
     if family is None:
         return IGNORE_DRIVER
     release, architectures = llama_releases()[plan.llama], plan.candidates[0].architectures
-    own = [
+    candidates = [
         _judge(toolkit, release, architectures, machine, plan.request.defines, locked)
         for toolkit in toolkits().values()
         if toolkit.family == family
     ]
-    if any(not candidate.failed() for candidate in own):
+    if any(not candidate.failed() for candidate in candidates):
         return f"Or build a wheel that runs on this driver: nox -s build-cuda{family}. {IGNORE_DRIVER}"
-    nearest = min(own, key=lambda candidate: len(candidate.failed()))
-    hindrance = nearest.failed()[0]
-    return f"A CUDA {family} wheel is not an option: {hindrance.fact} {hindrance.remedy}\n{IGNORE_DRIVER}"
+    nearest = min(candidates, key=lambda candidate: len(candidate.failed()))
+    reason = nearest.failed()[0]
+    return f"A CUDA {family} wheel is not an option: {reason.fact} {reason.remedy}\n{IGNORE_DRIVER}"
 
 
-def choose_release(wanted: str, locked: Sequence[str]) -> LlamaRelease:
+def choose_release(requested: str, locked: Sequence[str]) -> LlamaRelease:
     """The release of this version, or the newest of ``locked``; raises ConfigurationError for one that is not known."""
     known = [version for version in locked if version in llama_releases()]
-    version = wanted.strip() or known[-1]
+    version = requested.strip() or known[-1]
     if version not in known:
         raise ConfigurationError(
             f"llama-cpp-python {version} is not locked.",
@@ -193,23 +194,23 @@ def choose_release(wanted: str, locked: Sequence[str]) -> LlamaRelease:
     return llama_releases()[version]
 
 
-def _architectures(wanted: Sequence[str], machine: Machine, notes: list[str]) -> tuple[Architecture, ...]:
-    own = tuple(Architecture.parse(text) for text in sorted({gpu.architecture for gpu in machine.gpus}, key=int))
-    names = ", ".join(str(one.number) for one in own)
-    if wanted:
-        return parse_architectures(wanted, own)
-    if own:
-        whose = "the claimed GPU" if machine.gpus[0].uuid.startswith(CLAIMED) else "the GPU of this machine"
-        notes.append(f"architecture {names}: {whose}")
-        return own
-    if not _claimed(machine) and (sign := _sign_of_gpu(machine)):
+def _architectures(requested: Sequence[str], machine: Machine, notes: list[str]) -> tuple[Architecture, ...]:
+    native = tuple(Architecture.parse(text) for text in sorted({gpu.architecture for gpu in machine.gpus}, key=int))
+    names = ", ".join(str(a.number) for a in native)
+    if requested:
+        return parse_architectures(requested, native)
+    if native:
+        origin = "the claimed GPU" if machine.gpus[0].uuid.startswith(CLAIMED) else "the GPU of this machine"
+        notes.append(f"architecture {names}: {origin}")
+        return native
+    if not _claimed(machine) and (hint := _gpu_hint(machine)):
         raise ConfigurationError(
-            f"{sign[:1].upper()}{sign[1:]}. The compute capability of the GPU is therefore not known.",
+            f"{hint[:1].upper()}{hint[1:]}. The compute capability of the GPU is therefore not known.",
             "Set the architecture, for example --arch 89 for compute capability 8.9. `nox -s doctor` shows what is "
             "wrong with the driver.",
         )
     default = default_architecture()
-    where = " in this container" if machine.surroundings.container else ""
+    where = " in this container" if machine.environment.container else ""
     why = "no GPU is claimed" if _claimed(machine) else f"there is {NO_DRIVER}{where}"
     notes.append(f"architecture {default}: the default, because {why} (--arch changes it)")
     return (Architecture.parse(default),)
@@ -220,7 +221,7 @@ def _claimed(machine: Machine) -> bool:
     return bool(machine.overrides)
 
 
-def _sign_of_gpu(machine: Machine) -> str:
+def _gpu_hint(machine: Machine) -> str:
     """What says that there is, or may be, an NVIDIA GPU although none could be read; an empty text for nothing."""
     if machine.driver:
         return (
@@ -242,16 +243,16 @@ _SPELLING = re.compile(
 )
 
 
-def parse_architectures(wanted: Sequence[str], own: Sequence[Architecture] = ()) -> tuple[Architecture, ...]:
-    """Architectures as people write them, each once, in the order given; ``own`` is what ``native`` stands for.
+def parse_architectures(requested: Sequence[str], native: Sequence[Architecture] = ()) -> tuple[Architecture, ...]:
+    """Architectures as people write them, each once, in the order given; the text "native" stands for ``native``.
 
     CMake's ``89``, ``89-real``, ``90-virtual``; nvcc's ``sm_89`` and ``compute_90``; PyTorch's ``8.9`` and ``8.9+PTX``.
     Raises ConfigurationError for anything else.
     """
     parsed: dict[Architecture, None] = {}
-    for text in (word for item in wanted for word in re.split(r"\s*[,;]\s*|\s+", item.strip())):
-        if text.lower() == "native" and own:
-            parsed |= dict.fromkeys(own)
+    for text in (part for item in requested for part in re.split(r"\s*[,;]\s*|\s+", item.strip())):
+        if text.lower() == "native" and native:
+            parsed |= dict.fromkeys(native)
         else:
             parsed |= dict.fromkeys(_parse_architecture(text))
     return tuple(parsed)
@@ -275,7 +276,7 @@ def _parse_architecture(text: str) -> tuple[Architecture, ...]:
     if match["ptx"]:
         kinds = {"real", "virtual"}
     spelled = [f"{number}{feature}-{kind}" for kind in sorted(kinds or {"real"})]
-    return tuple(Architecture.parse(one) for one in spelled)
+    return tuple(Architecture.parse(spelling) for spelling in spelled)
 
 
 def _spelling_remedy(text: str) -> str:
@@ -286,12 +287,12 @@ def _spelling_remedy(text: str) -> str:
     return "Write compute capability 8.9 as --arch 89, and PTX for 9.0 as --arch 90-virtual."
 
 
-def _admitted(wanted: str, locked: Sequence[str]) -> list[Toolkit]:
+def _admitted(requested: str, locked: Sequence[str]) -> list[Toolkit]:
     """The toolkits of the catalog of this minor, of this family, or all, oldest first."""
-    admitted = [toolkit for toolkit in toolkits().values() if toolkit.cuda_version.is_wanted(wanted)]
+    admitted = [toolkit for toolkit in toolkits().values() if toolkit.cuda_version.matches(requested)]
     if not admitted:
         raise ConfigurationError(
-            f"CUDA {wanted.strip()} is not in the catalog.",
+            f"CUDA {requested.strip()} is not in the catalog.",
             f"Choose one of {', '.join(locked)}, or a family such as 13.",
         )
     return admitted
@@ -348,12 +349,12 @@ def _choose(
     supported = [c for c in usable if c.cuda_version <= machine.driver.cuda_version]
     if supported:
         return supported[-1]
-    own = [c for c in usable if c.cuda_version.major == machine.driver.cuda_version.major]
-    if own:
+    same_family = [c for c in usable if c.cuda_version.major == machine.driver.cuda_version.major]
+    if same_family:
         notes.append(
-            f"CUDA {own[0].cuda}: newer than the driver's {machine.driver.cuda}, because no older one can be built "
-            "here for all GPUs; its machine code runs by minor-version compatibility, PTX would not"
+            f"CUDA {same_family[0].cuda}: newer than the driver's {machine.driver.cuda}, because no older one can be "
+            "built here for all GPUs; its machine code runs by minor-version compatibility, PTX would not"
         )
-        return own[0]
+        return same_family[0]
     notes.append(f"CUDA {usable[0].cuda}: this machine's driver cannot run it")
     return usable[0]

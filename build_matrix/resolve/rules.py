@@ -81,27 +81,33 @@ def _targets(toolkit: Toolkit, architecture: Architecture) -> bool:
 
 def _other_target(toolkit: Toolkit, architectures: Sequence[Architecture]) -> str:
     """What this toolkit compiles for, and the toolkits that compile for all of these architectures."""
-    own = f"It can compile for {', '.join(toolkit.architectures)}"
-    others = [other.cuda for other in toolkits().values() if all(_targets(other, a) for a in architectures)]
-    if others:
-        span = f"{others[0]} to {others[-1]}" if len(others) > 1 else others[0]
-        return f"{own}. For all requested architectures, use --cuda {span}."
+    supported = f"It can compile for {', '.join(toolkit.architectures)}"
+    alternatives = [other.cuda for other in toolkits().values() if all(_targets(other, a) for a in architectures)]
+    if alternatives:
+        versions = f"{alternatives[0]} to {alternatives[-1]}" if len(alternatives) > 1 else alternatives[0]
+        return f"{supported}. For all requested architectures, use --cuda {versions}."
     if all(any(_targets(other, a) for other in toolkits().values()) for a in architectures):
-        return f"{own}. No toolkit can compile for all requested architectures: build several wheels, or leave one out."
+        return (
+            f"{supported}. No toolkit can compile for all requested architectures: build several wheels, "
+            "or leave one out."
+        )
     numbers = [int(number) for number in toolkit.architectures]
     oldest = min(int(number) for other in toolkits().values() for number in other.architectures)
     if any(a.number < oldest for a in architectures):
-        return f"{own}. No toolkit of the catalog can compile for less than {oldest / 10}: leave out that GPU."
+        return f"{supported}. No toolkit of the catalog can compile for less than {oldest / 10}: leave out that GPU."
     if any(a.number > numbers[-1] for a in architectures):
         ptx = max(number for number in numbers if number not in BLACKWELL)  # which some sources compile for it alone
-        return f"{own}. For a newer GPU, add PTX, which the driver compiles when it starts: --arch {ptx}-virtual."
-    return f"{own}. Compute capability 8.9 is --arch 89 (`nvidia-smi --query-gpu=compute_cap --format=csv` shows it)."
+        return f"{supported}. For a newer GPU, add PTX, which the driver compiles when it starts: --arch {ptx}-virtual."
+    return (
+        f"{supported}. Compute capability 8.9 is --arch 89 "
+        "(`nvidia-smi --query-gpu=compute_cap --format=csv` shows it)."
+    )
 
 
 def sources_compile(toolkit: Toolkit, release: LlamaRelease, architectures: Iterable[Architecture]) -> Finding:
     """Whether this toolkit compiles the release's sources for these architectures (``limit`` in catalog/llama.toml)."""
-    wanted = tuple(architectures)
-    limits = [(limit, [a for a in wanted if limit.excludes(toolkit.cuda, a)]) for limit in release.limit]
+    requested = tuple(architectures)
+    limits = [(limit, [a for a in requested if limit.excludes(toolkit.cuda, a)]) for limit in release.limit]
     limit, excluded = next((pair for pair in limits if pair[1]), (None, []))
     names = ", ".join(a.code for a in excluded)
     return Finding(
@@ -131,11 +137,11 @@ def compiler_accepted(toolkit: Toolkit, release: LlamaRelease, compiler: HostCom
     passed = in_range and compiler.libstdcxx <= toolkit.gcc.max
     fact = (
         f"CUDA {toolkit.cuda} and llama-cpp-python {release.version} accept {compiler.name} "
-        f"{_span(oldest, accepted.max)}; {compiler.cxx} is {compiler.version}."
+        f"{_range(oldest, accepted.max)}; {compiler.cxx} is {compiler.version}."
     )
-    remedy = f"Install {compiler.name} {_span(oldest, accepted.max)} and set CXX to it."
+    remedy = f"Install {compiler.name} {_range(oldest, accepted.max)} and set CXX to it."
     if in_range and not passed:
-        gcc = _span(max(toolkit.gcc.min, release.min_gcc), toolkit.gcc.max)
+        gcc = _range(max(toolkit.gcc.min, release.min_gcc), toolkit.gcc.max)
         fact = (
             f"CUDA {toolkit.cuda} accepts the libstdc++ headers of GCC {toolkit.gcc.max} and older; "
             f"{compiler.name} {compiler.version} ({compiler.cxx}) uses those of GCC {compiler.libstdcxx}."
@@ -276,9 +282,9 @@ def code_for_gpus(toolkit: Toolkit, architectures: Sequence[Architecture], machi
     if not architectures:
         return [_not_known(CODE_RULE, "It is not known for which GPUs the wheel has code.", "Try it: nox -s verify.")]
     if not machine.gpus:
-        what = "no GPU is claimed" if machine.overrides else "the GPUs of this machine are not known"
+        reason = "no GPU is claimed" if machine.overrides else "the GPUs of this machine are not known"
         remedy = "To plan for another machine, set its GPU with --compute-capability."
-        return [_not_known(CODE_RULE, f"It is not known whether the wheel has code for the GPU: {what}.", remedy)]
+        return [_not_known(CODE_RULE, f"It is not known whether the wheel has code for the GPU: {reason}.", remedy)]
     return [gpu_served(toolkit, architectures, gpu, machine.driver) for gpu in machine.gpus]
 
 
@@ -286,10 +292,10 @@ def gpu_served(toolkit: Toolkit, architectures: Sequence[Architecture], gpu: Gpu
     """Whether the wheel holds code for this GPU: machine code that fits it, or PTX that its driver can compile."""
     code = next((a for a in architectures if cubin_fits(a, gpu)), None)
     ptx = next((a for a in architectures if ptx_fits(a, gpu)), None)
-    who = f"{gpu.name} (sm_{gpu.architecture})"
+    name = f"{gpu.name} (sm_{gpu.architecture})"
     if code:
         return Finding(
-            rule=CODE_RULE, kind="run", passed=True, fact=f"{who} can run the machine code for {code.label}."
+            rule=CODE_RULE, kind="run", passed=True, fact=f"{name} can run the machine code for {code.label}."
         )
     if ptx is None:
         labels = ", ".join(a.label for a in architectures)
@@ -297,7 +303,7 @@ def gpu_served(toolkit: Toolkit, architectures: Sequence[Architecture], gpu: Gpu
             rule=CODE_RULE,
             kind="run",
             passed=False,
-            fact=f"{who} cannot run code for {labels}.",
+            fact=f"{name} cannot run code for {labels}.",
             remedy=f"Add --arch {gpu.architecture}.",
         )
     branch = branch_for(toolkit.cuda_version)
@@ -305,7 +311,7 @@ def gpu_served(toolkit: Toolkit, architectures: Sequence[Architecture], gpu: Gpu
     remedy = f"Add --arch {gpu.architecture}, or choose an older --cuda{update}."
     if driver is None:
         fact = (
-            f"For {who} there is only {ptx.label}; whether the driver compiles PTX of CUDA {toolkit.cuda} is unknown."
+            f"For {name} there is only {ptx.label}; whether the driver compiles PTX of CUDA {toolkit.cuda} is unknown."
         )
         return _not_known(CODE_RULE, fact, remedy)
     compiles = toolkit.cuda_version <= driver.cuda_version
@@ -313,7 +319,7 @@ def gpu_served(toolkit: Toolkit, architectures: Sequence[Architecture], gpu: Gpu
         rule=CODE_RULE,
         kind="run",
         passed=compiles,
-        fact=f"For {who} there is only {ptx.label}, PTX of CUDA {toolkit.cuda}, which a driver for CUDA "
+        fact=f"For {name} there is only {ptx.label}, PTX of CUDA {toolkit.cuda}, which a driver for CUDA "
         f"{driver.cuda} {'can' if compiles else 'cannot'} compile.",
         remedy="" if compiles else remedy,
     )
@@ -352,5 +358,5 @@ def ptx_fits(architecture: Architecture, gpu: Gpu) -> bool:
     return architecture.number <= int(gpu.architecture)
 
 
-def _span(oldest: int, newest: int) -> str:
+def _range(oldest: int, newest: int) -> str:
     return str(oldest) if oldest == newest else f"{oldest} to {newest}"

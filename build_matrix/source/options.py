@@ -24,22 +24,22 @@ SIMILAR = 0.75
 
 def declared_options(root: Path) -> tuple[str, ...]:
     """The names of all options and cache variables that the CMake files below ``root`` declare, sorted."""
-    found: set[str] = set()
+    names: set[str] = set()
     for path in [*root.rglob("CMakeLists.txt"), *root.rglob("*.cmake")]:
         for match in _DECLARATION.finditer(path.read_text(encoding="utf-8", errors="replace")):
-            found.add(match["option"] or match["cached"])
-    return tuple(sorted(found))
+            names.add(match["option"] or match["cached"])
+    return tuple(sorted(names))
 
 
 def declared_switches(root: Path) -> tuple[str, ...]:
     """Those of ``declared_options`` that are on or off, whatever file declares them."""
     switches: set[str] = set()
-    others: set[str] = set()
+    variables: set[str] = set()
     for path in [*root.rglob("CMakeLists.txt"), *root.rglob("*.cmake")]:
         for match in _DECLARATION.finditer(path.read_text(encoding="utf-8", errors="replace")):
             switches.add(match["option"] or "")
-            others.add(match["cached"] or "")
-    return tuple(sorted(switches - others - {""}))
+            variables.add(match["cached"] or "")
+    return tuple(sorted(switches - variables - {""}))
 
 
 def check_values(defines: Mapping[str, str], switches: Iterable[str]) -> None:

@@ -31,15 +31,15 @@ class JobResult(Record, frozen=True, kw_only=True):
     """What is known of one job.
 
     ``layers`` are how many llama.cpp offloaded, and of how many (None: its log has no such line); ``seconds`` are those
-    of each part; ``own_memory`` and ``device_memory`` are what the process and the whole GPU had in use at most from
-    when the model was loaded, in bytes (see Watch).
+    of each part; ``process_memory`` and ``device_memory`` are what the process and the whole GPU had in use at most
+    from when the model was loaded, in bytes (see Watch).
     """
 
     layers: tuple[int, int] | None = None
     tokens: int = 0
     vocabulary: int = 0
     seconds: dict[str, float] = msgspec.field(default_factory=dict)
-    own_memory: int = 0
+    process_memory: int = 0
     device_memory: int = 0
 
 
@@ -91,7 +91,7 @@ def run_child(
     watch = Watch(gpu, limits.memory)
     reports = _Reports(watch)
     with watch:
-        done = run(
+        result = run(
             [environment.python, "-I", harness.__file__, program, path],
             env=child_variables(environment.folder) | dict(variables or {}),
             cwd=environment.folder,
@@ -99,7 +99,7 @@ def run_child(
             on_start=watch.attach,
             timeout=limits.seconds,
         )
-    return reports.result(done, limits)
+    return reports.result(result, limits)
 
 
 def replace_text(facts: RunFacts, private: str, public: str) -> RunFacts:
@@ -130,21 +130,21 @@ class _Reports:
         if report.state:
             self._watch.stage(self._job if report.state == "loaded" else "")
 
-    def result(self, done: Completed, limits: Limits) -> ChildResult:
+    def result(self, result: Completed, limits: Limits) -> ChildResult:
         """Everything together, after the child has ended."""
-        finished = self._facts.pop("finished", False) and done.code == 0
+        finished = self._facts.pop("finished", False) and result.code == 0
         facts = RunFacts(
             **self._facts,
             finished=finished,
-            code=done.code,
-            timed_out=limits.seconds if done.timed_out else 0.0,
+            code=result.code,
+            timed_out=limits.seconds if result.timed_out else 0.0,
             memory_exceeded=self._watch.exceeded,
             job=self._job,
-            log=tuple(line for line in done.tail if line.strip() and _parse(line) is None),
+            log=tuple(line for line in result.tail if line.strip() and _parse(line) is None),
         )
-        own, device = self._watch.own, self._watch.device
+        process, device = self._watch.process, self._watch.device
         jobs = {
-            name: structs.replace(job, own_memory=own.get(name, 0), device_memory=device.get(name, 0))
+            name: structs.replace(job, process_memory=process.get(name, 0), device_memory=device.get(name, 0))
             for name, job in self._jobs.items()
         }
         return ChildResult(facts=facts, jobs=jobs)

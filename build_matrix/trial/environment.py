@@ -35,11 +35,11 @@ def install_wheel(context: Context, wheel: WheelFile, label: Label, folder: Path
 def child_variables(folder: Path) -> dict[str, str]:
     """The variables of a child that works in ``folder``.
 
-    Nothing of the surroundings but the way to the driver: no toolkit of this machine can help the wheel.
+    Nothing of the user's environment but the way to the driver: no toolkit of this machine can help the wheel.
     """
-    kept = {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}
-    kept |= find_platform(platform_name()).driver_variables(os.environ)
-    return kept | {"PATH": os.defpath, "HOME": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}
+    variables = {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}
+    variables |= find_platform(platform_name()).driver_variables(os.environ)
+    return variables | {"PATH": os.defpath, "HOME": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}
 
 
 def _dependencies(context: Context, label: Label) -> tuple[Component, ...]:

@@ -20,13 +20,13 @@ JOIN_SECONDS = 5.0  # a driver may hang; the thread is a daemon
 class Watch:
     """Samples a process until the block ends; the highest value of each stage is kept, all in bytes.
 
-    ``own`` is what NVML reports of the process itself, ``device`` what is in use on the whole GPU: in a container NVML
-    names processes by other numbers, and then only the second one is known.
+    ``process`` is what NVML reports of the process itself, ``device`` what is in use on the whole GPU: in a container
+    NVML names processes by other numbers, and then only the second one is known.
     """
 
     def __init__(self, uuid: str, memory_limit: int) -> None:
         """``uuid`` is NVML's name of the GPU, or empty; the process is ended above ``memory_limit``."""
-        self.own: dict[str, int] = defaultdict(int)
+        self.process: dict[str, int] = defaultdict(int)
         self.device: dict[str, int] = defaultdict(int)
         self.exceeded = False
         self._limit = memory_limit
@@ -78,7 +78,7 @@ class Watch:
             self.device[stage] = max(self.device[stage], int(pynvml.nvmlDeviceGetMemoryInfo(handle).used))
             for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
                 if process.pid == pid:
-                    self.own[stage] = max(self.own[stage], int(process.usedGpuMemory or 0))
+                    self.process[stage] = max(self.process[stage], int(process.usedGpuMemory or 0))
 
 
 def _end(process: psutil.Process) -> None:

@@ -188,9 +188,9 @@ def _inputs(wheel: WheelFile, machine: Machine) -> str:
     tool = (code_digest(*CODE), library_versions(*LIBRARIES), machine.python, msgspec.json.schema(Verdict))
     record = file_sha256(path) if (path := record_path(wheel.path)).is_file() else ""
     gpus = tuple((gpu.uuid, gpu.compute_capability, gpu.mig) for gpu in machine.gpus)
-    here = (machine.driver, machine.driver_problem, gpus, machine.surroundings, machine.libc, machine.cpus)
+    host = (machine.driver, machine.driver_problem, gpus, machine.environment, machine.libc, machine.cpus)
     variables = {name: _value(name) for name in ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")}
-    return digest_of("verify", tool, wheel.sha256, record, here, variables)
+    return digest_of("verify", tool, wheel.sha256, record, host, variables)
 
 
 def _value(name: str) -> str | None:
@@ -221,9 +221,9 @@ def _judge(outcome: _Outcome, machine: Machine) -> tuple[Offload, str, Finding |
     for offload in ("failed", "proven", "impossible_here"):
         alike = [gpu for gpu in outcome.gpus if gpu.offload == offload]
         if alike:
-            others = [
+            excluded = [
                 f"{gpu.name}: {gpu.reason}" for gpu in outcome.gpus if gpu.offload == "impossible_here" != offload
             ]
-            return offload, "; ".join([alike[0].reason, *others]), alike[0].cause
+            return offload, "; ".join([alike[0].reason, *excluded]), alike[0].cause
     finding = diagnose_run(None, (), machine, None, 0)
     return "untested", machine.driver_problem or (NO_DRIVER if machine.driver is None else "no NVIDIA GPU"), finding

@@ -47,11 +47,11 @@ def read_codes(context: Context, wheel: WheelFile, scratch: Path) -> set[str]:
 
 
 def _list(program: Path, option: str, library: Path, pattern: re.Pattern[str]) -> set[str]:
-    done = run([program, option, library], env={"PATH": ""}, timeout=SECONDS)
-    codes = {match["code"].partition("_")[2] for line in done.tail if (match := pattern.search(line))}
-    if done.code and not codes and "does not contain" not in done.output:
+    result = run([program, option, library], env={"PATH": ""}, timeout=SECONDS)
+    codes = {match["code"].partition("_")[2] for line in result.tail if (match := pattern.search(line))}
+    if result.code and not codes and "does not contain" not in result.output:
         raise MissingPrerequisiteError(
-            f"cuobjdump {option} failed with exit code {done.code}: {done.output}", "Report this."
+            f"cuobjdump {option} failed with exit code {result.code}: {result.output}", "Report this."
         )
     return codes
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # bits too, each in its own blocks.
 BOUNDS: dict[Kind, float] = {"F32": 2e-6, "F16": 2e-5, "Q8_0": 1e-3, "Q4_0": 1e-3, "Q4_K": 4e-3}
 # Of tokens that are computed one by one from the start: their products are not rounded to reduced single precision.
-ALONE: dict[Kind, float] = {"F32": 1e-7, "F16": 3e-6}
+SINGLE: dict[Kind, float] = {"F32": 1e-7, "F16": 3e-6}
 PRODUCT = 1e-5  # of a product of matrices that is exact but for the scales, which are halves
 # A best token leads clearly by so many times the error that the bound allows: twice the largest lead that was lost on
 # an H200 to rounding alone (Q4_K, whose worst token differs seven times as much as the average).
@@ -36,7 +36,7 @@ class Agreement(Record, frozen=True, kw_only=True):
     same: int
 
     @property
-    def holds(self) -> bool:
+    def passed(self) -> bool:
         """Whether the error is within the bound, and no clear best token is another one."""
         return self.error <= self.bound and self.same == self.clear
 

@@ -21,9 +21,9 @@ def write_references(folder: Path, tokens: int, first: int) -> None:
 
     That is for a prompt of ``tokens`` tokens, or the ``first`` of them where a token depends on those before it.
     """
-    whole = prompt(tokens)
+    all_tokens = prompt(tokens)
     for model in MODELS:
-        logits = reference_logits(model, whole if model.product else whole[:first])
+        logits = reference_logits(model, all_tokens if model.product else all_tokens[:first])
         logits.astype("<f4").tofile(folder / f"{model.name}.f32")
 
 
@@ -38,14 +38,15 @@ def reference_logits(model: Model, tokens: Sequence[int]) -> np.ndarray:
     }
     hidden = matrix["token_embd.weight"][list(tokens)]
     for layer in range(model.layers):
-        own = {name.split(".")[2]: value for name, value in matrix.items() if name.startswith(f"blk.{layer}.")}
+        block = {name.split(".")[2]: value for name, value in matrix.items() if name.startswith(f"blk.{layer}.")}
         x = _norm(hidden)
         hidden = (
-            hidden + _attention(*(x @ own[name].T for name in ("attn_q", "attn_k", "attn_v"))) @ own["attn_output"].T
+            hidden
+            + _attention(*(x @ block[name].T for name in ("attn_q", "attn_k", "attn_v"))) @ block["attn_output"].T
         )
         x = _norm(hidden)
-        gate = x @ own["ffn_gate"].T
-        hidden = hidden + (gate / (1 + np.exp(-gate)) * (x @ own["ffn_up"].T)) @ own["ffn_down"].T
+        gate = x @ block["ffn_gate"].T
+        hidden = hidden + (gate / (1 + np.exp(-gate)) * (x @ block["ffn_up"].T)) @ block["ffn_down"].T
     return np.asarray(_norm(hidden) @ matrix["output.weight"].T)
 
 

@@ -21,7 +21,7 @@ from build_matrix.verify.model_file import (
     prompt,
     write_models,
 )
-from build_matrix.verify.numbers import ALONE, BOUNDS, PRODUCT, Agreement, compare, read_logits
+from build_matrix.verify.numbers import BOUNDS, PRODUCT, SINGLE, Agreement, compare, read_logits
 from build_matrix.verify.reference import write_references
 
 if TYPE_CHECKING:
@@ -111,12 +111,12 @@ def prepare_smoke_test(context: Context, environment: Environment, model: Path |
     folder = context.store.obtain(
         "smoke-reference",
         digest_of(code_digest(*reference.CODE), libraries, TOKENS, REFERENCE_TOKENS),
-        lambda aside: write_references(aside, TOKENS, REFERENCE_TOKENS),
+        lambda target: write_references(target, TOKENS, REFERENCE_TOKENS),
     )
     return SmokeTest(
         environment=environment,
         threads=min(context.machine.cpus, MOST_THREADS),
-        references={one.name: folder / f"{one.name}.f32" for one in MODELS},
+        references={synthetic.name: folder / f"{synthetic.name}.f32" for synthetic in MODELS},
         model=model,
     )
 
@@ -151,20 +151,20 @@ def run_on_gpu(test: SmokeTest, gpu: Gpu, visible: str) -> SmokeResult:
     ``visible`` is what CUDA_VISIBLE_DEVICES is set to; it is not set when that is empty.
     """
     partial = [_inference(test, "gpu", PARTIAL, layers, flash=False) for layers in PARTS]
-    whole = [
+    full = [
         _inference(test, "gpu", model, ALL_LAYERS, flash=flash)
         for model in MODELS
         for flash in ((False,) if model.product else (False, True))
     ]
-    jobs = [*partial, *whole]
+    jobs = [*partial, *full]
     if test.model:
         jobs += [_users_inference(test, "gpu", ALL_LAYERS, flash=flash) for flash in (False, True)]
     result = _run(test, jobs, {"CUDA_VISIBLE_DEVICES": visible} if visible else {}, gpu.uuid)
     every = _name("gpu", PARTIAL.name, ALL_LAYERS, flash=False)
     checks = [
-        _check_layers(result, [*partial, *whole]),
+        _check_layers(result, [*partial, *full]),
         _check_memory(result.job(partial[1].name), result.job(every)),
-        _check_numbers(test, result, [*partial, *whole]),
+        _check_numbers(test, result, [*partial, *full]),
     ]
     if test.model:
         checks.append(_check_users_model(test, result, test.model.name))
@@ -227,8 +227,8 @@ def _describe(agreements: Mapping[str, Agreement]) -> str:
 
 def _check_import(facts: RunFacts, version: str, folder: Path) -> Check:
     """It is this wheel that was imported, and no other one that shadows it."""
-    own = Path(facts.folder).is_relative_to(folder) if facts.folder else False
-    passed = own and facts.version == version
+    is_this_wheel = Path(facts.folder).is_relative_to(folder) if facts.folder else False
+    passed = is_this_wheel and facts.version == version
     detail = facts.version + ("" if passed else f" from {facts.folder}") if facts.version else facts.end
     return Check(name="import", passed=passed, detail=detail)
 
@@ -237,7 +237,7 @@ def _check_numbers_on_cpu(test: SmokeTest, facts: RunFacts) -> Check:
     agreements = {model.name: _compare_with_reference(test, model, "cpu", 0, BOUNDS[model.kind]) for model in MODELS}
     return Check(
         name="numbers on the CPU",
-        passed=facts.finished and all(one.holds for one in agreements.values()),
+        passed=facts.finished and all(agreement.passed for agreement in agreements.values()),
         detail=_describe(agreements) if facts.finished else facts.end,
     )
 
@@ -274,26 +274,26 @@ def _check_memory(some: JobResult, every: JobResult) -> Check:
     """From eight layers to all: the process holds at least the weights of the other sixteen."""
     needed = (PARTIAL.layers - PARTS[1]) * layer_bytes(PARTIAL.kind)
     samples = (
-        ("the process's own memory", some.own_memory, every.own_memory),
+        ("the process's own memory", some.process_memory, every.process_memory),
         ("the GPU's memory in use", some.device_memory, every.device_memory),
     )
-    for whose, before, after in samples:
+    for title, before, after in samples:
         if before and after:
             grown = after - before
             detail = (
-                f"{whose} grew by {grown / 1e6:.0f} MB from {PARTS[1]} layers to all, weights {needed / 1e6:.0f} MB"
+                f"{title} grew by {grown / 1e6:.0f} MB from {PARTS[1]} layers to all, weights {needed / 1e6:.0f} MB"
             )
             return Check(name="GPU memory", passed=grown >= needed, detail=detail)
     return Check(name="GPU memory", passed=False, detail="NVML shows no memory in use by this process or on this GPU")
 
 
 def _check_numbers(test: SmokeTest, result: ChildResult, jobs: Sequence[Inference]) -> Check:
-    agreements = dict(one for job in jobs for one in _agreements(test, job))
-    passed = result.facts.finished and all(one.holds for one in agreements.values())
-    computed = {name: one for name, one in agreements.items() if one.error != float("inf")}
+    agreements = dict(pair for job in jobs for pair in _agreements(test, job))
+    passed = result.facts.finished and all(agreement.passed for agreement in agreements.values())
+    computed = {name: agreement for name, agreement in agreements.items() if agreement.error != float("inf")}
     if passed:
         detail = _describe(computed)
-    elif wrong := {name: one for name, one in computed.items() if not one.holds}:
+    elif wrong := {name: agreement for name, agreement in computed.items() if not agreement.passed}:
         detail = "wrong: " + _describe(wrong)
     else:
         detail = f"{result.facts.end}; {len(computed)} of {len(agreements)} computed"
@@ -307,11 +307,11 @@ def _agreements(test: SmokeTest, job: Inference) -> Iterator[tuple[str, Agreemen
     if model.product:
         yield name, _compare_with_reference(test, model, "gpu", job.layers, PRODUCT)
         return
-    computed, expected = (_logits(test, own) for own in (job.name, _name("cpu", model.name, 0, flash=False)))
+    computed, expected = (_logits(test, job_name) for job_name in (job.name, _name("cpu", model.name, 0, flash=False)))
     yield name, compare(computed, expected, BOUNDS[model.kind])
-    if model.kind in ALONE:
-        alone = compare(_first(computed, SINGLE_TOKENS), _first(expected, SINGLE_TOKENS), ALONE[model.kind])
-        yield f"{name}, first {SINGLE_TOKENS} alone", alone
+    if model.kind in SINGLE:
+        single = compare(_first(computed, SINGLE_TOKENS), _first(expected, SINGLE_TOKENS), SINGLE[model.kind])
+        yield f"{name}, first {SINGLE_TOKENS} alone", single
 
 
 def _first(logits: np.ndarray | None, count: int | None) -> np.ndarray | None:
@@ -325,6 +325,6 @@ def _check_users_model(test: SmokeTest, result: ChildResult, name: str) -> Check
     jobs = [_name("gpu", _USERS, ALL_LAYERS, flash=flash) for flash in (False, True)]
     agreements = {job: compare(_logits(test, job, vocabulary), expected, max(BOUNDS.values())) for job in jobs}
     layers = [result.job(job).layers or (0, -1) for job in jobs]
-    passed = all(one.holds for one in agreements.values()) and all(some == every for some, every in layers)
+    passed = all(agreement.passed for agreement in agreements.values()) and all(some == every for some, every in layers)
     offloaded = ", ".join(f"{some}/{every} layers" for some, every in dict.fromkeys(layers))
     return Check(name=name, passed=passed, detail=f"{offloaded}; {_describe(agreements)}")

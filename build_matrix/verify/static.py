@@ -77,7 +77,7 @@ def _check_record(members: Mapping[str, bytes], info: DistInfo) -> Check:
 
 def _check_libraries(libraries: Mapping[str, Library], info: DistInfo, label: Label, platform: Platform) -> Check:
     """Every library that is needed is in the wheel, on every system, or declared; CUDA's are of the label's major."""
-    own = {library.soname for library in libraries.values()}
+    bundled = {library.soname for library in libraries.values()}
     declared = info.requirements
     try:
         nvidia = nvidia_libraries(label.family)
@@ -86,7 +86,7 @@ def _check_libraries(libraries: Mapping[str, Library], info: DistInfo, label: La
     problems = []
     for name, library in libraries.items():
         for soname in library.needed:
-            if soname in own or soname in platform.system_libraries:
+            if soname in bundled or soname in platform.system_libraries:
                 continue
             source = nvidia.libraries.get(soname)
             if source is None:
@@ -103,9 +103,9 @@ def _check_libraries(libraries: Mapping[str, Library], info: DistInfo, label: La
 
 def _check_cxx(libraries: Mapping[str, Library]) -> Check:
     """No library brings a C++ standard library of its own: streams of one copy meet locales of another."""
-    own = {name: library.own_cxx for name, library in libraries.items() if library.own_cxx}
-    detail = "; ".join(f"{name} exports {len(names)} definitions of its own copy" for name, names in own.items())
-    return Check(name="libstdc++", passed=not own, detail=detail or "all use the system's")
+    exported = {name: library.exported_cxx for name, library in libraries.items() if library.exported_cxx}
+    detail = "; ".join(f"{name} exports {len(names)} definitions of its own copy" for name, names in exported.items())
+    return Check(name="libstdc++", passed=not exported, detail=detail or "all use the system's")
 
 
 def _check_platform(wheel: WheelFile, platform: Platform, label: Label, store: Store | None) -> Check:

@@ -55,8 +55,8 @@ def finish_wheel(context: Context, raw: RawWheel, work: BuildInputs, budget: int
     Raises VerificationError for a wheel that is not clean, promises too much or weighs too much, DiskFullError.
     """
 
-    def make(aside: Path) -> None:
-        _make(context, raw, work, aside)
+    def make(staging: Path) -> None:
+        _make(context, raw, work, staging)
 
     finished = next(context.store.obtain("wheel", _digest(raw, work), make).glob("*.whl"))
     if (size := finished.stat().st_size) > budget:
@@ -144,8 +144,8 @@ def _private_paths(store: Store) -> tuple[str, ...]:
 
     A current folder that every system has (``/``, ``/tmp``) tells nothing, and libraries may name it.
     """
-    here = Path.cwd()
-    private = (str(here),) if len(here.parts) > SYSTEM_DEPTH else ()
+    current = Path.cwd()
+    private = (str(current),) if len(current.parts) > SYSTEM_DEPTH else ()
     return (str(store.root), f"{Path.home()}/", *private, f"{ROOT}/")
 
 

@@ -19,7 +19,7 @@ def check_members(members: Mapping[str, bytes], libraries: Mapping[str, Library]
     ``libraries`` are the native ones among the members, ``forbidden`` texts that no file may hold.
     """
     info = dist_info_folder(members)
-    seen: dict[str, str] = {}
+    names: dict[str, str] = {}
     for name, data in members.items():
         top = name.partition("/")[0]
         if top not in {PACKAGE, info}:
@@ -28,7 +28,7 @@ def check_members(members: Mapping[str, bytes], libraries: Mapping[str, Library]
             if text.encode() in data:
                 raise VerificationError(f"{name} contains a path of this machine ({text}).", ADVICE)
         if library := libraries.get(name):
-            twin = seen.setdefault(hashlib.sha256(data).hexdigest(), name)
+            twin = names.setdefault(hashlib.sha256(data).hexdigest(), name)
             if twin != name:
                 raise VerificationError(f"{name} is a second copy of {twin}.", ADVICE)
             _check_library(name, library)
@@ -43,9 +43,9 @@ def _check_library(name: str, library: Library) -> None:
         )
     if not library.stripped:
         raise VerificationError(f"{name} still has its symbol table.", ADVICE)
-    if library.own_cxx:
+    if library.exported_cxx:
         raise VerificationError(
-            f"{name} exports its own copy of libstdc++ ({len(library.own_cxx)} definitions, {library.own_cxx[0]} "
-            "among them): Python would crash at the first model.",
+            f"{name} exports its own copy of libstdc++ ({len(library.exported_cxx)} definitions, "
+            f"{library.exported_cxx[0]} among them): Python would crash at the first model.",
             "Set CXX to a host compiler that links libstdc++ dynamically (`CXX=/usr/bin/g++`).",
         )

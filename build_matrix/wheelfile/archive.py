@@ -19,7 +19,7 @@ LEVEL = 9  # of 12: beyond it the last percent takes seconds
 
 # APPNOTE.TXT 6.3.10, 4.4: what every entry has in common. 1980-01-01 00:00, a regular file with mode 644, made on Unix.
 DOS_TIME, DOS_DATE = 0, (1 << 5) | 1
-MADE_ON_UNIX, NEEDED = (3 << 8) | 20, 20
+CREATED_ON_UNIX, NEEDED = (3 << 8) | 20, 20
 DEFLATED = 8
 UTF8 = 1 << 11
 MODE = 0o100644
@@ -147,7 +147,7 @@ def _zip(entries: Sequence[tuple[str, bytes]], level: int) -> bytes:
             len(encoded),
             0,
         )
-        directory += CENTRAL.pack(b"PK\1\2", MADE_ON_UNIX, *common, 0, 0, 0, MODE << 16, len(body)) + encoded
+        directory += CENTRAL.pack(b"PK\1\2", CREATED_ON_UNIX, *common, 0, 0, 0, MODE << 16, len(body)) + encoded
         body += LOCAL.pack(b"PK\3\4", *common) + encoded + packed
     count = len(entries)
     return bytes(body + directory + END.pack(b"PK\5\6", 0, 0, count, count, len(directory), len(body), 0))

@@ -17,14 +17,15 @@ _STD = re.compile(r"_Z(?:N[VK]*S[tabsiod]|S[tabsiod]|T[VIST]N?S[tabsiod])")
 class Library(Record, frozen=True, kw_only=True):
     """A shared library as its dynamic section describes it.
 
-    ``own_cxx`` are functions and objects of the C++ standard library that it defines and exports (of which a library
-    that links libstdc++ dynamically has none: what templates bring is weak). ``stripped``: without symbol table.
+    ``exported_cxx`` are functions and objects of the C++ standard library that it defines and exports (of which a
+    library that links libstdc++ dynamically has none: what templates bring is weak). ``stripped``: without symbol
+    table.
     """
 
     soname: str
     needed: tuple[str, ...]
     runpath: tuple[str, ...]
-    own_cxx: tuple[str, ...] = ()
+    exported_cxx: tuple[str, ...] = ()
     stripped: bool = True
 
 
@@ -46,12 +47,12 @@ def read_library(data: bytes) -> Library | None:
         soname=_soname(elf),
         needed=tuple(str(library) for library in elf.libraries),
         runpath=(*_search_path(elf, "RUNPATH"), *_search_path(elf, "RPATH")),
-        own_cxx=tuple(sorted(_own_cxx(elf))),
+        exported_cxx=tuple(sorted(_exported_cxx(elf))),
         stripped=not elf.has_section(".symtab"),
     )
 
 
-def _own_cxx(elf: Any) -> Iterator[str]:
+def _exported_cxx(elf: Any) -> Iterator[str]:
     import lief
 
     for symbol in elf.exported_symbols:

@@ -44,5 +44,5 @@ def read_layout(data: bytes) -> Layout | None:
         Section(name=str(section.name), address=section.virtual_address, content=bytes(section.content))
         for section in elf.sections
     )
-    symbols = (Symbol(name=str(one.name), address=one.value, size=one.size) for one in elf.exported_symbols)
+    symbols = (Symbol(name=str(symbol.name), address=symbol.value, size=symbol.size) for symbol in elf.exported_symbols)
     return Layout(sections={section.name: section for section in sections}, symbols=tuple(symbols))

@@ -142,13 +142,13 @@ def _fact(**facts: object) -> str:
 class FakeWatch(Watch):
     """Samples nothing: what NVML would have shown is given before, in bytes by the job's name."""
 
-    own_memory: Mapping[str, int] = {}
+    process_memory: Mapping[str, int] = {}
     device_memory: Mapping[str, int] = {}
     last: FakeWatch
 
     def __init__(self, uuid: str, memory_limit: int) -> None:
         super().__init__(uuid, memory_limit)
-        self.own.update(self.own_memory)
+        self.process.update(self.process_memory)
         self.device.update(self.device_memory)
         self.uuid, self.memory_limit = uuid, memory_limit
         self.pids: list[int] = []

@@ -92,7 +92,7 @@ def test_what_new_headers_use_runs_on_the_oldest_system(
     data = (tmp_path / "libtest.so").read_bytes()
     library = read_library(data)
     assert library is not None
-    assert library.own_cxx == ()
+    assert library.exported_cxx == ()
     assert "libstdc++.so.6" in library.needed
     platform = find_platform("linux-x86_64")
     row = platform.oldest_system

@@ -280,3 +280,21 @@ def test_only_the_downloads_know_one_origin_from_another(path: Path) -> None:
 )
 def test_every_decision_by_the_name_of_an_origin_is_seen(line: str, names: set[str]) -> None:
     assert decided_by_origin(ast.parse(line)) == names
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_every_name_that_a_module_exports_is_bound_in_it(path: Path) -> None:
+    exported: list[str] = []
+    bound: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            bound |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            bound.add(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            names = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+            bound |= names
+            if "__all__" in names:
+                exported += ast.literal_eval(node.value) if node.value else []
+    assert [name for name in exported if name not in bound] == []
+    assert len(set(exported)) == len(exported)

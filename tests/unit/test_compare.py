@@ -138,8 +138,12 @@ def test_lines_that_differ_are_shown_and_otherwise_the_sizes(tmp_path: Path) -> 
 def test_members_are_named_in_order_and_those_of_one_side_by_it(tmp_path: Path) -> None:
     one = make_wheel(tmp_path / "a", {"b.txt": b"1", "c.txt": b""})
     other = make_wheel(tmp_path / "b", {"a.txt": b"", "b.txt": b"2"})
-    found = [(item.member.rpartition("/")[2], item.detail) for item in compare_wheels(one, other)]
-    assert found[:3] == [("a.txt", "only in the second"), ("b.txt", "1 | 2"), ("c.txt", "only in the first")]
+    found = [(item.member.rpartition("/")[2], item.part, item.detail) for item in compare_wheels(one, other)]
+    assert found[:3] == [
+        ("a.txt", "", "only in the second"),
+        ("b.txt", "text", "1 | 2"),
+        ("c.txt", "", "only in the first"),
+    ]
 
 
 def test_diffoscope_reports_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

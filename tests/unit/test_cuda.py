@@ -40,11 +40,11 @@ def test_ten_is_newer_than_nine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "is_wanted"),
+    ("text", "matches"),
     [("", True), ("13", True), ("13.1", True), (" 13.1 ", True), ("1", False), ("13.10", False), ("13.", False)],
 )
-def test_a_request_admits_a_version_or_a_family(wanted: str, *, is_wanted: bool) -> None:
-    assert CudaVersion(13, 1).is_wanted(wanted) is is_wanted
+def test_a_request_admits_a_version_or_a_family(text: str, *, matches: bool) -> None:
+    assert CudaVersion(13, 1).matches(text) is matches
 
 
 def test_every_toolkit_of_the_catalog_is_named_by_its_version() -> None:

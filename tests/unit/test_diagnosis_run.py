@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from build_matrix.diagnosis import diagnose_run, diagnose_static
-from build_matrix.model import Check, Driver, Gpu, Machine, RunFacts, Surroundings
+from build_matrix.model import Check, Driver, Gpu, HostEnvironment, Machine, RunFacts
 
 GPU = Gpu(name="NVIDIA H200", uuid="GPU-1", compute_capability="9.0")
 
@@ -68,7 +68,7 @@ def test_what_the_runtime_says_names_the_cause(with_gpu: Machine, line: str, cau
 
 def test_a_gpu_that_the_environment_hides_is_not_a_missing_one(with_gpu: Machine) -> None:
     said = "CUDA back end: not loaded: the driver found no usable GPU: CUDA_ERROR_NO_DEVICE (CUDA_VISIBLE_DEVICES='')"
-    hidden = msgspec.structs.replace(with_gpu, surroundings=Surroundings(visible_devices=""))
+    hidden = msgspec.structs.replace(with_gpu, environment=HostEnvironment(visible_devices=""))
     assert rule(RunFacts(backends=(said,), offload=False), hidden) == "hidden"
     assert rule(RunFacts(backends=(said,), offload=False), with_gpu) == "no GPU"
 

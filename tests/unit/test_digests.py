@@ -26,6 +26,9 @@ from build_matrix.model import (
     BuildInputs,
     CacheProgram,
     Component,
+    Driver,
+    Gpu,
+    HostEnvironment,
     Machine,
     RawWheel,
 )
@@ -398,6 +401,7 @@ def test_a_wheel_depends_on_all_that_its_record_says(inputs: BuildInputs, monkey
         ("build_matrix.wheel.library_versions", lambda *_: {"deflate": "99"}),
         ("build_matrix.wheel.code_digest", lambda *_: "other code"),
         ("build_matrix.wheel.TOOL", "build-matrix 99"),
+        ("build_matrix.wheel.WheelRecord", Gpu),  # another schema
     ):
         with monkeypatch.context() as patch:
             patch.setattr(target, value)
@@ -414,10 +418,23 @@ def test_a_verdict_depends_on_the_wheel_its_record_the_machine_and_all_that_veri
     for path, content in ((tmp_path / "x.whl", b"a"), (tmp_path / "b" / "x.whl", b"b")):
         path.write_bytes(content)
     wheel = WheelFile(tmp_path / "x.whl")
+    gpu = Gpu(name="L4", uuid="GPU-1", compute_capability="8.9")
     found = [verify._inputs(wheel, machine), verify._inputs(WheelFile(tmp_path / "b" / "x.whl"), machine)]
     found += [
         verify._inputs(wheel, replace(machine, **change))
-        for change in ({"driver_problem": "x"}, {"libc": "glibc 2.41"}, {"python": "3.99"}, {"cpus": 99})
+        for change in (
+            {"driver_problem": "x"},
+            {"libc": "glibc 2.41"},
+            {"python": "3.99"},
+            {"cpus": 99},
+            {"driver": Driver(version="1", cuda="13.0")},
+            {"environment": HostEnvironment(container="docker")},
+            {"gpus": (gpu,)},
+            {"gpus": (gpu, gpu)},
+            {"gpus": (replace(gpu, uuid="GPU-2"),)},
+            {"gpus": (replace(gpu, compute_capability="9.0"),)},
+            {"gpus": (replace(gpu, mig=True),)},
+        )
     ]
     for name in ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH"):
         with monkeypatch.context() as patch:
@@ -428,6 +445,9 @@ def test_a_verdict_depends_on_the_wheel_its_record_the_machine_and_all_that_veri
         found.append(verify._inputs(wheel, machine))
     with monkeypatch.context() as patch:
         patch.setattr(verify, "code_digest", lambda *_: "other bounds")
+        found.append(verify._inputs(wheel, machine))
+    with monkeypatch.context() as patch:
+        patch.setattr(verify, "Verdict", Gpu)  # another schema
         found.append(verify._inputs(wheel, machine))
     (tmp_path / "x.whl.json").write_text("{}")
     found.append(verify._inputs(wheel, machine))

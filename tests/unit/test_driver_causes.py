@@ -11,7 +11,7 @@ from build_matrix.diagnosis import diagnose, evidence_of_use, why_not_judged
 from build_matrix.diagnosis.causes import CAUSES, cause
 from build_matrix.diagnosis.driver import explain, explain_nvml
 from build_matrix.diagnosis.machine import why_driver_fails, why_no_gpu
-from build_matrix.model import Driver, DriverEvidence, DriverLibrary, Finding, Gpu, Machine, PciGpu, Surroundings
+from build_matrix.model import Driver, DriverEvidence, DriverLibrary, Finding, Gpu, HostEnvironment, Machine, PciGpu
 
 MISSING = "libcuda.so.1: cannot open shared object file: No such file or directory"
 GPU = Gpu(name="NVIDIA GeForce RTX 4090", uuid="GPU-1", compute_capability="8.9")
@@ -25,7 +25,7 @@ def bus(driver: str = "") -> tuple[PciGpu, ...]:
     return (PciGpu(address=BUS, driver=driver),)
 
 
-# evidence, surroundings, the cause, what its sentence holds
+# evidence, environment, the cause, what its sentence holds
 SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     # libcuda.so.1 is not loaded
     ({"library_error": MISSING}, {}, "no driver", "no NVIDIA driver"),
@@ -361,11 +361,9 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("evidence", "surroundings", "name", "words"), SITUATIONS)
-def test_evidence_names_the_cause(
-    evidence: dict[str, Any], surroundings: dict[str, Any], name: str, words: str
-) -> None:
-    finding = explain(DriverEvidence(**evidence), Surroundings(**surroundings))
+@pytest.mark.parametrize(("evidence", "environment", "name", "words"), SITUATIONS)
+def test_evidence_names_the_cause(evidence: dict[str, Any], environment: dict[str, Any], name: str, words: str) -> None:
+    finding = explain(DriverEvidence(**evidence), HostEnvironment(**environment))
     assert finding is not None
     row = cause(name)
     assert finding.rule == (row.rule or row.name)
@@ -380,7 +378,7 @@ WITH_INSTANCE = msgspec.structs.replace(MIG, mig_devices=("MIG-1",))
 
 
 @pytest.mark.parametrize(
-    ("listed", "evidence", "surroundings", "name"),
+    ("listed", "evidence", "environment", "name"),
     [
         ((MIG,), {"init_error": 100, "pci": ()}, {}, "MIG without an instance"),
         ((MIG, MIG), {"init_error": 100, "nodes": NONE}, {"container": "docker"}, "MIG without an instance"),
@@ -393,9 +391,9 @@ WITH_INSTANCE = msgspec.structs.replace(MIG, mig_devices=("MIG-1",))
     ],
 )
 def test_mig_explains_error_100_only_where_every_gpu_is_in_that_mode(
-    listed: tuple[Gpu, ...], evidence: dict[str, Any], surroundings: dict[str, Any], name: str
+    listed: tuple[Gpu, ...], evidence: dict[str, Any], environment: dict[str, Any], name: str
 ) -> None:
-    finding = explain(DriverEvidence(**evidence), Surroundings(**surroundings), listed)
+    finding = explain(DriverEvidence(**evidence), HostEnvironment(**environment), listed)
     assert finding is not None
     assert finding.fact.startswith(cause(name).sentence.partition("{")[0].rstrip("."))
     assert finding.remedy.startswith(cause(name).remedy)
@@ -413,7 +411,7 @@ def test_mig_explains_error_100_only_where_every_gpu_is_in_that_mode(
     ],
 )
 def test_no_remedy_of_an_engine_where_none_started_the_process(container: str, evidence: dict[str, Any]) -> None:
-    finding = explain(DriverEvidence(**evidence), Surroundings(container=container))
+    finding = explain(DriverEvidence(**evidence), HostEnvironment(container=container))
     assert finding is not None
     for word in ("--gpus", "docker", "podman", "NVIDIA_DRIVER_CAPABILITIES"):
         assert word not in finding.fact + finding.remedy
@@ -425,7 +423,7 @@ def test_no_remedy_of_the_machine_leads_back_to_doctor() -> None:
 
 @pytest.mark.parametrize("evidence", [DriverEvidence(), DriverEvidence(init_error=0, visible=(GPU,))])
 def test_a_driver_that_works_or_was_not_asked_has_no_cause(evidence: DriverEvidence) -> None:
-    assert explain(evidence, Surroundings(container="docker", wsl=True)) is None
+    assert explain(evidence, HostEnvironment(container="docker", wsl=True)) is None
 
 
 @pytest.mark.parametrize(
@@ -499,7 +497,7 @@ def test_a_missing_driver_has_the_remedy_of_its_place(machine: Machine) -> None:
     assert plain is not None
     assert "--gpus all" not in plain.remedy
     assert "Install NVIDIA's driver" in plain.remedy
-    inside = why_driver_fails(msgspec.structs.replace(machine, surroundings=Surroundings(container="docker")))
+    inside = why_driver_fails(msgspec.structs.replace(machine, environment=HostEnvironment(container="docker")))
     assert inside is not None
     assert "--gpus all" in inside.remedy
     assert (plain.rule, inside.rule) == ("no driver", "no driver")
@@ -507,7 +505,7 @@ def test_a_missing_driver_has_the_remedy_of_its_place(machine: Machine) -> None:
 
 def test_evidence_comes_before_what_the_probe_said(machine: Machine) -> None:
     inside = msgspec.structs.replace(
-        machine, surroundings=Surroundings(wsl=True), evidence=DriverEvidence(library_error=MISSING)
+        machine, environment=HostEnvironment(wsl=True), evidence=DriverEvidence(library_error=MISSING)
     )
     finding = why_driver_fails(inside)
     assert finding is not None
@@ -531,7 +529,7 @@ def test_a_compiler_that_was_refused_is_not_a_missing_one(machine: Machine) -> N
 def test_an_order_that_the_driver_does_not_know_is_blamed_and_not_the_list(machine: Machine) -> None:
     here = msgspec.structs.replace(
         works(machine),
-        surroundings=Surroundings(visible_devices="0", device_order="fastest"),
+        environment=HostEnvironment(visible_devices="0", device_order="fastest"),
         evidence=DriverEvidence(init_error=101, numbered=(GPU,)),
     )
     assert wrong(here) == ["invalid GPU number"]
@@ -552,15 +550,15 @@ def test_an_unknown_order_without_a_list_that_hides_is_one_problem(machine: Mach
     here = msgspec.structs.replace(
         works(machine),
         driver=Driver(version="580.1", cuda="13.0", init_error=101),
-        surroundings=Surroundings(visible_devices="0", device_order="x"),
+        environment=HostEnvironment(visible_devices="0", device_order="x"),
         evidence=DriverEvidence(init_error=101),
     )
     assert wrong(here) == ["invalid GPU number"]
 
 
 def test_one_cause_is_said_once(machine: Machine) -> None:
-    compat = Surroundings(compat_folders=("/usr/local/cuda/compat",))
-    under = msgspec.structs.replace(works(machine), surroundings=compat)
+    compat = HostEnvironment(compat_folders=("/usr/local/cuda/compat",))
+    under = msgspec.structs.replace(works(machine), environment=compat)
     assert wrong(under) == ["cuda-compat on the loader path"]
     refused = msgspec.structs.replace(under, evidence=DriverEvidence(init_error=804))
     assert wrong(refused) == ["forward compatibility"]
@@ -616,7 +614,7 @@ def test_gpus_of_one_name_are_counted(machine: Machine) -> None:
 def test_a_claimed_absence_of_the_driver_does_not_blame_this_container(machine: Machine) -> None:
     claimed = msgspec.structs.replace(
         machine,
-        surroundings=Surroundings(container="docker"),
+        environment=HostEnvironment(container="docker"),
         overrides={"BUILD_MATRIX_DRIVER_CUDA": "none"},
     )
     finding = why_driver_fails(claimed)

@@ -19,11 +19,11 @@ from build_matrix.model import (
     DriverLibrary,
     Finding,
     Gpu,
+    HostEnvironment,
     InstalledToolkit,
     Machine,
     PciGpu,
     RunFacts,
-    Surroundings,
 )
 
 MISSING = "libcuda.so.1: cannot open shared object file: No such file or directory"
@@ -47,7 +47,7 @@ def libraries(*paths: tuple[str, int]) -> tuple[DriverLibrary, ...]:
 
 
 @pytest.mark.parametrize(
-    ("evidence", "surroundings", "expected"),
+    ("evidence", "environment", "expected"),
     [
         # libcuda.so.1 is not loaded
         (
@@ -270,9 +270,9 @@ def libraries(*paths: tuple[str, int]) -> tuple[DriverLibrary, ...]:
     ],
 )
 def test_a_finding_about_the_driver_names_the_evidence_that_it_follows_from(
-    evidence: dict[str, Any], surroundings: dict[str, Any], expected: Finding
+    evidence: dict[str, Any], environment: dict[str, Any], expected: Finding
 ) -> None:
-    assert explain(DriverEvidence(**evidence), Surroundings(**surroundings)) == expected
+    assert explain(DriverEvidence(**evidence), HostEnvironment(**environment)) == expected
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_what_holds_is_a_finding_too(works: Machine) -> None:
     assert (row.rule, row.kind, row.passed) == ("driver", "run", True)
     assert row.fact.startswith("Driver 580.65.06 ")
     assert row.fact.endswith(" supports CUDA up to 13.0.")
-    named = structs.replace(works, surroundings=Surroundings(visible_devices="0"))
+    named = structs.replace(works, environment=HostEnvironment(visible_devices="0"))
     assert diagnose(named)[1:] == [
         Finding(rule="visible devices", kind="run", passed=True, fact="CUDA_VISIBLE_DEVICES=0")
     ]
@@ -331,7 +331,7 @@ def test_what_holds_is_a_finding_too(works: Machine) -> None:
     ],
 )
 def test_what_hides_gpus_is_shown_without_whole_uuids(works: Machine, value: str, expected: Finding) -> None:
-    here = structs.replace(works, surroundings=Surroundings(visible_devices=value))
+    here = structs.replace(works, environment=HostEnvironment(visible_devices=value))
     assert hidden(here) == expected
     assert why_no_gpu(here) == (None if expected.rule == "list of GPUs ends early" else expected)
 
@@ -345,7 +345,7 @@ def test_every_part_of_a_machine_that_is_wrong_is_named(works: Machine) -> None:
     everything = structs.replace(
         works,
         platform="linux-aarch64-x",
-        surroundings=Surroundings(compat_folders=("/a/compat", "/b/compat")),
+        environment=HostEnvironment(compat_folders=("/a/compat", "/b/compat")),
         compilers=(),
         compiler_problems=(refused,),
         toolkits=toolkits,
@@ -396,7 +396,7 @@ def test_a_limit_of_the_system_is_the_one_cause_of_what_it_kept_from_being_exami
     ],
 )
 def test_cuda_compat_is_shown_with_both_versions(works: Machine, driver: Driver | None, versions: str) -> None:
-    here = structs.replace(works, driver=driver, surroundings=Surroundings(compat_folders=("/a",)))
+    here = structs.replace(works, driver=driver, environment=HostEnvironment(compat_folders=("/a",)))
     assert finding("cuda-compat on the loader path", folders="/a", versions=versions) in diagnose(here)
 
 

@@ -15,7 +15,7 @@ from build_matrix.model import DriverLibrary, PciGpu
 from build_matrix.platforms import find_platform, platform_name
 from build_matrix.probe.cuda_child import loaded_file, nodes
 from build_matrix.probe.evidence import library_version, read_evidence
-from build_matrix.probe.surroundings import find_surroundings
+from build_matrix.probe.host_environment import find_host_environment
 
 ELF64, ELF32 = b"\x7fELF\x02\x01\x01", b"\x7fELF\x01\x01\x01"
 PROC_VERSION = """\
@@ -67,8 +67,8 @@ def test_an_empty_system_says_nothing(tmp_path: Path) -> None:
     evidence = read_evidence({}, tmp_path)
     assert (evidence.libraries, evidence.modules, evidence.module_version, evidence.pci) == ((), (), "", None)
     assert not evidence.secure_boot
-    surroundings = find_surroundings({}, tmp_path)
-    assert (surroundings.container, surroundings.wsl, surroundings.visible_devices) == ("", False, None)
+    environment = find_host_environment({}, tmp_path)
+    assert (environment.container, environment.wsl, environment.visible_devices) == ("", False, None)
 
 
 def test_gpus_on_the_bus_are_listed_with_the_driver_that_is_bound(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_container_is_known_by_its_marks(
     tmp_path: Path, name: str, text: str, environ: dict[str, str], container: str
 ) -> None:
     write(tmp_path, name, text)
-    assert find_surroundings(environ, tmp_path).container == container
+    assert find_host_environment(environ, tmp_path).container == container
 
 
 @pytest.mark.parametrize(
@@ -219,21 +219,21 @@ def test_a_mark_that_an_image_keeps_counts_less_than_a_more_specific_one(
 ) -> None:
     write(tmp_path, ".dockerenv", "")
     write(tmp_path, name, text)
-    assert find_surroundings(environ, tmp_path).container == container
+    assert find_host_environment(environ, tmp_path).container == container
 
 
 def test_wsl_is_known_by_its_kernel(tmp_path: Path) -> None:
     write(tmp_path, "proc/version", "Linux version 5.15.167.4-microsoft-standard-WSL2 #1 SMP")
-    surroundings = find_surroundings({}, tmp_path)
-    assert surroundings.wsl
-    assert not surroundings.wsl_1
+    environment = find_host_environment({}, tmp_path)
+    assert environment.wsl
+    assert not environment.wsl_1
 
 
 def test_wsl_1_is_known_by_its_kernel_too(tmp_path: Path) -> None:
     write(tmp_path, "proc/version", "Linux version 4.4.0-19041-Microsoft (Microsoft@Microsoft.com) #1-Microsoft")
-    surroundings = find_surroundings({}, tmp_path)
-    assert surroundings.wsl
-    assert surroundings.wsl_1
+    environment = find_host_environment({}, tmp_path)
+    assert environment.wsl
+    assert environment.wsl_1
 
 
 def test_variables_without_effect_are_named_without_their_values() -> None:
@@ -248,7 +248,7 @@ def test_variables_without_effect_are_named_without_their_values() -> None:
         "HOME": "/root",
         "CMAKE_CUDA_ARCHITECTURES": "native",
     }
-    ignored = find_surroundings(environ).ignored
+    ignored = find_host_environment(environ).ignored
     assert ignored == (
         "CC",
         "CMAKE_ARGS",
@@ -262,9 +262,9 @@ def test_variables_without_effect_are_named_without_their_values() -> None:
 def test_bytes_that_are_no_text_are_escaped(tmp_path: Path) -> None:
     odd = os.fsdecode(b"/a\xff")
     write(tmp_path, "fine")
-    surroundings = find_surroundings({"CUDA_VISIBLE_DEVICES": odd, "container": odd}, tmp_path)
-    assert (surroundings.visible_devices, surroundings.container) == ("/a\\udcff", "/a\\udcff")
-    assert msgspec.json.encode(surroundings)
+    environment = find_host_environment({"CUDA_VISIBLE_DEVICES": odd, "container": odd}, tmp_path)
+    assert (environment.visible_devices, environment.container) == ("/a\\udcff", "/a\\udcff")
+    assert msgspec.json.encode(environment)
     assert msgspec.json.encode(read_evidence({"LD_LIBRARY_PATH": odd}, tmp_path))
 
 
@@ -277,4 +277,4 @@ def test_odd_files_are_no_error(tmp_path: Path) -> None:
     loop.symlink_to(loop)
     evidence = read_evidence({"LD_LIBRARY_PATH": "a\0b:/x"}, tmp_path)
     assert (evidence.module_version, evidence.libraries, evidence.pci) == ("", (), ())
-    assert not find_surroundings({"LD_LIBRARY_PATH": "/compat\0"}, tmp_path).wsl
+    assert not find_host_environment({"LD_LIBRARY_PATH": "/compat\0"}, tmp_path).wsl

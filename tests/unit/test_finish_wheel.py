@@ -290,7 +290,7 @@ def test_a_wheel_without_a_licence_is_refused() -> None:
         (Library(soname="libx.so", needed=(), runpath=(), stripped=False), r"libx\.so still has its symbol table"),
         (Library(soname="liby.so", needed=(), runpath=()), r"libx\.so has the SONAME liby\.so"),
         (
-            Library(soname="libx.so", needed=(), runpath=(), own_cxx=("_ZNSt1a", "_ZNSt1b")),
+            Library(soname="libx.so", needed=(), runpath=(), exported_cxx=("_ZNSt1a", "_ZNSt1b")),
             r"libx\.so exports its own copy of libstdc\+\+ \(2 definitions, _ZNSt1a among them\)",
         ),
     ],

@@ -18,11 +18,11 @@ from build_matrix.model import (
     Finding,
     ForeignLibrary,
     Gpu,
+    HostEnvironment,
     ImportEnd,
     InstalledLlama,
     Machine,
     MissingLibrary,
-    Surroundings,
 )
 
 GPU = BackendDevice(name="CUDA0", description="NVIDIA H100", backend="CUDA", gpu=True)
@@ -269,7 +269,7 @@ def test_files_for_one_platform_are_one_cause(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("facts", "rule"),
     [
-        ({"variable": "LLAMA_CPP_LIB_PATH", "variable_leads": False}, "library folder absent"),
+        ({"variable": "LLAMA_CPP_LIB_PATH", "variable_target_exists": False}, "library folder absent"),
         ({"variable": "LLAMA_CPP_LIB_PATH", "libraries": (), "places": ("/own",)}, "library folder empty"),
         ({"variable": "LLAMA_CPP_LIB_PATH"}, "no GPU registered"),
         ({"libraries": (), "places": ("/own",)}, "no GPU registered"),
@@ -410,7 +410,9 @@ def test_every_cause_with_a_pattern_needs_no_further_fact() -> None:
 
 def test_a_log_that_follows_from_the_machines_own_problem_is_that_problem_and_no_second_one(machine: Machine) -> None:
     gpu = Gpu(name="NVIDIA H100", uuid="GPU-1", compute_capability="9.0")
-    here = msgspec.structs.replace(driven(machine, "13.0"), gpus=(gpu,), surroundings=Surroundings(visible_devices=""))
+    here = msgspec.structs.replace(
+        driven(machine, "13.0"), gpus=(gpu,), environment=HostEnvironment(visible_devices="")
+    )
     log = ("ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected",)
     found = diagnose_installed(with_(log=log), here)
     assert rules(found) == ["hidden"]

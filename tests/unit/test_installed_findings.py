@@ -197,7 +197,7 @@ SECOND = distribution(name="other", version="2.0")
             ),
         ),
         (
-            {"variable": "LLAMA_CPP_LIB", "variable_leads": False},
+            {"variable": "LLAMA_CPP_LIB", "variable_target_exists": False},
             finding("library folder absent", variable="LLAMA_CPP_LIB"),
         ),
         (
@@ -243,7 +243,7 @@ def test_causes_of_the_package_are_told_in_the_order_in_which_they_are_to_be_fix
         module_version="0.3.15",
         distributions=(distribution(requires_python=">=3.12"),),
         variable="LLAMA_CPP_LIB",
-        variable_leads=False,
+        variable_target_exists=False,
         foreign_libraries=(ForeignLibrary(file="/m", platform="macOS"),),
         strays=("/usr/lib/libllama.so", "/opt/libggml.so"),
         missing_libraries=(MissingLibrary(name="libx.so"),),
@@ -651,19 +651,21 @@ def not_judged(why: str, remedy: str) -> Finding:
         (
             {"cuda_family": 0},
             not_judged(
-                "it reports so itself, but its CUDA version is not known, because the runtime is linked statically", HOW
+                "it reports that it does, but its CUDA version is not known, because the runtime is linked statically",
+                HOW,
             ),
         ),
         (
             {"backends": ("Vulkan", "CPU", "SYCL")},
             not_judged(
-                "it reports so itself, but lists no devices, and the driver of Vulkan or SYCL is not queried here", HOW
+                "it reports that it does, but lists no devices, and the driver of Vulkan or SYCL is not queried here",
+                HOW,
             ),
         ),
         (
             {"backends": (), "libraries": ()},
             not_judged(
-                "it reports so itself, but lists no devices, and the driver of its GPU is not queried here", HOW
+                "it reports that it does, but lists no devices, and the driver of its GPU is not queried here", HOW
             ),
         ),
         (
@@ -750,20 +752,22 @@ DRIVER = finding("no driver")
         (
             {"offload": True, "devices": None},
             not_judged(
-                "it reports so itself, but on this machine: CUDA programs cannot run: no NVIDIA driver",
+                "it reports that it does, but on this machine: CUDA programs cannot run: no NVIDIA driver",
                 DRIVER.remedy,
             ),
         ),
         (
             {"offload": True, "devices": None, "backends": (), "libraries": ()},
             not_judged(
-                "it reports so itself, but on this machine: CUDA programs cannot run: no NVIDIA driver",
+                "it reports that it does, but on this machine: CUDA programs cannot run: no NVIDIA driver",
                 DRIVER.remedy,
             ),
         ),
         (
             {"offload": True, "devices": None, "backends": ("Vulkan",)},
-            not_judged("it reports so itself, but lists no devices, and the driver of Vulkan is not queried here", HOW),
+            not_judged(
+                "it reports that it does, but lists no devices, and the driver of Vulkan is not queried here", HOW
+            ),
         ),
         ({"offload": True, "devices": (CPU,)}, finding("offload without a GPU", devices="CPU", remedy=DRIVER.remedy)),
         (
@@ -815,6 +819,6 @@ def test_a_driver_that_was_not_asked_bears_nothing_out(driven: Machine) -> None:
     silent = structs.replace(driven, evidence=DriverEvidence())
     (row,) = diagnose_installed(with_(devices=None), silent)
     assert row == not_judged(
-        "it reports so itself, but the driver library was not queried, or did not respond",
+        "it reports that it does, but the driver library was not queried, or did not respond",
         "See the rows on the driver.",
     )

@@ -31,8 +31,8 @@ VERSION = "/x/a.so: /lib/libc.so.6: version `GLIBC_2.38' not found (required by 
 def test_the_loaders_lines_say_what_is_found_and_what_is_not() -> None:
     trace = parse_trace([line.replace("libggml base", "libggml-base") for line in LDD])
     assert trace.missing == ("libcudart.so.12", "libcublasLt.so.12")
-    assert trace.found["libm.so.6"] == "/lib/x86_64-linux-gnu/libm.so.6"
-    assert trace.found["libggml-base.so"] == "/a b/libggml-base.so"
+    assert trace.resolved["libm.so.6"] == "/lib/x86_64-linux-gnu/libm.so.6"
+    assert trace.resolved["libggml-base.so"] == "/a b/libggml-base.so"
     assert trace.problems == ()
 
 

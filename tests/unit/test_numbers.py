@@ -7,21 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from build_matrix.verify.numbers import ALONE, BOUNDS, CLEAR, PRODUCT, Agreement, compare, read_logits
+from build_matrix.verify.numbers import BOUNDS, CLEAR, PRODUCT, SINGLE, Agreement, compare, read_logits
 
 RIGHT = np.random.RandomState(0).normal(size=(8, 32)).astype(np.float32)
 
 
 def test_the_same_agrees_and_a_little_noise_too() -> None:
-    assert compare(RIGHT, RIGHT, 1e-4).holds
+    assert compare(RIGHT, RIGHT, 1e-4).passed
     noise = np.random.RandomState(1).normal(size=RIGHT.shape).astype(np.float32)
     found = compare(RIGHT + noise * np.float32(1e-3), RIGHT, 1e-4)
-    assert found.holds
+    assert found.passed
     assert 5e-7 < found.error < 2e-6
 
 
 def test_more_than_the_bound_does_not_agree() -> None:
-    assert not compare(RIGHT * np.float32(1.02), RIGHT, 1e-4).holds
+    assert not compare(RIGHT * np.float32(1.02), RIGHT, 1e-4).passed
 
 
 def test_a_clear_best_token_that_changes_does_not_agree_whatever_the_error() -> None:
@@ -31,13 +31,13 @@ def test_a_clear_best_token_that_changes_does_not_agree_whatever_the_error() -> 
     found = compare(wrong, RIGHT, 1e-3)
     assert found.clear
     assert found.same == found.clear - 1
-    assert not found.holds
+    assert not found.passed
 
 
 def test_what_is_missing_not_finite_or_of_another_shape_agrees_with_nothing(tmp_path: Path) -> None:
     for wrong in (None, RIGHT[:4], np.where(RIGHT > 1, np.float32("nan"), RIGHT)):
-        assert not compare(wrong, RIGHT, 1.0).holds
-    assert not compare(RIGHT, None, 1.0).holds
+        assert not compare(wrong, RIGHT, 1.0).passed
+    assert not compare(RIGHT, None, 1.0).passed
     (tmp_path / "half").write_bytes(b"1234567")
     assert read_logits(tmp_path / "half", 4) is None
     assert read_logits(tmp_path / "none", 4) is None
@@ -58,7 +58,7 @@ def off_by(error: float) -> np.ndarray:
 def test_the_bounds_are_those_that_were_measured() -> None:
     """docs/explanation/what-verify-shows.md says how: who changes one measures again."""
     assert BOUNDS == {"F32": 2e-6, "F16": 2e-5, "Q8_0": 1e-3, "Q4_0": 1e-3, "Q4_K": 4e-3}
-    assert ALONE == {"F32": 1e-7, "F16": 3e-6}
+    assert SINGLE == {"F32": 1e-7, "F16": 3e-6}
     assert (PRODUCT, CLEAR) == (1e-5, 10.0)
 
 
@@ -69,11 +69,11 @@ def test_the_error_is_of_the_squares_whatever_the_size_of_the_numbers() -> None:
 
 def test_an_error_holds_up_to_its_bound() -> None:
     found = compare(off_by(1e-4), LOUD, 1.0)
-    assert Agreement(error=1e-4, bound=1e-4, clear=2, same=2).holds
-    assert not Agreement(error=1.01e-4, bound=1e-4, clear=2, same=2).holds
-    assert not Agreement(error=0, bound=1e-4, clear=2, same=1).holds
-    assert compare(off_by(0.99e-4), LOUD, 1e-4).holds
-    assert not compare(off_by(1.01e-4), LOUD, 1e-4).holds
+    assert Agreement(error=1e-4, bound=1e-4, clear=2, same=2).passed
+    assert not Agreement(error=1.01e-4, bound=1e-4, clear=2, same=2).passed
+    assert not Agreement(error=0, bound=1e-4, clear=2, same=1).passed
+    assert compare(off_by(0.99e-4), LOUD, 1e-4).passed
+    assert not compare(off_by(1.01e-4), LOUD, 1e-4).passed
     assert str(found) == f"1.0e-04 of 1e+00, {found.same}/{found.clear} best tokens"
 
 

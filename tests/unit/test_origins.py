@@ -61,7 +61,7 @@ def test_every_choice_has_files_of_its_origin_and_the_toolkits_own_version(origi
 
 @pytest.mark.parametrize("origin", ORIGINS, ids=lambda origin: origin.name)
 def test_a_file_that_is_missing_is_one_sentence_that_names_the_origin_and_its_setting(origin: Origin) -> None:
-    error = origin.lacks(component(origin.name))
+    error = origin.file_missing(component(origin.name))
     assert isinstance(error, FileMissingError if origin.listed else ArchiveLacksFileError)
     assert error.problem == f"{origin.title[0].upper()}{origin.title[1:]} does not carry thing.tar."
     assert error.remedy.startswith("It is needed for thing 1.")

@@ -25,7 +25,7 @@ from build_matrix.model import Check, Gpu, RunFacts
 from build_matrix.trial import child, harness
 from build_matrix.verify import child as program
 from build_matrix.verify.model_file import MODELS, Model, layer_bytes
-from build_matrix.verify.numbers import ALONE, BOUNDS, PRODUCT
+from build_matrix.verify.numbers import BOUNDS, PRODUCT, SINGLE
 from build_matrix.verify.smoke import SmokeResult, run_on_cpu, run_on_gpu
 
 GPU = Gpu(name="NVIDIA L4", uuid="GPU-0123", compute_capability="8.9")
@@ -42,7 +42,7 @@ Change = Callable[[Mapping[str, Any]], Any]
 @pytest.fixture(autouse=True)
 def watch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "Watch", FakeWatch)
-    monkeypatch.setattr(FakeWatch, "own_memory", GOOD_MEMORY)
+    monkeypatch.setattr(FakeWatch, "process_memory", GOOD_MEMORY)
     monkeypatch.setattr(FakeWatch, "device_memory", {})
 
 
@@ -252,15 +252,15 @@ def test_a_layer_that_is_not_where_it_was_asked_for_fails(
 
 
 @pytest.mark.parametrize("grown", [WEIGHTS, WEIGHTS - 1, 0])
-@pytest.mark.parametrize("whose", ["own", "device"])
+@pytest.mark.parametrize("whose", ["process", "device"])
 def test_the_memory_must_grow_by_the_weights_of_the_layers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, grown: int, whose: str
 ) -> None:
-    monkeypatch.setattr(FakeWatch, "own_memory", {})
+    monkeypatch.setattr(FakeWatch, "process_memory", {})
     monkeypatch.setattr(FakeWatch, f"{whose}_memory", {SOME: 5, EVERY: 5 + grown})
     check = on_gpu(monkeypatch, tmp_path, FakeChild(tmp_path))["GPU memory"]
     assert check.passed == (grown == WEIGHTS)
-    name = {"own": "the process's own memory", "device": "the GPU's memory in use"}[whose]
+    name = {"process": "the process's own memory", "device": "the GPU's memory in use"}[whose]
     assert check.detail == f"{name} grew by {grown / 1e6:.0f} MB from 8 layers to all, weights {WEIGHTS / 1e6:.0f} MB"
 
 
@@ -268,7 +268,7 @@ def test_the_memory_must_grow_by_the_weights_of_the_layers(
 def test_memory_that_nothing_shows_is_no_proof(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seen: dict[str, int]
 ) -> None:
-    monkeypatch.setattr(FakeWatch, "own_memory", seen)
+    monkeypatch.setattr(FakeWatch, "process_memory", seen)
     check = on_gpu(monkeypatch, tmp_path, FakeChild(tmp_path))["GPU memory"]
     assert not check.passed
     assert "NVML shows no memory" in check.detail
@@ -279,7 +279,7 @@ def test_what_the_process_itself_holds_counts_before_what_is_in_use_on_the_gpu(
 ) -> None:
     monkeypatch.setattr(FakeWatch, "device_memory", {SOME: 5, EVERY: 6})
     assert on_gpu(monkeypatch, tmp_path, FakeChild(tmp_path))["GPU memory"].passed
-    monkeypatch.setattr(FakeWatch, "own_memory", {SOME: 5, EVERY: 6})
+    monkeypatch.setattr(FakeWatch, "process_memory", {SOME: 5, EVERY: 6})
     monkeypatch.setattr(FakeWatch, "device_memory", GOOD_MEMORY)
     assert not on_gpu(monkeypatch, tmp_path, FakeChild(tmp_path))["GPU memory"].passed
 
@@ -322,7 +322,7 @@ def test_the_first_tokens_alone_have_a_sharper_bound(
         right = truth(kind)
         wrong = right.astype(np.float64)
         power = (wrong[:8] ** 2).sum()
-        wrong[row, 0] += np.sqrt(factor * ALONE[kind] * power)  # type: ignore[index]
+        wrong[row, 0] += np.sqrt(factor * SINGLE[kind] * power)  # type: ignore[index]
         return only(f"gpu-{kind}-99", lambda _: wrong)
 
     assert not failed(on_gpu(monkeypatch, tmp_path, FakeChild(tmp_path, logits=off(0.9, 7))))

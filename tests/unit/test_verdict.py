@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from build_matrix.errors import ConfigurationError
-from build_matrix.model import Check, Finding, Gpu, GpuVerdict, Machine, Offload, Surroundings, Verdict, file_sha256
+from build_matrix.model import Check, Finding, Gpu, GpuVerdict, HostEnvironment, Machine, Offload, Verdict, file_sha256
 from build_matrix.pipeline.verification import visible_gpus
 from build_matrix.verify import _judge, _Outcome, known_verdict
 from build_matrix.wheelfile.file import WheelFile
@@ -96,5 +96,5 @@ def test_only_gpus_that_the_environment_leaves_are_tried(
     gpus = [
         Gpu(name="x", uuid=f"GPU-{name}", compute_capability="9.0", mig=name == "cc") for name in ("aa", "bb", "cc")
     ]
-    here = msgspec.structs.replace(machine, gpus=tuple(gpus), surroundings=Surroundings(visible_devices=variable))
+    here = msgspec.structs.replace(machine, gpus=tuple(gpus), environment=HostEnvironment(visible_devices=variable))
     assert [visible for _, visible in visible_gpus(here)] == expected

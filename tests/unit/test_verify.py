@@ -26,10 +26,10 @@ from build_matrix.model import (
     Finding,
     Gpu,
     GpuVerdict,
+    HostEnvironment,
     Label,
     Machine,
     RunFacts,
-    Surroundings,
     Verdict,
     file_sha256,
     parse_label,
@@ -268,7 +268,7 @@ def test_a_gpu_that_a_rule_excludes_is_not_tried(stages: Stages, judge) -> None:
 def test_a_gpu_that_the_environment_hides_is_a_failure_and_not_impossible(
     stages: Stages, judge, here: Machine, value: str
 ) -> None:  # type: ignore[no-untyped-def]
-    hidden = msgspec.structs.replace(here, surroundings=Surroundings(visible_devices=value))
+    hidden = msgspec.structs.replace(here, environment=HostEnvironment(visible_devices=value))
     for impossible in (None, RULE):
         verdict = judge(target(impossible=impossible), machine=hidden)
         assert (verdict.offload, verdict.gpus[0].offload) == ("failed", "failed")

@@ -9,7 +9,7 @@ from build_matrix.cli.doctor import rows
 from build_matrix.diagnosis import diagnose, evidence_of_use
 from build_matrix.diagnosis.machine import hidden, why_driver_fails, why_no_gpu
 from build_matrix.diagnosis.visible import Choice, hides_every_gpu, select, selection, usable
-from build_matrix.model import Driver, DriverEvidence, Gpu, Machine, Surroundings
+from build_matrix.model import Driver, DriverEvidence, Gpu, HostEnvironment, Machine
 from build_matrix.pipeline.verification import visible_gpus
 
 A = Gpu(name="NVIDIA H200", uuid="GPU-30b51b35-d09c-9ad4-d2ea-008d191158d2", compute_capability="9.0")
@@ -214,7 +214,7 @@ def mixed(machine: Machine, value: str | None, order: str = "", **evidence: obje
         driver=Driver(version="580.95.05", cuda="13.0"),
         driver_problem="",
         gpus=(OLD, NEW),
-        surroundings=Surroundings(visible_devices=value, device_order=order),
+        environment=HostEnvironment(visible_devices=value, device_order=order),
         evidence=msgspec.structs.replace(DriverEvidence(init_error=0), **evidence),
     )
 
@@ -245,9 +245,9 @@ def test_a_gpu_whose_uuid_the_driver_does_not_give_is_named_by_its_entry(machine
         mixed(machine, "1,0", numbered=(nameless, nameless), visible=(nameless, nameless)), gpus=(A, B)
     )
     assert [choice.value for choice in usable(here)] == ["1", "0"]
-    alone = msgspec.structs.replace(here, gpus=(A,), surroundings=Surroundings(visible_devices="0"))
+    alone = msgspec.structs.replace(here, gpus=(A,), environment=HostEnvironment(visible_devices="0"))
     assert usable(alone) == (Choice(gpu=A, value=A.uuid),)
-    unset = msgspec.structs.replace(here, surroundings=Surroundings())
+    unset = msgspec.structs.replace(here, environment=HostEnvironment())
     assert [choice.value for choice in usable(unset)] == ["0", "1"]
 
 
@@ -336,7 +336,7 @@ def test_a_gpu_is_called_hidden_only_where_the_driver_tells_gpus_apart(machine: 
             machine,
             driver=Driver(version="580.1", cuda="13.0"),
             gpus=twins,
-            surroundings=Surroundings(visible_devices="1"),
+            environment=HostEnvironment(visible_devices="1"),
             evidence=DriverEvidence(init_error=0, visible=visible),
         )
         shown = [text for name, text in rows(here) if name == "GPU"]

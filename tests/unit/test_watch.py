@@ -138,7 +138,7 @@ def test_the_highest_value_of_each_stage_is_kept(nvml: FakeNvml, killed: list[tu
     one._ended = Ticks(list(steps))  # type: ignore[assignment]
     one._loop()
     assert dict(one.device) == {"a": 30, "b": 7}
-    assert dict(one.own) == {"a": 5, "b": 1}
+    assert dict(one.process) == {"a": 5, "b": 1}
     assert nvml.calls.count("shutdown") == 1
     assert not one.exceeded
 
@@ -154,7 +154,7 @@ def test_a_driver_that_answers_with_an_error_shows_nothing(
     one._ended = Ticks([None])  # type: ignore[assignment]
     one._loop()
     assert one.exceeded, "the process is watched all the same"
-    assert not any(one.own.values())
+    assert not any(one.process.values())
     assert one.device.get("a", 0) == (5 if fails in {"processes", "shutdown"} else 0)
     assert ("shutdown" in nvml.calls) == (fails != "init")
 

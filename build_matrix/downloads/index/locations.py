@@ -133,7 +133,7 @@ class Locations:
                 f"It is needed for {file.project} {file.version}. Check the URL of the index (pip's index-url, or "
                 "UV_DEFAULT_INDEX).",
             )
-        return origin_of(file).lacks(file)
+        return origin_of(file).file_missing(file)
 
     def _wrong_endpoint(self) -> str | None:
         """An endpoint that is no index, as far as it shows: it answers 404 for its own root as well."""

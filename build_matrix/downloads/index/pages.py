@@ -118,7 +118,7 @@ def read_page(url: str, project: str, transport: Transport, watch: Watch) -> Ans
     try:
         with transport.session(RETRIES) as session:
             response, body = _get(session, url, watch)
-            if response.status_code in {401, 403} and transport.authentication.has_others(response.request):
+            if response.status_code in {401, 403} and transport.authentication.has_more(response.request):
                 response, body = _get(session, url, watch)
     except FAILURES as error:
         return Answer(
@@ -148,10 +148,10 @@ def unreachable(url: str, why: str, proxy: str = "") -> IndexUnreachableError:
     return IndexUnreachableError(problem, next(remedy for sign, remedy in REMEDIES if sign in why))
 
 
-def credentials_error(what: str, host: str, *, sent: bool) -> CredentialsError:
+def credentials_error(problem: str, host: str, *, sent: bool) -> CredentialsError:
     """The error for a 401 or 403; ``sent``: whether the request had credentials."""
     return CredentialsError(
-        f"{what} ({'the credentials are refused' if sent else 'no credentials are configured'}).",
+        f"{problem} ({'the credentials are refused' if sent else 'no credentials are configured'}).",
         f"Check your credentials for {host}: in the index's URL, UV_INDEX_<NAME>_USERNAME and _PASSWORD, ~/.netrc, or "
         "your keyring.",
     )
@@ -215,12 +215,14 @@ def _read(kind: str, parameters: str, body: bytes, url: str, project: str) -> Pr
     return ProjectPage.from_html(project, body, url, from_encoding=charset[1] if charset else None)
 
 
-def _no_index(response: requests.Response, host: str, what: str) -> NotAnIndexError:
-    there = urlsplit(response.url)
-    asked = urlsplit(response.history[0].url) if response.history else there
-    moved = f" redirects to {there.netloc.rpartition('@')[2]}{there.path}, which" if asked[:3] != there[:3] else ""
+def _no_index(response: requests.Response, host: str, answer: str) -> NotAnIndexError:
+    target = urlsplit(response.url)
+    requested = urlsplit(response.history[0].url) if response.history else target
+    redirect = (
+        f" redirects to {target.netloc.rpartition('@')[2]}{target.path}, which" if requested[:3] != target[:3] else ""
+    )
     return NotAnIndexError(
-        f"{host} is not a package index: it{moved} answers with {what}.",
+        f"{host} is not a package index: it{redirect} answers with {answer}.",
         "A login page or a portal may be in the way: check your credentials and the URL of the index (pip's index-url, "
         "or UV_DEFAULT_INDEX).",
     )

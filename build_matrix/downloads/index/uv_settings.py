@@ -84,9 +84,9 @@ def _environment_settings(environ: Mapping[str, str]) -> UvSettings:
     )
     return UvSettings(
         indexes=tuple(
-            _named(word, variable)
+            _named(entry, variable)
             for variable in ("UV_INDEX", "UV_EXTRA_INDEX_URL")
-            for word in environ.get(variable, "").split()
+            for entry in environ.get(variable, "").split()
         ),
         default=default if default and default.url else None,
         find_links=_split(environ.get("UV_FIND_LINKS", ""), ","),

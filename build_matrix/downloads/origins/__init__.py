@@ -69,8 +69,8 @@ def unpack_toolkit(files: Sequence[Component], paths: Sequence[Path], toolkit: P
     """
     toolkit.mkdir(parents=True)
     for origin in origins_of(files):
-        own = [path for file, path in zip(files, paths, strict=True) if file.origin == origin.name]
-        origin.unpack(own, toolkit, cache)
+        selected = [path for file, path in zip(files, paths, strict=True) if file.origin == origin.name]
+        origin.unpack(selected, toolkit, cache)
 
 
 def _choices(cuda: str, platform: str) -> list[ToolkitChoice]:

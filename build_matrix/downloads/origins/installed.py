@@ -26,7 +26,7 @@ PATTERNS = (
     "bin/crt/*", "nvvm/bin/*", "nvvm/libdevice/*", "include/**/*", "lib64/libcudart*", "lib64/libcudadevrt.a",
     "lib64/libcublas.so*", "lib64/libcublasLt.so*",
 )  # fmt: skip
-LEFT_OUT = "include/nvtx3/"
+EXCLUDED = "include/nvtx3/"
 
 _RELEASE = re.compile(r"release (?P<cuda>\d+\.\d+), V(?P<version>[\d.]+)")
 _CUBLAS = re.compile(r"#define CUBLAS_VER_(?:MAJOR|MINOR|PATCH) (\d+)")
@@ -122,5 +122,5 @@ def _files(root: Path) -> Iterator[tuple[str, Path]]:
         folder, part = (lib, pattern.removeprefix("lib64/")) if pattern.startswith("lib64/") else (root, pattern)
         for path in sorted(folder.glob(part)):
             name = f"lib64/{path.name}" if folder == lib else path.relative_to(root).as_posix()
-            if path.is_file() and not name.startswith(LEFT_OUT):
+            if path.is_file() and not name.startswith(EXCLUDED):
                 yield name, path.resolve()

@@ -39,7 +39,7 @@ class Origin(ABC):
     mirror_setting: ClassVar[str]
     listed: ClassVar[bool] = False
     downloaded: ClassVar[bool] = True
-    lacks_error: ClassVar[type[DownloadError]] = ArchiveLacksFileError
+    missing_error: ClassVar[type[DownloadError]] = ArchiveLacksFileError
     unreachable_error: ClassVar[type[DownloadError]] = ArchiveUnreachableError
 
     @abstractmethod
@@ -86,9 +86,9 @@ class Origin(ABC):
         """The environment variables by which a machine without network takes the files from what ``fetch`` filled."""
         return {}
 
-    def lacks(self, file: Component) -> DownloadError:
+    def file_missing(self, file: Component) -> DownloadError:
         """The error for a file that is not there."""
-        return self.lacks_error(
+        return self.missing_error(
             f"{self.subject} does not carry {file.filename}.",
             f"It is needed for {file.project} {file.version}. Add it to your mirror, or {self.mirror_setting}.",
         )

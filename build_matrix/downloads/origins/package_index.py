@@ -27,7 +27,7 @@ class PackageIndex(Origin):
     title = "the package index"
     mirror_setting = "configure your mirror (pip's index-url, or UV_DEFAULT_INDEX)"
     listed = True
-    lacks_error = FileMissingError
+    missing_error = FileMissingError
     unreachable_error = IndexUnreachableError
 
     def choices(self, cuda: str, platform: str) -> Iterator[ToolkitChoice]:

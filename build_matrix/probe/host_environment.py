@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from build_matrix.model import Surroundings
+from build_matrix.model import HostEnvironment
 from build_matrix.probe.evidence import DRIVER_LIBRARY, as_text, exists, read_text
 
 # What other builds of llama-cpp-python read, and a build of this tool does not: it has an environment of its own.
@@ -43,11 +43,11 @@ WSL_1 = re.compile(r"Linux version \S+-Microsoft\b")  # WSL 2 has a Linux kernel
 IGNORED_PREFIXES = ("GGML_", "LLAMA_", "SKBUILD_", "CMAKE_CUDA_", "CMAKE_CXX_", "CMAKE_C_")
 
 
-def find_surroundings(environ: Mapping[str, str], root: Path = Path("/")) -> Surroundings:
+def find_host_environment(environ: Mapping[str, str], root: Path = Path("/")) -> HostEnvironment:
     """Read from the environment and, below ``root``, from /proc and /run."""
     environ = {as_text(name): as_text(value) for name, value in environ.items()}
     kernel = read_text(root / "proc/version")
-    return Surroundings(
+    return HostEnvironment(
         visible_devices=environ.get("CUDA_VISIBLE_DEVICES"),
         device_order=environ.get("CUDA_DEVICE_ORDER", ""),
         wsl="microsoft" in kernel.lower(),
@@ -74,7 +74,7 @@ def _marks(environ: Mapping[str, str], root: Path) -> Iterator[str]:
     yield from (name for variable, name in HOSTED_NOTEBOOKS.items() if variable in environ)
     yield from filter(None, _named_by_manager(environ, root))
     control_group = read_text(root / "proc/1/cgroup")
-    engines = [word for word in ("docker", "containerd", "kubepods", "libpod") if word in control_group]
+    engines = [engine for engine in ("docker", "containerd", "kubepods", "libpod") if engine in control_group]
     if "lxc" in control_group and not engines:
         yield "lxc"
     for path, name in ((".dockerenv", "docker"), ("run/.containerenv", "podman"), (".singularity.d", "apptainer")):
