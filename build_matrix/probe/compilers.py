@@ -31,7 +31,7 @@ SYSTEM_FOLDERS = (Path("/usr/bin"), Path("/bin"))  # with the compiler's own fol
 _MSVC = re.compile(r"Microsoft \(R\) C/C\+\+ .*Version (?P<version>\d+\.\d+(?:\.\d+)*) for x64")
 _VERSIONED = re.compile(r"g\+\+-\d+")
 _CLANG = re.compile(r"clang version (\d+(?:\.\d+)*)")
-_NUMBERS = re.compile(r"^(\d+(?:\.\d+)*)")
+_NUMBERS = re.compile(r"^(\d+(?:\.\d+)*)", re.MULTILINE)
 _C_COMPILER = re.compile(r"(?P<prefix>.*-)?(?P<name>gcc|clang|cc)(?P<suffix>-[\d.]+)?")
 _CXX_OF = {"gcc": "g++", "clang": "clang++", "cc": "c++"}
 _INSTRUMENTING = re.compile(r"afl-|hfuzz-|scan-build|c\+\+-analyzer")
@@ -249,7 +249,7 @@ def _examine(cxx: Path) -> HostCompiler:
     name = _name(banner)
     if match := _INSTRUMENTING.search(f"{cxx.name}\n{banner}"):
         raise _RefusedError(f"it instruments what it compiles ({match[0].strip('-')})")
-    target = _ask(cxx, "-dumpmachine").strip()
+    target = _last_line(_ask(cxx, "-dumpmachine"))
     platform = supported_platforms().get(platform_name())
     if platform and not re.fullmatch(platform.compiler_target, target):
         raise _RefusedError(f"it compiles for {target or 'an unknown target'}, not for {platform.title}")
@@ -259,7 +259,7 @@ def _examine(cxx: Path) -> HostCompiler:
         programs = _programs(cxx)
     except OSError as error:
         raise _RefusedError(f"{error.filename} cannot be read, so it cannot be recorded") from error
-    description = banner.splitlines()[0].partition(" ")[2]  # without the name that it was called by
+    description = _title(banner).partition(" ")[2]  # without the name that it was called by
     identity = digest_of(description, programs)
     return HostCompiler(
         name=name,
@@ -291,6 +291,18 @@ def _name(banner: str) -> Literal["gcc", "clang"]:
     first = next((line.strip() for line in banner.splitlines() if line.strip()), "")  # nvc++ begins with an empty line
     output = f"it prints {first!r} for --version" if first else "it prints nothing for --version"
     raise _RefusedError(f"{output}; only g++ and clang++ are supported")
+
+
+def _title(banner: str) -> str:
+    """The line that names a compiler and its version: the one with clang's version, or before GCC's copyright."""
+    lines = banner.splitlines()
+    copyright_line = next((number for number, line in enumerate(lines) if "Free Software Foundation" in line), 1)
+    return next((line for line in lines if _CLANG.search(line)), lines[max(copyright_line - 1, 0)])
+
+
+def _last_line(text: str) -> str:
+    """What a compiler answers, without the warnings of a wrapper before it."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def _version(cxx: Path, name: Literal["gcc", "clang"], banner: str) -> str:
@@ -327,7 +339,7 @@ def _programs(cxx: Path) -> dict[str, str]:
 
 def _program_content(cxx: Path, name: str) -> str:
     """Sha256 of a program that the compiler starts, empty where it has none of this name; raises OSError."""
-    answer = _ask(cxx, f"-print-prog-name={name}").strip()
+    answer = _last_line(_ask(cxx, f"-print-prog-name={name}"))
     path = Path(answer) if Path(answer).is_absolute() else _which(answer, (cxx.parent, *SYSTEM_FOLDERS))
     return _content(path.resolve()) if answer and path and _is_program(path) else ""
 
