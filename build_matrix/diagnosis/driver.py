@@ -32,8 +32,16 @@ WITHOUT_DRIVER = {
     "lxc": "LXC without the driver",
     "flatpak": "flatpak without the driver",
     "snap": "snap without the driver",
+    "colab": "notebook without GPU",
+    "kaggle": "notebook without GPU",
 }
-WITHOUT_GPU = {"lxc": "LXC without GPU", "flatpak": "flatpak without GPU", "snap": "snap without GPU"}
+WITHOUT_GPU = {
+    "lxc": "LXC without GPU",
+    "flatpak": "flatpak without GPU",
+    "snap": "snap without GPU",
+    "colab": "notebook without GPU",
+    "kaggle": "notebook without GPU",
+}
 
 
 def explain(evidence: DriverEvidence, environment: HostEnvironment, listed: Sequence[Gpu] = ()) -> Finding | None:
@@ -105,6 +113,8 @@ def _not_loaded(evidence: DriverEvidence, environment: HostEnvironment) -> Findi
     if not library_absent(evidence):
         if environment.container not in {"", *WITHOUT_DRIVER} and error.endswith("file too short"):
             return cause("empty library in the image").finding()
+        if "failed to map segment" in error:
+            return cause("driver library on noexec").finding(error=error.removeprefix("libcuda.so.1: "))
         return cause("broken library").finding(error=error.removeprefix("libcuda.so.1: "))
     return _off_the_path(evidence, environment) or _absent(evidence, environment)
 
@@ -113,7 +123,11 @@ def _off_the_path(evidence: DriverEvidence, environment: HostEnvironment) -> Fin
     folders = [library.path.rpartition("/")[0] for library in evidence.libraries if library.bits == PROGRAM_BITS]
     if environment.wsl and any(f"{folder}/".startswith(WSL_FOLDER) for folder in folders):
         return cause("WSL library off the loader path").finding()
-    return cause("library off the loader path").finding(folder=folders[0]) if folders else None
+    if folders:
+        return cause("library off the loader path").finding(folder=folders[0])
+    if evidence.libraries and not any(one.bits for one in evidence.libraries):  # the loader passes over such files
+        return cause("driver library not readable").finding(path=evidence.libraries[0].path)
+    return None
 
 
 def _absent(evidence: DriverEvidence, environment: HostEnvironment) -> Finding:

@@ -31,7 +31,7 @@ SYSTEM_FOLDERS = (Path("/usr/bin"), Path("/bin"))  # with the compiler's own fol
 _MSVC = re.compile(r"Microsoft \(R\) C/C\+\+ .*Version (?P<version>\d+\.\d+(?:\.\d+)*) for x64")
 _VERSIONED = re.compile(r"g\+\+-\d+")
 _CLANG = re.compile(r"clang version (\d+(?:\.\d+)*)")
-_NUMBERS = re.compile(r"^(\d+(?:\.\d+)*)")
+_NUMBERS = re.compile(r"^(\d+(?:\.\d+)*)", re.MULTILINE)
 _C_COMPILER = re.compile(r"(?P<prefix>.*-)?(?P<name>gcc|clang|cc)(?P<suffix>-[\d.]+)?")
 _CXX_OF = {"gcc": "g++", "clang": "clang++", "cc": "c++"}
 _INSTRUMENTING = re.compile(r"afl-|hfuzz-|scan-build|c\+\+-analyzer")
@@ -253,14 +253,14 @@ def _examine(cxx: Path) -> HostCompiler:
         trial = pool.submit(_try_out, cxx, cxx.stat().st_mtime_ns)
         target, numbers = pool.submit(_ask, cxx, "-dumpmachine"), pool.submit(_version, cxx, name, banner)
         contents = pool.submit(_programs, cxx)
-        _check_target(target.result().strip())
+        _check_target(_last_line(target.result()))
         version, cc = numbers.result(), _c_sibling(cxx)
         try:
             programs = contents.result()
         except OSError as error:
             raise _RefusedError(f"{error.filename} cannot be read, so it cannot be recorded") from error
         libstdcxx = trial.result()
-    description = banner.splitlines()[0].partition(" ")[2]  # without the name that it was called by
+    description = _title(banner).partition(" ")[2]  # without the name that it was called by
     return HostCompiler(
         name=name,
         version=version,
@@ -299,6 +299,18 @@ def _name(banner: str) -> Literal["gcc", "clang"]:
     raise _RefusedError(f"{output}; only g++ and clang++ are supported")
 
 
+def _title(banner: str) -> str:
+    """The line that names a compiler and its version: the one with clang's version, or before GCC's copyright."""
+    lines = banner.splitlines()
+    copyright_line = next((number for number, line in enumerate(lines) if "Free Software Foundation" in line), 1)
+    return next((line for line in lines if _CLANG.search(line)), lines[max(copyright_line - 1, 0)])
+
+
+def _last_line(text: str) -> str:
+    """What a compiler answers, without the warnings of a wrapper before it."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
 def _version(cxx: Path, name: Literal["gcc", "clang"], banner: str) -> str:
     text = banner if name == "clang" else _ask(cxx, "-dumpfullversion", "-dumpversion")
     match = (_CLANG if name == "clang" else _NUMBERS).search(text)
@@ -333,7 +345,7 @@ def _programs(cxx: Path) -> dict[str, str]:
 
 def _program_content(cxx: Path, name: str) -> str:
     """Sha256 of a program that the compiler starts, empty where it has none of this name; raises OSError."""
-    answer = _ask(cxx, f"-print-prog-name={name}").strip()
+    answer = _last_line(_ask(cxx, f"-print-prog-name={name}"))
     path = Path(answer) if Path(answer).is_absolute() else _which(answer, (cxx.parent, *SYSTEM_FOLDERS))
     return _content(path.resolve()) if answer and path and _is_program(path) else ""
 

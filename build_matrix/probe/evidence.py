@@ -19,6 +19,7 @@ FOLDERS = (
     "/usr/lib/wsl/lib",  # WSL
     "/run/opengl-driver/lib",  # NixOS
     "/usr/local/nvidia/lib64",  # Kubernetes of Google, CoreOS
+    "/usr/lib64-nvidia",  # Google Colab
     "/usr/lib/x86_64-linux-gnu",  # Debian, Ubuntu
     "/usr/lib/x86_64-linux-gnu/nvidia/current",  # Debian
     "/usr/lib/aarch64-linux-gnu",  # Debian, Ubuntu

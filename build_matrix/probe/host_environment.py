@@ -38,6 +38,7 @@ IGNORED = (
     "FORCE_CMAKE",
     "LD_PRELOAD",
 )
+HOSTED_NOTEBOOKS = {"COLAB_RELEASE_TAG": "colab", "KAGGLE_KERNEL_RUN_TYPE": "kaggle"}  # set in each of their kernels
 WSL_1 = re.compile(r"Linux version \S+-Microsoft\b")  # WSL 2 has a Linux kernel: -microsoft-standard
 IGNORED_PREFIXES = ("GGML_", "LLAMA_", "SKBUILD_", "CMAKE_CUDA_", "CMAKE_CXX_", "CMAKE_C_")
 
@@ -70,6 +71,7 @@ def _marks(environ: Mapping[str, str], root: Path) -> Iterator[str]:
         yield "flatpak"
     if {"SNAP", "SNAP_NAME"} <= environ.keys() and not _is_classic_snap(root):
         yield "snap"
+    yield from (name for variable, name in HOSTED_NOTEBOOKS.items() if variable in environ)
     yield from filter(None, _named_by_manager(environ, root))
     control_group = read_text(root / "proc/1/cgroup")
     engines = [engine for engine in ("docker", "containerd", "kubepods", "libpod") if engine in control_group]

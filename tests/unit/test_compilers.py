@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -255,6 +256,18 @@ def test_a_cxx_that_names_no_compiler_is_refused_with_why(cxx: str, why: str) ->
 )
 def test_the_remedy_for_options_names_the_program_alone_where_that_is_a_compiler(cxx: str, remedy: str) -> None:
     assert named(cxx).problems[0].remedy.startswith(remedy)
+
+
+def test_a_wrapper_that_warns_changes_nothing_of_what_the_compiler_is(tmp_path: Path) -> None:
+    gcc = shutil.which("g++", path="/usr/bin:/bin") or ""
+    for name in ("g++", "gcc"):
+        real = Path(gcc).with_name(name)
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho "wrapper: warning: disk full" >&2\nexec {real} "$@"\n', encoding="utf-8")
+        program.chmod(0o755)
+    wrapped, plain = named(str(tmp_path / "g++")).compilers[0], named(gcc).compilers[0]
+    assert (wrapped.version, wrapped.description) == (plain.version, plain.description)
+    assert wrapped.programs.keys() == plain.programs.keys()
 
 
 def test_a_compiler_that_begins_with_an_empty_line_is_named_by_the_next(tmp_path: Path) -> None:

@@ -42,6 +42,20 @@ SITUATIONS: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "container without driver",
         "NVIDIA_VISIBLE_DEVICES='void'",
     ),
+    ({"library_error": MISSING}, {"container": "colab"}, "notebook without GPU", "was given no GPU"),
+    ({"init_error": 100}, {"container": "kaggle"}, "notebook without GPU", "was given no GPU"),
+    (
+        {"library_error": "libcuda.so.1: failed to map segment from shared object"},
+        {},
+        "driver library on noexec",
+        "failed to map segment",
+    ),
+    (
+        {"library_error": MISSING, "libraries": (DriverLibrary(path="/x/libcuda.so.1", bits=0),)},
+        {"container": "docker"},
+        "driver library not readable",
+        "/x/libcuda.so.1",
+    ),
     ({"library_error": MISSING}, {"container": "docker", "container_devices": "all"}, "container without driver", "r."),
     (
         {"library_error": MISSING, "nvml_error": 0},

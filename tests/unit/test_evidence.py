@@ -210,6 +210,8 @@ def test_a_container_is_known_by_its_marks(
         ("etc/hostname", "", {"SNAP": "/snap/x/1", "SNAP_NAME": "x"}, "snap"),
         ("etc/hostname", "", {"container": "lxc"}, "lxc"),
         ("etc/hostname", "", {"NVIDIA_VISIBLE_DEVICES": "all"}, "docker"),
+        ("etc/hostname", "", {"COLAB_RELEASE_TAG": "release-colab", "NVIDIA_VISIBLE_DEVICES": "all"}, "colab"),
+        ("etc/hostname", "", {"KAGGLE_KERNEL_RUN_TYPE": "Interactive"}, "kaggle"),
     ],
 )
 def test_a_mark_that_an_image_keeps_counts_less_than_a_more_specific_one(
