@@ -45,7 +45,7 @@ def diagnose_run(
         return why_no_gpu(machine) or cause("no GPU in this machine").finding()
     failed = {check.name: check.detail for check in checks if not check.passed}
     return (
-        _ended(facts)
+        _ended(facts, gpu)
         or _shadowed(facts, failed)
         or _wrong(facts, failed)
         # With the GPU hidden, the CUDA back end's own reason is that it is hidden.
@@ -55,11 +55,12 @@ def diagnose_run(
     )
 
 
-def _ended(facts: RunFacts) -> Finding | None:
-    """Ended by the processor, or by the watch."""
+def _ended(facts: RunFacts, gpu: Gpu | None) -> Finding | None:
+    """Ended by the processor, or by the watch; a limit is no cause for a wheel that computed on the CPU instead."""
     if ILLEGAL_INSTRUCTION and facts.code == -ILLEGAL_INSTRUCTION:
         return cause("illegal instruction").finding(evidence=facts.end)
-    if facts.memory_exceeded or facts.timed_out:
+    on_cpu = gpu is not None and facts.offload is False
+    if (facts.memory_exceeded or facts.timed_out) and not on_cpu:
         row = cause("too much memory" if facts.memory_exceeded else "no end")
         return row.finding(job=facts.job or "its start", evidence=facts.end)
     return None

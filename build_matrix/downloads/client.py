@@ -108,6 +108,9 @@ class Downloads:
 
     def _obtain(self, file: Component, urls: Sequence[str], watch: Watch) -> None:
         final = self._path(file)
+        known = [self._unreachable.get(urlsplit(url).hostname or "") for url in urls]
+        if not origin_of(file).listed and known and all(known) and known[-1]:
+            raise known[-1]  # what was given up may hold the file's lock until its connection ends
         with ExitStack() as held:
             with watch.paused():  # another run may be downloading it
                 held.enter_context(self._store.locked(f"file-{file.sha256[:24]}"))
@@ -123,9 +126,8 @@ class Downloads:
             if actual != file.sha256:
                 raise HashMismatchError(
                     f"{file.filename} has sha256 {actual}, but {file.sha256} is locked.",
-                    f"A different file is served under this name by {origin_of(file).title}. Use a source that you "
-                    "trust; "
-                    "do not change the lock to match.",
+                    f"A different file is served under this name by {origin_of(file).title}. "
+                    "Use a source that you trust; do not change the lock to match.",
                 )
             final.parent.mkdir(exist_ok=True)
             part.replace(final)
@@ -167,9 +169,8 @@ class Downloads:
         failure = origin.unreachable_error(
             f"Nothing of {file.filename} has arrived from {origin.title} for "
             f"{self._configuration.stall_seconds:.0f} seconds.",
-            "Check the network and the proxy, then run the same command again: it continues where it stopped. Pip's "
-            "timeout "
-            "and UV_HTTP_TIMEOUT set the limit.",
+            "Check the network and the proxy, then run the same command again: it continues where it stopped. "
+            "Pip's timeout and UV_HTTP_TIMEOUT set the limit.",
         )
         if not origin.listed:
             hosts = (urlsplit(url).hostname or "" for url in urls)

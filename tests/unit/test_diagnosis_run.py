@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import msgspec
 import pytest
@@ -79,6 +80,17 @@ def test_how_a_process_ended_names_the_cause(with_gpu: Machine) -> None:
     assert rule(RunFacts(code=-9, memory_exceeded=True), with_gpu) == "too much memory"
     shadowed = Check(name="import", passed=False, detail="0.0.1 from /elsewhere/llama_cpp")
     assert rule(RunFacts(folder="/elsewhere/llama_cpp", version="0.0.1"), with_gpu, shadowed) == "shadowed"
+
+
+@pytest.mark.parametrize("end", [{"timed_out": 180.0}, {"memory_exceeded": True}])
+def test_a_limit_is_no_cause_for_a_wheel_that_computes_on_the_cpu_instead(
+    with_gpu: Machine, end: dict[str, Any]
+) -> None:
+    line = "CUDA back end: not loaded: libcublas.so.13: cannot open shared object file: No such file or directory"
+    slow = RunFacts(code=-9, job="gpu-F16-99", offload=False, backends=(line,), **end)
+    assert rule(slow, with_gpu) == "library of CUDA missing"
+    assert rule(slow, with_gpu, gpu=None) in {"no end", "too much memory"}
+    assert rule(msgspec.structs.replace(slow, offload=True), with_gpu) in {"no end", "too much memory"}
 
 
 def test_wrong_numbers_are_said_before_anything_that_the_log_may_hold(with_gpu: Machine) -> None:
