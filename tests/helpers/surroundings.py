@@ -291,8 +291,8 @@ def _drop_file_privileges() -> None:
 
 
 def remember_answers() -> None:
-    """Ask the driver's libraries once: each question is a process of its own, and no case changes the answer."""
-    from build_matrix.probe import nvidia
+    """Ask the driver's libraries and the compilers once: each question is a process, and no case changes the answer."""
+    from build_matrix.probe import compilers, nvidia
 
     ask, answers = nvidia.run, {}
 
@@ -306,6 +306,17 @@ def remember_answers() -> None:
             on_line(line)
         return answers[key]
 
+    examine, results = compilers.run, {}
+
+    def result(argv: Sequence[str | Path], *, env: Mapping[str, str], **rest: Any) -> Any:
+        key = (tuple(map(str, argv)), env["PATH"])
+        if "-o" in argv:  # a trial compiles in the folder that the case names
+            return examine(argv, env=env, **rest)
+        if key not in results:
+            results[key] = examine(argv, env=env, **rest)
+        return results[key]
+
+    compilers.run = result
     nvidia.run = answer
     nvidia.probe_nvidia({"PATH": os.defpath, "CUDA_VISIBLE_DEVICES": "0"})
 
