@@ -337,7 +337,7 @@ def fetch(session: nox.Session) -> None:
 
 @nox.session
 def unit(session: nox.Session) -> None:
-    """Run the tests that need no network, no compiler and no GPU; under a minute:  nox -s unit -- -k store"""
+    """Run the tests that need no network, no compiler and no GPU; about a minute:  nox -s unit -- -k store"""
     folders = [folder for folder in ("tests/unit", "tests/field") if Path(folder).is_dir()]
     options = ["-m", "not (compiler or index or build)", "--numprocesses", "auto", "--dist", "worksteal"]
     run_developers(session, ("-m", "pytest", *options, *folders, *session.posargs))
