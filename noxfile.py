@@ -79,6 +79,7 @@ nox.options.default_venv_backend = "none"  # see environment()
 nox.options.sessions = ["build-cuda13"]
 nox.options.error_on_external_run = True
 logging.getLogger("nox").addFilter(is_news)
+logging.getLogger("filelock").setLevel(logging.WARNING)
 for variable in ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP"):  # modules there would take the place of the locked ones
     os.environ.pop(variable, None)
 
