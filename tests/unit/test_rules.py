@@ -319,8 +319,9 @@ def test_a_gpu_is_served_by_machine_code_or_by_ptx_that_its_driver_compiles(
 
 
 def test_ptx_that_is_too_new_names_the_driver_that_compiles_it() -> None:
-    remedy = gpu_served(toolkits()["13.1"], [arch("80-virtual")], gpu("8.9"), Driver(version="1", cuda="13.0")).remedy
-    assert "update the driver to 590 or newer" in remedy
+    finding = gpu_served(toolkits()["13.1"], [arch("80-virtual")], gpu("8.9"), Driver(version="1", cuda="13.0"))
+    assert finding.fact.endswith("PTX of CUDA 13.1, which a driver for CUDA 13.0 cannot compile.")
+    assert "update the driver to 590 or newer" in finding.remedy
 
 
 def test_without_a_gpu_or_an_architecture_the_code_cannot_be_judged(machine: Machine) -> None:

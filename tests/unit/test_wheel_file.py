@@ -17,9 +17,11 @@ from build_matrix.model import SystemNeeds, file_sha256
 from build_matrix.platforms import find_platform, manylinux
 from build_matrix.verify.static import check_static
 from build_matrix.wheelfile import file
+from build_matrix.wheelfile.archive import dist_info_folder
 from build_matrix.wheelfile.file import WheelFile
 from build_matrix.wheelfile.metadata import read_dist_info
 from build_matrix.wheelfile.name import parse_wheel_name
+from build_matrix.wheelfile.native import platform_of
 from build_matrix.wheelfile.sections import Section, Symbol, read_layout
 from wheels import make_wheel, raw_members
 
@@ -140,3 +142,24 @@ def test_the_exported_symbols_of_a_library_have_their_address_and_size(monkeypat
     layout = read_layout(b"\x7fELF")
     assert layout
     assert layout.symbols == (Symbol(name="one", address=16, size=4), Symbol(name="two", address=20, size=8))
+
+
+@pytest.mark.parametrize(("names", "count"), [((), 0), (("a-1.dist-info/WHEEL", "b-1.dist-info/WHEEL"), 2)])
+def test_a_wheel_has_one_dist_info_folder(names: tuple[str, ...], count: int) -> None:
+    with pytest.raises(VerificationError, match=f"^The wheel has {count} .dist-info folders instead of one"):
+        dist_info_folder(dict.fromkeys(names, b""))
+
+
+@pytest.mark.parametrize(
+    ("start", "platform"),
+    [
+        (b"MZ", "Windows"),
+        (b"\xcf\xfa\xed\xfe", "macOS"),
+        (b"\xca\xfe\xba\xbe", "macOS"),
+        (b"version https://git-lfs", "nothing: it is a pointer of Git LFS, not the file"),
+        (b"text", "nothing: it is no library"),
+    ],
+)
+def test_a_file_that_is_no_elf_is_told_by_its_first_bytes(tmp_path: Path, start: bytes, platform: str) -> None:
+    (tmp_path / "x").write_bytes(start + b"and more")
+    assert platform_of(tmp_path / "x") == (platform, False)
